@@ -1,0 +1,52 @@
+"""The routing artefacts of one expert: what routers read to score it, as tensors.
+
+Stored in `routing.safetensors`. `routers.fitting` computes them; here is only their form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+REQUEST_ARTEFACTS = ("instructions", "choices", "centroids", "statements")
+TOKEN_ARTEFACTS = ("gate", "arrow")
+
+
+@dataclass(frozen=True, eq=False)
+class Artefacts:
+    """Unit vectors of the embedder's width D, except where said.
+
+    Attributes:
+        embedder: fingerprint of the model that made them.
+        instructions: (I, D) task instructions. choices: (C, D) label wordings, or prototypes
+            of the choices where every question brings its own. centroids: (M, D) prototypes of
+            un-adapted input features. statements: (S, D), for each label of the manifest in order
+            its statements, then its negations.
+        vectors: "gate" | "arrow" -> site -> (D_site,), for token routing.
+    """
+
+    embedder: str
+    instructions: Tensor | None = None
+    choices: Tensor | None = None
+    centroids: Tensor | None = None
+    statements: Tensor | None = None
+    vectors: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """Flat names for safetensors: `instructions`, ..., `gate.<site>`, `arrow.<site>`."""
+        flat = {n: t for n in REQUEST_ARTEFACTS if (t := getattr(self, n)) is not None}
+        for artefact, by_site in self.vectors.items():
+            flat |= {f"{artefact}.{site}": vector for site, vector in by_site.items()}
+        return flat
+
+    @classmethod
+    def from_tensors(cls, embedder: str, flat: Mapping[str, Tensor]) -> Artefacts:
+        """The inverse of `to_tensors`; unknown names are ignored, so that old servers read new files."""
+        vectors: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in flat.items():
+            artefact, _, site = name.partition(".")
+            if artefact in TOKEN_ARTEFACTS and site:
+                vectors.setdefault(artefact, {})[site] = tensor
+        return cls(embedder, *(flat.get(n) for n in REQUEST_ARTEFACTS), vectors=vectors)

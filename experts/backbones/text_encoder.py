@@ -1,0 +1,182 @@
+"""Backbone `text-encoder`: a BERT-, RoBERTa- or MPNet-like sentence encoder, frozen.
+
+Texts go in, one pooled vector each comes out, with whatever mix of experts is in force. Loads any
+sentence-transformers model (pooling and length limit are read from it) or a bare encoder
+checkpoint (mean pooling). Knows nothing of questions and choices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from sentence_transformers import SentenceTransformer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from experts.backbones.base import SiteHooks, fingerprint
+from experts.errors import BackboneError, InputTooLong
+from experts.kinds import Site
+from experts.mix import Mix
+
+# Attention output and feed-forward output, as BERT, RoBERTa and MPNet name them.
+RESIDUAL = ("attention.output.dense", "attention.attn.o", "output.dense")
+MAX_PADDED_TOKENS = 4096  # a pass larger than this gains nothing and costs cache
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """How token states become one vector."""
+
+    mode: str = "mean"
+    normalize: bool = True
+
+
+class TextEncoder:
+    """A frozen encoder with sites.
+
+    Attributes:
+        id: the name clients use for the bare backbone. fingerprint: sha256 of its weights.
+        sites: every linear layer, by module name. max_tokens: the longest input it takes.
+    """
+
+    def __init__(
+        self, id: str, model: nn.Module, tokenizer: object, pooling: Pooling, max_tokens: int
+    ) -> None:
+        self.id = id
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.pooling = pooling
+        self.max_tokens = max_tokens
+        self.fingerprint = fingerprint(model)
+        self.sites = linear_sites(model)
+        self.hooks = SiteHooks(model, self.sites)
+        self.width: int = model.config.hidden_size  # type: ignore[union-attr]
+        self._pad: int = tokenizer.pad_token_id or 0  # type: ignore[attr-defined]
+
+    @classmethod
+    def load(cls, source: str, id: str | None = None, device: str = "cpu") -> TextEncoder:
+        """Load from a local folder or a hub id; safetensors only, no remote code.
+
+        Raises:
+            BackboneError: it is not there, or not an encoder with safetensors weights.
+        """
+        try:
+            loaded = SentenceTransformer(
+                source, device=device, model_kwargs={"use_safetensors": True}
+            )
+        except (OSError, ValueError) as error:
+            raise BackboneError(f"Cannot load backbone {source!r}: {error}") from error
+        encoder = loaded[0]
+        modes = [m.pooling_mode for m in loaded if hasattr(m, "pooling_mode")]
+        normalize = any(type(m).__name__ == "Normalize" for m in loaded)
+        return cls(
+            id or source.rstrip("/").rsplit("/", 1)[-1],
+            encoder.auto_model,  # type: ignore[arg-type]
+            loaded.tokenizer,
+            Pooling(_mode_name(modes), normalize),
+            int(loaded.max_seq_length or 512),
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Compute dtype."""
+        return next(self.model.parameters()).dtype
+
+    def tokenize(self, texts: Sequence[str], *, truncate: bool = False) -> list[list[int]]:
+        """Token ids of each text, special tokens included.
+
+        Raises:
+            InputTooLong: a text exceeds `max_tokens` and `truncate` is False.
+        """
+        rows: list[list[int]] = self.tokenizer(  # type: ignore[operator]
+            list(texts), truncation=False, verbose=False
+        )["input_ids"]
+        for i, row in enumerate(rows):
+            if len(row) > self.max_tokens:
+                if not truncate:
+                    raise InputTooLong(len(row), self.max_tokens)
+                rows[i] = [*row[: self.max_tokens - 1], row[-1]]
+        return rows
+
+    def run(self, rows: Sequence[Sequence[int]], mix: Mix | None = None) -> Tensor:
+        """One forward pass: (B, D) pooled states of B token rows, padded to the longest."""
+        length = max(len(row) for row in rows)
+        ids_BT = torch.full((len(rows), length), self._pad)
+        for i, row in enumerate(rows):
+            ids_BT[i, : len(row)] = torch.as_tensor(row)
+        lengths_B1 = torch.tensor([[len(row)] for row in rows])
+        mask_BT = (torch.arange(length) < lengths_B1).long()
+        with self.hooks.mixing(mix):
+            out = self.model(
+                input_ids=ids_BT.to(self.device), attention_mask=mask_BT.to(self.device)
+            )
+        return self._pool(out.last_hidden_state, mask_BT.to(self.device))
+
+    def encode(self, rows: Sequence[Sequence[int]], mix: Mix | None = None) -> Tensor:
+        """Pooled states (B, D) in as many passes as keep padding small."""
+        out_BD = torch.empty(len(rows), self.width, dtype=self.dtype, device=self.device)
+        for chunk in length_buckets([len(r) for r in rows]):
+            index = torch.tensor(chunk, device=self.device)
+            out_BD[index] = self.run([rows[i] for i in chunk], mix and mix.rows(index))
+        return out_BD
+
+    def embed(self, texts: Sequence[str], *, truncate: bool = True) -> Tensor:
+        """Un-adapted pooled states (B, D) of texts, without gradients."""
+        with torch.inference_mode():
+            return self.encode(self.tokenize(texts, truncate=truncate))
+
+    def _pool(self, states_BTD: Tensor, mask_BT: Tensor) -> Tensor:
+        if self.pooling.mode == "cls":
+            pooled_BD = states_BTD[:, 0]
+        else:
+            mask_BT1 = mask_BT.unsqueeze(-1).to(states_BTD.dtype)
+            pooled_BD = (states_BTD * mask_BT1).sum(1) / mask_BT1.sum(1)
+        return F.normalize(pooled_BD, dim=-1) if self.pooling.normalize else pooled_BD
+
+
+def linear_sites(model: nn.Module) -> dict[str, Site]:
+    """Every linear layer as a site; the pooler's is marked as not reaching the output."""
+    return {
+        name: Site(
+            name,
+            module.in_features,
+            module.out_features,
+            reaches_output=not name.startswith("pooler"),
+            residual=name.endswith(RESIDUAL),
+        )
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear)
+    }
+
+
+def length_buckets(lengths: Sequence[int], max_tokens: int = MAX_PADDED_TOKENS) -> list[list[int]]:
+    """Split rows into passes so that little is padding.
+
+    Sorted by length, a pass ends where the next row would make a quarter of it padding, or more
+    than `max_tokens` in all. Returns row indices per pass, longest rows first.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    buckets: list[list[int]] = []
+    for i in order:
+        bucket = buckets[-1] if buckets else []
+        longest = lengths[bucket[0]] if bucket else 0
+        fits = (len(bucket) + 1) * longest <= max_tokens and lengths[i] >= 0.75 * longest - 4
+        if bucket and fits:
+            bucket.append(i)
+        else:
+            buckets.append([i])
+    return buckets
+
+
+def _mode_name(modes: Sequence[object]) -> str:
+    mode = str(modes[0]) if modes else "mean"
+    if mode not in ("mean", "cls"):
+        raise BackboneError(f"Pooling {mode!r} is not supported; mean and cls are.")
+    return mode

@@ -1,0 +1,82 @@
+"""Everything that can go wrong with experts, as one tree.
+
+ExpertError
+├── UnknownExpert          the caller named an expert the library lacks
+├── DuplicateExpert        the id is taken: choose another, or remove it first
+├── ForbiddenSource        the folder lies outside the roots an operator allowed
+├── BadExpert              the expert's own files are at fault: its author must act
+│   ├── UnsupportedExpert  a valid adapter of a sort that is not served
+│   ├── MismatchedExpert   its tensors do not fit the backbone's sites
+│   └── CorruptExpert      damaged, oversized or altered files
+├── MixError               experts that cannot act together (the caller's weights)
+└── BackboneError          the backbone could not be loaded or used as asked
+    └── InputTooLong       the text has more tokens than the backbone takes
+
+The server maps this tree to HTTP in one table; nothing here knows of status codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+
+class ExpertError(Exception):
+    """Root of the tree. `details` is JSON that may be shown to a client."""
+
+    def __init__(self, message: str, **details: object) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details: Mapping[str, object] = details
+
+
+class UnknownExpert(ExpertError):
+    """No expert of that id is in the library."""
+
+
+class DuplicateExpert(ExpertError):
+    """An expert of that id is in the library already."""
+
+
+class ForbiddenSource(ExpertError):
+    """The path is outside every folder that adapters may be loaded from."""
+
+
+class BadExpert(ExpertError):
+    """The expert's files cannot be served."""
+
+
+class UnsupportedExpert(BadExpert):
+    """A well-formed adapter that uses something Sailplane does not serve."""
+
+
+class MismatchedExpert(BadExpert):
+    """Tensors that match no site, or the wrong shape, or the wrong backbone."""
+
+    def __init__(
+        self, message: str, *, matched: Sequence[str] = (), unmatched: Sequence[str] = ()
+    ) -> None:
+        super().__init__(message, matched=list(matched), unmatched=list(unmatched))
+
+
+class CorruptExpert(BadExpert):
+    """Files that are missing, damaged, too large, or not what their sha256 says."""
+
+
+class MixError(ExpertError):
+    """Weights or experts that cannot act together."""
+
+
+class BackboneError(ExpertError):
+    """The backbone could not be loaded, or cannot do what was asked of it."""
+
+
+class InputTooLong(BackboneError):
+    """A text has more tokens than the backbone takes."""
+
+    def __init__(self, length: int, limit: int) -> None:
+        super().__init__(
+            f"The input has {length} tokens and the backbone takes {limit}; "
+            "shorten it, or send routing.truncate = true.",
+            length=length,
+            limit=limit,
+        )

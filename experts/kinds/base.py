@@ -1,0 +1,97 @@
+"""The contract of an expert kind: how its tensors are read, stacked, applied and merged.
+
+A kind is stateless. It sees tensors and sites, never files, requests or routers.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from experts.kernels import Use
+from experts.weights import ExpertWeights, SiteTensors
+
+
+@dataclass(frozen=True)
+class Site:
+    """A named module of the backbone that an expert may change.
+
+    `reaches_output` is False for a module whose output is thrown away, such as the pooler's
+    dense layer under mean pooling. `residual` marks a projection that writes into the residual
+    stream (attention output, feed-forward output): the places of bottleneck adapters.
+    """
+
+    name: str
+    in_features: int
+    out_features: int
+    reaches_output: bool = True
+    residual: bool = False
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter in file form: PEFT's `adapter_config.json` and its tensors by full name."""
+
+    config: Mapping[str, object]
+    tensors: Mapping[str, Tensor]
+
+
+class Kind(ABC):
+    """How one sort of expert changes a backbone."""
+
+    name: ClassVar[str]
+    peft_type: ClassVar[str]
+    """`peft_type` in the adapter's config that says the adapter is of this kind."""
+
+    @abstractmethod
+    def read(self, adapter: Adapter, sites: Mapping[str, Site], id: str) -> ExpertWeights:
+        """Tensors by site, in the form `apply` takes.
+
+        Raises:
+            UnsupportedExpert: the adapter uses a feature that is not served.
+            MismatchedExpert: names or shapes do not fit the sites.
+            CorruptExpert: a tensor holds NaN or infinity.
+        """
+
+    @abstractmethod
+    def write(self, expert: ExpertWeights) -> Adapter:
+        """The file form of `expert`; `read(write(e))` gives `e` again."""
+
+    @abstractmethod
+    def target_sites(self, sites: Iterable[Site]) -> list[Site]:
+        """The sites a new expert of this kind changes by default."""
+
+    @abstractmethod
+    def initial(
+        self, sites: Iterable[Site], *, rank: int, generator: torch.Generator
+    ) -> dict[str, dict[str, Tensor]]:
+        """Fresh tensors for training: their effect on the backbone is nil (or tiny)."""
+
+    @abstractmethod
+    def group(self, sites: Mapping[str, SiteTensors]) -> Hashable:
+        """Experts merge only within one group."""
+
+    @abstractmethod
+    def stack(self, per_expert: Sequence[SiteTensors | None]) -> dict[str, Tensor]:
+        """One site's tensors of E experts with a leading E axis; None is an expert not there."""
+
+    @abstractmethod
+    def apply(
+        self, y_NO: Tensor, x_ND: Tensor, stack: Mapping[str, Tensor], use: Use, strength_B: Tensor
+    ) -> Tensor:
+        """The module's output with the experts' effect: the hot path.
+
+        Args:
+            y_NO: output of the frozen module. x_ND: its input. stack: from `stack`.
+            use: experts and weights per token; weights of a token sum to 1, or all are 0.
+            strength_B: scales the merged expert's output, per row.
+        """
+
+    @abstractmethod
+    def merge(self, experts: Sequence[ExpertWeights], weights: Sequence[float]) -> ExpertWeights:
+        """The one expert that acts as the weighted mix does."""

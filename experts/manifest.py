@@ -1,0 +1,89 @@
+"""What an expert says of itself (`expert.json`), and the task card it was trained from.
+
+Pure data: reading and checking files is `experts.library`'s and `experts.files`' work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+ExpertId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Record(BaseModel):
+    """Base of everything stored as JSON: frozen, and unknown fields are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Wording(Record):
+    """One way to name a label, as a client would send it."""
+
+    value: str
+    description: str | None = None
+
+    @property
+    def text(self) -> str:
+        """What the backbone embeds: `value`, or `value: description`."""
+        return self.value if not self.description else f"{self.value}: {self.description}"
+
+
+class Label(Record):
+    """A label, other ways to say it, and statements that assert or deny it.
+
+    `unseen` and the two `*_unseen` sentences are never used in training or fitting: evaluation
+    asks with them.
+    """
+
+    value: str
+    wordings: tuple[Wording, ...] = ()
+    unseen: Wording | None = None
+    statements: tuple[str, ...] = ()
+    negations: tuple[str, ...] = ()
+    statement_unseen: str | None = None
+    negation_unseen: str | None = None
+
+    @property
+    def known(self) -> tuple[Wording, ...]:
+        """The label's own name and its wordings: what training and fitting may use."""
+        return (Wording(value=self.value), *self.wordings)
+
+
+class TaskCard(Record):
+    """What is known of a task beside its data: our own words only."""
+
+    id: ExpertId
+    title: str
+    instructions: tuple[str, ...] = ()
+    instruction_unseen: str | None = None
+    labels: tuple[Label, ...] = ()
+
+
+class BackboneRef(Record):
+    """The backbone an expert was trained on."""
+
+    id: str
+    fingerprint: Sha256
+
+
+class Manifest(TaskCard):
+    """`expert.json`.
+
+    Attributes:
+        kind: how the expert changes the backbone. version: grows with every replacement.
+        files: sha256 of every other file of the folder, by name.
+        provenance: data source, licence, recipe. scores: measured figures by name.
+    """
+
+    format: Literal[1] = 1
+    version: int = 1
+    kind: str
+    backbone: BackboneRef
+    tags: tuple[str, ...] = ()
+    files: Mapping[str, Sha256] = Field(default_factory=dict)
+    provenance: Mapping[str, str | int | float | bool | None] = Field(default_factory=dict)
+    scores: Mapping[str, float] = Field(default_factory=dict)

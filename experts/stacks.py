@@ -1,0 +1,124 @@
+"""Experts side by side: the tensors of a batch's distinct experts, stacked per site.
+
+A stack serves every row of a batch, so its size follows the experts in the batch and never the
+library's. `StackCache` keeps recent stacks, since traffic repeats its experts.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from experts.errors import MixError
+from experts.kinds import KINDS
+from experts.weights import ExpertWeights
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """E experts of one merge group.
+
+    Attributes:
+        index: expert id -> position in the stack.
+        sites: site -> the kind's stacked tensors. vectors: artefact -> site -> (E, D).
+    """
+
+    kind: str
+    index: Mapping[str, int]
+    sites: Mapping[str, Mapping[str, Tensor]]
+    vectors: Mapping[str, Mapping[str, Tensor]]
+
+    @property
+    def size(self) -> int:
+        """E, the number of experts."""
+        return len(self.index)
+
+    @cached_property
+    def _any(self) -> Tensor:
+        return next(t for site in self.sites.values() for t in site.values())
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Compute dtype."""
+        return self._any.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self._any.device
+
+    @cached_property
+    def nbytes(self) -> int:
+        """Bytes of all stacked tensors."""
+        tensors = [t for s in (*self.sites.values(), *self.vectors.values()) for t in s.values()]
+        return sum(t.numel() * t.element_size() for t in tensors)
+
+
+def stack_experts(experts: Sequence[ExpertWeights]) -> Stack:
+    """Stack experts of one merge group.
+
+    Raises:
+        MixError: the experts are of different groups, or there are none.
+    """
+    if len({e.group for e in experts}) != 1:
+        raise MixError("A stack holds experts of one merge group.")
+    kind = KINDS[experts[0].kind]
+    names = dict.fromkeys(site for e in experts for site in e.sites)
+    sites = {name: kind.stack([e.sites.get(name) for e in experts]) for name in names}
+    shared = set.intersection(*(set(e.vectors) for e in experts))
+    vectors = {artefact: _stack_vectors(experts, artefact, names) for artefact in shared}
+    return Stack(kind.name, {e.id: i for i, e in enumerate(experts)}, sites, vectors)
+
+
+def _stack_vectors(
+    experts: Sequence[ExpertWeights], artefact: str, sites: Mapping[str, None]
+) -> dict[str, Tensor]:
+    """One artefact's vectors per site; an expert without one there gets zeros: no preference."""
+    stacked: dict[str, Tensor] = {}
+    for site in sites:
+        found = [e.vectors[artefact].get(site) for e in experts]
+        like = next((v for v in found if v is not None), None)
+        if like is not None:
+            stacked[site] = torch.stack([torch.zeros_like(like) if v is None else v for v in found])
+    return stacked
+
+
+class StackCache:
+    """Recent stacks by the (id, version) of their experts, within a bytes budget."""
+
+    def __init__(self, budget: int = 256 * 2**20) -> None:
+        self.budget = budget
+        self._stacks: OrderedDict[tuple[tuple[str, int], ...], Stack] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, experts: Sequence[ExpertWeights]) -> list[Stack]:
+        """One stack per merge group among `experts`, reused where possible."""
+        groups: dict[object, list[ExpertWeights]] = {}
+        for expert in sorted(experts, key=lambda e: e.id):
+            groups.setdefault(expert.group, []).append(expert)
+        return [self._one(members) for members in groups.values()]
+
+    def drop(self, id: str) -> None:
+        """Forget every stack that holds an expert, so that its memory is freed."""
+        with self._lock:
+            for key in [k for k in self._stacks if any(id == i for i, _ in k)]:
+                del self._stacks[key]
+
+    def _one(self, experts: list[ExpertWeights]) -> Stack:
+        key = tuple((e.id, e.version) for e in experts)
+        with self._lock:
+            if key in self._stacks:
+                self._stacks.move_to_end(key)
+                return self._stacks[key]
+        stack = stack_experts(experts)
+        with self._lock:
+            self._stacks[key] = stack
+            while sum(s.nbytes for s in self._stacks.values()) > self.budget:
+                self._stacks.popitem(last=False)
+        return stack

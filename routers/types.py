@@ -1,0 +1,65 @@
+"""The words of routing as types: what routers see, what they say, what was decided."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from experts.manifest import Record
+
+Mode = Literal["single", "merge", "token", "base"]
+
+
+@dataclass(frozen=True)
+class Query:
+    """What a router may look at. Any part may be absent (empty)."""
+
+    input: str = ""
+    instruction: str = ""
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """A query as un-adapted embeddings, each None when the query lacks that part.
+
+    `input_D` and `instruction_D` are (D,), `choice_CD` is (C, D); all unit length.
+    """
+
+    input_D: Tensor | None = None
+    instruction_D: Tensor | None = None
+    choice_CD: Tensor | None = None
+
+
+class Chosen(Record):
+    """One expert of a selection: its weight at request level, and the scores behind it."""
+
+    id: str
+    version: int = 1
+    weight: float = Field(ge=0)
+    score: float = 0.0
+    """What the request router gave it."""
+    prior: float = 0.0
+    """Token mode: alpha * score, added to the token router's score."""
+
+
+class Selection(Record):
+    """What the policy decided for one sample. May be sent back to pin the same experts.
+
+    `strength` scales the merged expert's output. `reason` is one sentence for people.
+    """
+
+    mode: Mode
+    experts: tuple[Chosen, ...] = ()
+    strength: float = Field(default=1.0, ge=0)
+    token_router: str | None = None
+    top_k: int = Field(default=2, ge=1)
+    reason: str = ""
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The selected experts, best first."""
+        return tuple(e.id for e in self.experts)

@@ -1,0 +1,1 @@
+"""HTTP at the edge, one engine inside. May import `experts` and `routers`."""

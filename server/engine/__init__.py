@@ -1,0 +1,1 @@
+"""The engine: from typed samples to answers with traces, in mixed batches."""

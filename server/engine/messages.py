@@ -1,0 +1,150 @@
+"""What goes into the engine and what comes out: plain frozen data, no HTTP and no tensors.
+
+A `Sample` is one question about one input, or one text to embed. A request may hold many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from routers.types import Selection
+
+TraceLevel = Literal["none", "summary", "full"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One option: `value` may be a string or a boolean."""
+
+    value: str | bool
+    description: str | None = None
+
+    @property
+    def text(self) -> str:
+        """What is embedded: `value`, or `value: description`."""
+        return str(self.value) if not self.description else f"{self.value}: {self.description}"
+
+
+@dataclass(frozen=True)
+class Question:
+    """A predicate (no choices), a choice (none: the expert's own label set) or a score (levels)."""
+
+    type: Literal["predicate", "choice", "score"]
+    instructions: str = ""
+    choices: tuple[Choice, ...] = ()
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class RoutingOptions:
+    """The caller's wishes on routing; None means the server's default.
+
+    Attributes:
+        router: a preset name. experts: explicit weights by id. sees: what the request router may
+            look at (evaluation only): "input", "choices" (with the input), "instruction" (with the
+            input), "all".
+    """
+
+    router: str | None = None
+    experts: Mapping[str, float] | None = None
+    top_k: int | None = None
+    mode: Literal["merge", "token"] | None = None
+    instruction: str | None = None
+    allow: tuple[str, ...] | None = None
+    deny: tuple[str, ...] = ()
+    truncate: bool = False
+    selection: Selection | None = None
+    trace: TraceLevel = "summary"
+    sees: Literal["input", "choices", "instruction", "all"] = "all"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One unit of work. `question` None asks for the routed embedding of the input.
+
+    `model` is "auto", an expert id, or the backbone's id. `predict` False stops after routing.
+    """
+
+    input: str
+    question: Question | None = None
+    model: str = "auto"
+    options: RoutingOptions = field(default_factory=RoutingOptions)
+    predict: bool = True
+
+
+@dataclass(frozen=True)
+class CandidateTrace:
+    """One candidate of the request router, as the trace shows it."""
+
+    id: str
+    score: float
+    views: Mapping[str, float]
+    """The score's parts: instruction, choices, input."""
+
+
+@dataclass(frozen=True)
+class TokenTrace:
+    """Token mode: the experts one site used. `experts` maps id to its mean weight over tokens;
+    `tokens` holds (token, expert, weight) of the best expert for the first tokens."""
+
+    site: str
+    experts: Mapping[str, float]
+    tokens: tuple[tuple[str, str, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Why these experts answered.
+
+    Attributes:
+        instruction: the instruction used. writer: "caller" | "template" | "openai" | "none".
+        writer_note: why another writer took over, if one did.
+        calibration: version of the library's constants. alpha: the global rule's alpha.
+        narrowed: token routing got fewer candidates than it wanted.
+        dropped: experts left out, with the reason. truncated: (tokens sent, tokens kept).
+        confidence: probability mass of the best expert under the policy.
+    """
+
+    router: str
+    selection: Selection
+    instruction: str = ""
+    writer: str = "none"
+    writer_note: str | None = None
+    candidates: tuple[CandidateTrace, ...] = ()
+    calibration: str | None = None
+    alpha: float | None = None
+    confidence: float | None = None
+    narrowed: bool = False
+    dropped: Mapping[str, str] = field(default_factory=dict)
+    truncated: tuple[int, int] | None = None
+    tokens: tuple[TokenTrace, ...] = ()
+    cache: Mapping[str, int] = field(default_factory=dict)
+    milliseconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the experts said.
+
+    Attributes:
+        probabilities: one per choice or level, summing to 1; for a predicate (p(true),).
+        choices: the options the probabilities are of.
+        embedding: the adapted vector, for an embedding sample.
+        refusal: why this question cannot be answered, in place of all that.
+    """
+
+    probabilities: tuple[float, ...] = ()
+    choices: tuple[Choice, ...] = ()
+    embedding: tuple[float, ...] | None = None
+    refusal: str | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The answer to one sample (None when only routing was asked), its trace and token count."""
+
+    answer: Answer | None
+    trace: Trace
+    tokens: int
