@@ -6,6 +6,7 @@ per token, a `TokenRouter` gives them; its implementations live in `routers`, no
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -52,10 +53,13 @@ class TokenRouter(Protocol):
     """Scores a row's candidates for every token of one site."""
 
     artefact: str
-    """Which vectors of an expert it reads: "gate" or "arrow"."""
+    """Which vectors of an expert it reads: "gate", "arrow", or "" for none of them."""
 
     def scores(self, x_ND: Tensor, V_ED: Tensor, use: Use) -> Tensor:
-        """Scores (N, K) of each token's K candidates, before the request's prior."""
+        """Scores (N, K) of each token's K candidates, before the request's prior.
+
+        `V_ED` is zero where no expert of the stack has a vector at this site.
+        """
         ...
 
 
@@ -99,7 +103,8 @@ class GroupMix:
     def _per_token(self, site: str, x_ND: Tensor, use: Use) -> Use:
         """Replace the weights of token-mode rows by the token router's top k."""
         assert self.router is not None
-        V_ED = self.stack.vectors[self.router.artefact][site]
+        by_site = self.stack.vectors.get(self.router.artefact, {})
+        V_ED = by_site.get(site, x_ND.new_zeros(self.stack.size, x_ND.shape[1]))
         score_NK = self.router.scores(x_ND, V_ED, use) + use.per_token_rows(self.prior_BK)
         weight_NK = top_softmax(score_NK, use.per_token_rows(self.keep_B1))
         routed_N1 = use.per_token_rows(self.per_token_B).unsqueeze(1)
@@ -130,14 +135,19 @@ class Mix:
 
 
 def top_softmax(score_NK: Tensor, keep_N1: Tensor) -> Tensor:
-    """Softmax over each token's best `keep` scores, zero elsewhere (PHATGOOSE, section 3.2)."""
-    K = score_NK.shape[1]
-    keep = int(keep_N1.max()) if keep_N1.numel() else K
-    if keep < K:
-        ranked_NK = score_NK.topk(min(K, keep), dim=1).values
-        cut_N1 = ranked_NK.gather(1, (keep_N1 - 1).clamp(max=ranked_NK.shape[1] - 1))
-        score_NK = score_NK.masked_fill(score_NK < cut_N1, -torch.inf)
-    return torch.softmax(score_NK, dim=1)
+    """Softmax over each token's best `keep` scores, zero elsewhere (PHATGOOSE, section 3.2).
+
+    Exactly `keep` survive: of equal scores the earlier candidate does, as `argmax` promises. Taking
+    the best one `keep` times is cheaper than `topk` or a stable sort for the few that are kept.
+    """
+    if bool((keep_N1 >= score_NK.shape[1]).all()):
+        return torch.softmax(score_NK, dim=1)
+    left_NK = score_NK.detach()
+    for place in range(int(keep_N1.max())):
+        best_N1 = left_NK.argmax(dim=1, keepdim=True)
+        taken_N1 = torch.where(keep_N1 > place, -torch.inf, left_NK.gather(1, best_N1))
+        left_NK = left_NK.scatter(1, best_N1, taken_N1)
+    return torch.softmax(score_NK.masked_fill(left_NK > -torch.inf, -torch.inf), dim=1)
 
 
 def build_mix(
@@ -153,15 +163,18 @@ def build_mix(
             expert the rows name. router: needed when a row is `per_token`.
 
     Raises:
-        MixError: a row mixes experts of two groups, or weights are negative or not finite.
+        MixError: a row mixes experts of two groups, its numbers are negative or not finite, or it
+            wants weights per token and the router, or what the router reads, is not there.
     """
+    for row in rows:
+        _require_sound(row, stacks)
+        if row.per_token and row.parts and router is None:
+            raise MixError("A row asks for weights per token and there is no token router.")
     groups = tuple(
         _group_mix(rows, stack, router, recorder)
         for stack in stacks
         if any(p.expert in stack.index for r in rows for p in r.parts)
     )
-    for row in rows:
-        _require_sound(row, stacks)
     return Mix(groups, len(rows))
 
 
@@ -184,23 +197,43 @@ def _group_mix(
     used = [float(r.strength) if parts else 0.0 for r, parts in zip(rows, mine, strict=True)]
     per_token = [r.per_token and bool(parts) for r, parts in zip(rows, mine, strict=True)]
     keep = [[max(1, min(r.top_k, len(parts)))] for r, parts in zip(rows, mine, strict=True)]
+    prior_BK = table("prior", -torch.inf)
+    # Rows without token routing here get finite scores: a softmax over nothing but -inf is NaN,
+    # and its gradient stays NaN where the value itself is thrown away.
+    prior_BK[~torch.tensor(per_token, device=device)] = 0.0
+    if any(per_token):
+        _require_artefact(stack, router)
     return GroupMix(
         stack=stack,
         expert_BK=torch.tensor(expert, device=device),
         weight_BK=table("weight", 0.0),
         strength_B=torch.tensor(used, dtype=like, device=device),
         per_token_B=torch.tensor(per_token, device=device),
-        prior_BK=table("prior", -torch.inf),
+        prior_BK=prior_BK,
         keep_B1=torch.tensor(keep, device=device),
         router=router if any(per_token) else None,
         recorder=recorder,
     )
 
 
+def _require_artefact(stack: Stack, router: TokenRouter | None) -> None:
+    if router is not None and router.artefact and router.artefact not in stack.vectors:
+        raise MixError(
+            f"Token routing by {router.artefact!r} needs those vectors of every expert in the mix.",
+            experts=list(stack.index),
+        )
+
+
 def _require_sound(row: RowMix, stacks: Sequence[Stack]) -> None:
     weights = [p.weight for p in row.parts]
-    if any(not 0 <= w < float("inf") for w in weights):
-        raise MixError("Mix weights must be finite and not negative.", weights=weights)
+    if any(not 0 <= w < math.inf for w in (*weights, row.strength)):
+        raise MixError(
+            "Mix weights and strength must be finite and not negative.",
+            weights=weights,
+            strength=row.strength,
+        )
+    if not all(math.isfinite(p.prior) for p in row.parts):
+        raise MixError("Priors must be finite.", priors=[p.prior for p in row.parts])
     homes = [next((i for i, s in enumerate(stacks) if p.expert in s.index), None)
              for p in row.parts]  # fmt: skip
     if None in homes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -31,7 +31,7 @@ class SiteHooks:
             model.get_submodule(name).register_forward_hook(self._hook(name))
 
     @contextmanager
-    def mixing(self, mix: Mix | None) -> Iterator[None]:
+    def mixing(self, mix: Mix | None) -> Generator[None]:
         """Put `mix` in force for the passes inside; None is the bare backbone.
 
         Raises:
@@ -65,5 +65,5 @@ def fingerprint(model: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -60,23 +61,29 @@ class TextEncoder:
         """Load from a local folder or a hub id; safetensors only, no remote code.
 
         Raises:
-            BackboneError: it is not there, or not an encoder with safetensors weights.
+            BackboneError: it is not there, is damaged, or is not an encoder with mean or cls
+                pooling and safetensors weights.
         """
         try:
             loaded = SentenceTransformer(
                 source, device=device, model_kwargs={"use_safetensors": True}
             )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise BackboneError(f"Cannot load backbone {source!r}: {error}") from error
-        encoder = loaded[0]
-        modes = [m.pooling_mode for m in loaded if hasattr(m, "pooling_mode")]
-        normalize = any(type(m).__name__ == "Normalize" for m in loaded)
+        names = [type(m).__name__ for m in loaded]
+        if names[:2] != ["Transformer", "Pooling"] or names[2:] not in ([], ["Normalize"]):
+            raise BackboneError(
+                f"{source!r} has the modules {', '.join(names)}; "
+                "served are Transformer, Pooling and, where there is one, Normalize."
+            )
+        model, pooling = loaded[0].auto_model, loaded[1]
+        assert isinstance(model, nn.Module)
         return cls(
             id or source.rstrip("/").rsplit("/", 1)[-1],
-            encoder.auto_model,  # type: ignore[arg-type]
+            model,
             loaded.tokenizer,
-            Pooling(_mode_name(modes), normalize),
-            int(loaded.max_seq_length or 512),
+            Pooling(_mode_name(pooling.pooling_mode), "Normalize" in names),
+            min(int(loaded.max_seq_length or 512), position_limit(model)),
         )
 
     @property
@@ -89,21 +96,27 @@ class TextEncoder:
         """Compute dtype."""
         return next(self.model.parameters()).dtype
 
+    def tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, special tokens included, however many there are."""
+        return self.tokenizer(list(texts), truncation=False, verbose=False)[  # type: ignore[operator]
+            "input_ids"
+        ]
+
+    def cut(self, row: list[int]) -> list[int]:
+        """A row shortened to `max_tokens`, its closing special token kept."""
+        return row if len(row) <= self.max_tokens else [*row[: self.max_tokens - 1], row[-1]]
+
     def tokenize(self, texts: Sequence[str], *, truncate: bool = False) -> list[list[int]]:
-        """Token ids of each text, special tokens included.
+        """Token ids of each text, none longer than the backbone takes.
 
         Raises:
             InputTooLong: a text exceeds `max_tokens` and `truncate` is False.
         """
-        rows: list[list[int]] = self.tokenizer(  # type: ignore[operator]
-            list(texts), truncation=False, verbose=False
-        )["input_ids"]
-        for i, row in enumerate(rows):
-            if len(row) > self.max_tokens:
-                if not truncate:
-                    raise InputTooLong(len(row), self.max_tokens)
-                rows[i] = [*row[: self.max_tokens - 1], row[-1]]
-        return rows
+        rows = self.tokens(texts)
+        longest = max((len(row) for row in rows), default=0)
+        if longest > self.max_tokens and not truncate:
+            raise InputTooLong(longest, self.max_tokens)
+        return [self.cut(row) for row in rows]
 
     def run(self, rows: Sequence[Sequence[int]], mix: Mix | None = None) -> Tensor:
         """One forward pass: (B, D) pooled states of B token rows, padded to the longest."""
@@ -156,6 +169,18 @@ def linear_sites(model: nn.Module) -> dict[str, Site]:
     }
 
 
+def position_limit(model: nn.Module) -> int:
+    """Tokens that the position table has room for.
+
+    RoBERTa and MPNet count positions from one past the padding index, so their tables of 514 take
+    512 tokens; neither their config nor their tokenizer says so.
+    """
+    table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
+    if not isinstance(table, nn.Embedding):
+        return model.config.max_position_embeddings  # type: ignore[union-attr,return-value]
+    return table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
+
+
 def length_buckets(lengths: Sequence[int], max_tokens: int = MAX_PADDED_TOKENS) -> list[list[int]]:
     """Split rows into passes so that little is padding.
 
@@ -175,8 +200,7 @@ def length_buckets(lengths: Sequence[int], max_tokens: int = MAX_PADDED_TOKENS) 
     return buckets
 
 
-def _mode_name(modes: Sequence[object]) -> str:
-    mode = str(modes[0]) if modes else "mean"
+def _mode_name(mode: object) -> str:
     if mode not in ("mean", "cls"):
         raise BackboneError(f"Pooling {mode!r} is not supported; mean and cls are.")
-    return mode
+    return str(mode)

@@ -26,7 +26,7 @@ def tiny_encoder(*, seed: int = 0, dtype: torch.dtype = torch.float32) -> TextEn
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = BertModel(config).to(dtype)
+        model = BertModel(config).to(dtype)  # type: ignore[arg-type]
         with torch.no_grad():  # BERT's initial 0.02 would make every text look alike
             for parameter in model.parameters():
                 if parameter.ndim > 1:

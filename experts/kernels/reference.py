@@ -35,8 +35,5 @@ def mixed_linear(x_ND: Tensor, W_EHD: Tensor, b_EH: Tensor, use: Use) -> Tensor:
 def scores(x_ND: Tensor, V_ED: Tensor, use: Use) -> Tensor:
     """`s_nk = v_k . x_n` for the K experts of the token's row, as a loop."""
     return torch.stack(
-        [
-            torch.stack([V_ED[int(e)] @ x_ND[n] for e in use.expert_NK[n]])
-            for n in range(use.tokens)
-        ]
+        [torch.stack([V_ED[int(e)] @ x_ND[n] for e in use.expert_NK[n]]) for n in range(use.tokens)]
     )

@@ -20,6 +20,7 @@ from experts.kinds.base import Adapter, Kind, Site
 from experts.kinds.names import PREFIX, place, require_finite
 from experts.weights import ExpertWeights, SiteTensors
 
+SERVED = {"peft_type", "activation", "target_modules"}
 PARTS = {"D": "down.weight", "b": "down.bias", "U": "up.weight", "c": "up.bias"}
 INITIAL_SCALE = 1e-3  # DAM's initialisation: N(0, 1e-3) clamped to two deviations
 
@@ -35,11 +36,13 @@ class Bottleneck(Kind):
         activation = adapter.config.get("activation", "relu")
         if activation != "relu":
             raise UnsupportedExpert(f"activation={activation!r}: only relu is served.")
+        if extra := sorted(k for k, v in adapter.config.items() if v and k not in SERVED):
+            raise UnsupportedExpert(f"Not served: {', '.join(extra)}.", features=extra)
         found: dict[str, dict[str, Tensor]] = {}
         foreign: list[str] = []
         for name, tensor in adapter.tensors.items():
             module, part = _split(name)
-            if part:
+            if part and part not in found.get(module, {}):
                 found.setdefault(module, {})[part] = tensor
             else:
                 foreign.append(name)
@@ -51,7 +54,9 @@ class Bottleneck(Kind):
         placed, inert = place(found, foreign, shapes, sites)
         for site, t in placed.items():
             if not t["D"].shape[0] == t["b"].shape[0] == t["U"].shape[1]:
-                raise MismatchedExpert(f"The widths of down and up at {site} differ.")
+                raise MismatchedExpert(
+                    f"The widths of down and up at {site} differ.", unmatched=[site]
+                )
         require_finite(placed)
         return ExpertWeights(id, self.name, self.group(placed), placed, inert=inert)
 
@@ -108,6 +113,8 @@ class Bottleneck(Kind):
         """The weighted mean of the parameters."""
         if len({e.group for e in experts}) > 1:
             raise MixError("Bottleneck experts merge only when sites and widths are equal.")
+        if any(not w >= 0 for w in weights):
+            raise MixError("Bottleneck experts merge only at weights that are not negative.")
         merged = {
             site: {
                 part: sum((e.sites[site][part] * w for e, w in zip(experts, weights, strict=True)),
@@ -116,9 +123,7 @@ class Bottleneck(Kind):
             }
             for site, parts in experts[0].sites.items()
         }  # fmt: skip
-        return ExpertWeights(
-            "+".join(e.id for e in experts), self.name, experts[0].group, merged
-        )
+        return ExpertWeights("+".join(e.id for e in experts), self.name, experts[0].group, merged)
 
 
 def _split(name: str) -> tuple[str, str | None]:

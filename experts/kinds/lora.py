@@ -6,6 +6,8 @@ factors side by side (rank concatenation): averaging A and B apart would leave c
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 import torch
@@ -26,8 +28,9 @@ HARMLESS = {
     "alpha_pattern", "megatron_core", "loftq_config", "runtime_config", "qalora_group_size",
     "init_lora_weights", "bias", "eva_config", "ensure_weight_tying",
 }  # fmt: skip
-# Initialisations that rewrite the frozen weights: the adapter is a difference to those.
-REWRITES_BACKBONE = ("pissa", "olora", "corda", "loftq", "lora_ga")
+# Other initialisations (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA) rewrite the frozen weights: such an
+# adapter is a difference to those.
+KEEPS_BACKBONE = (None, "", True, False, "true", "false", "gaussian", "eva", "orthogonal", "mica")
 
 
 class Lora(Kind):
@@ -44,20 +47,22 @@ class Lora(Kind):
         foreign: list[str] = []
         for name, tensor in adapter.tensors.items():
             module, _, part = name.removesuffix(".weight").rpartition(".lora_")
-            if part in ("A", "B") and module:
-                factors.setdefault(module.removeprefix(PREFIX), {})[part] = tensor
+            parts = factors.setdefault(module.removeprefix(PREFIX), {})
+            if part in ("A", "B") and module and part not in parts:
+                parts[part] = tensor
             else:
                 foreign.append(name)
+        factors = {module: parts for module, parts in factors.items() if parts}
         shapes = {s.name: {"A": (None, s.in_features), "B": (s.out_features, None)}
                   for s in sites.values()}  # fmt: skip
         placed, inert = place(factors, foreign, shapes, sites)
-        for site, tensors in placed.items():
+        for site, tensors in factors.items():
             _require_one_rank(site, tensors)
-        require_finite(placed)
-        loaded = {
-            site: {"A": t["A"], "B": t["B"].T * _scaling(config, site, t["A"].shape[0])}
-            for site, t in placed.items()
-        }
+        require_finite(factors)
+        loaded: dict[str, SiteTensors] = {}
+        for site, t in placed.items():
+            scale = _scaling(config, site, t["A"].shape[0])
+            loaded[site] = {"A": t["A"].contiguous(), "B": t["B"].T.contiguous() * scale}
         return ExpertWeights(id, self.name, self.group(loaded), loaded, inert=inert)
 
     def write(self, expert: ExpertWeights) -> Adapter:
@@ -134,30 +139,38 @@ def _pad_rank(t_RX: Tensor, rank: int) -> Tensor:
 
 
 def _scaling(config: Mapping[str, object], site: str, rank: int) -> float:
-    """alpha / r, or alpha / sqrt(r) under rsLoRA, with PEFT's own pattern matching."""
+    """What PEFT multiplies by: alpha / r, or alpha / sqrt(r) under rsLoRA; its own patterns."""
     patterns = config.get("alpha_pattern") or {}
-    assert isinstance(patterns, dict)
-    key = get_pattern_key(patterns.keys(), site)
+    if not isinstance(patterns, Mapping):
+        raise UnsupportedExpert("alpha_pattern is not an object of pattern and alpha.")
+    try:
+        key = get_pattern_key(list(patterns), site)
+    except re.error as error:
+        raise UnsupportedExpert(f"alpha_pattern is no regular expression: {error}.") from error
     alpha = patterns.get(key, config.get("lora_alpha", 8))
-    if not isinstance(alpha, int | float):
-        raise UnsupportedExpert(f"lora_alpha of {site} is not a number.")
+    if not isinstance(alpha, int | float) or not math.isfinite(alpha):
+        raise UnsupportedExpert(f"lora_alpha of {site} is not a finite number.")
     return alpha / (rank**0.5 if config.get("use_rslora") else rank)
 
 
 def _require_one_rank(site: str, tensors: Mapping[str, Tensor]) -> None:
-    if tensors["A"].shape[0] != tensors["B"].shape[1]:
-        raise MismatchedExpert(f"lora_A and lora_B of {site} have different ranks.")
+    rank = tensors["A"].shape[0]
+    if rank != tensors["B"].shape[1] or not rank:
+        raise MismatchedExpert(
+            f"lora_A and lora_B of {site} have ranks {rank} and {tensors['B'].shape[1]}.",
+            unmatched=[site],
+        )
 
 
 def _refuse_unsupported(config: Mapping[str, object]) -> None:
     """Refuse by name whatever would change the result and is not computed here."""
-    initial = str(config.get("init_lora_weights", "")).lower()
-    if initial.startswith(REWRITES_BACKBONE):
+    initial = config.get("init_lora_weights")
+    if initial not in KEEPS_BACKBONE:
         raise UnsupportedExpert(
-            f"init_lora_weights={initial!r} changes the backbone's own weights; convert the adapter "
-            "with PEFT's path_initial_model_for_weight_conversion."
+            f"init_lora_weights={initial!r} may change the backbone's own weights; convert the "
+            "adapter with PEFT's path_initial_model_for_weight_conversion."
         )
-    if config.get("bias", "none") != "none":
+    if config.get("bias") not in (None, "none"):
         raise UnsupportedExpert(f"bias={config['bias']!r}: trained biases are not served.")
     extra = sorted(k for k, v in config.items() if v and k not in HARMLESS)
     if extra:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from experts.errors import CorruptExpert, MismatchedExpert
@@ -14,6 +15,8 @@ from experts.kinds.base import Site
 
 PREFIX = "base_model.model."
 """What PEFT puts before every module name."""
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 Shape = tuple[int | None, ...]
 
@@ -59,7 +62,15 @@ def place(
 
 
 def require_finite(placed: Mapping[str, Mapping[str, Tensor]]) -> None:
-    """Raises CorruptExpert when a tensor holds NaN or infinity."""
+    """Refuse tensors that are not numbers of a type PEFT writes, or hold NaN or infinity.
+
+    Raises:
+        CorruptExpert: with the tensors at fault.
+    """
+    alien = [f"{m}.{p} ({t.dtype})" for m, parts in placed.items() for p, t in parts.items()
+             if t.dtype not in FLOATS]  # fmt: skip
+    if alien:
+        raise CorruptExpert("Tensors are not of a floating type.", tensors=alien)
     bad = [f"{m}.{p}" for m, parts in placed.items() for p, t in parts.items()
            if not t.isfinite().all()]  # fmt: skip
     if bad:
@@ -74,7 +85,10 @@ def _misfit(parts: Mapping[str, Tensor], expected: Mapping[str, Shape] | None) -
         return f"lacks {', '.join(missing)}"
     for part, shape in expected.items():
         have = tuple(parts[part].shape)
-        if len(have) != len(shape) or any(s not in (None, h) for s, h in zip(shape, have)):
+        fits = len(have) == len(shape) and all(
+            s in (None, h) for s, h in zip(shape, have, strict=True)
+        )
+        if not fits:
             want = " x ".join("any" if s is None else str(s) for s in shape)
             return f"{part} is {' x '.join(map(str, have))}, expected {want}"
     return None

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from routers.instructions import Instruction
 from routers.types import Selection
 
 TraceLevel = Literal["none", "summary", "full"]
@@ -65,6 +66,7 @@ class Sample:
     """One unit of work. `question` None asks for the routed embedding of the input.
 
     `model` is "auto", an expert id, or the backbone's id. `predict` False stops after routing.
+    `written` is the instruction a writer made before the sample was queued.
     """
 
     input: str
@@ -72,6 +74,7 @@ class Sample:
     model: str = "auto"
     options: RoutingOptions = field(default_factory=RoutingOptions)
     predict: bool = True
+    written: Instruction | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ class Trace:
         writer_note: why another writer took over, if one did.
         calibration: version of the library's constants. alpha: the global rule's alpha.
         narrowed: token routing got fewer candidates than it wanted.
+        fallback: code of why no expert answered, if none did.
         dropped: experts left out, with the reason. truncated: (tokens sent, tokens kept).
         confidence: probability mass of the best expert under the policy.
     """
@@ -117,6 +121,7 @@ class Trace:
     alpha: float | None = None
     confidence: float | None = None
     narrowed: bool = False
+    fallback: str | None = None
     dropped: Mapping[str, str] = field(default_factory=dict)
     truncated: tuple[int, int] | None = None
     tokens: tuple[TokenTrace, ...] = ()

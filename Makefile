@@ -1,0 +1,51 @@
+# Every target sets up what it needs in .venv, from nothing, and is quick the second time.
+PYTHON ?= python3
+BIN := .venv/bin
+DATA ?= ../shared/data/held_in
+# Nothing is fetched from a model hub while testing.
+OFFLINE := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test test-all check format library bench
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+serve: .venv/.ready-serve  ## serve the demo library on http://127.0.0.1:8080
+	@exec $(BIN)/sailplane serve
+
+test: .venv/.ready-dev  ## the fast tests
+	$(OFFLINE) $(BIN)/pytest
+
+test-all: .venv/.ready-dev  ## every test, slow ones included
+	$(OFFLINE) $(BIN)/pytest -m ""
+
+check: .venv/.ready-dev  ## lint, format and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+
+format: .venv/.ready-dev  ## put the code in form
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+library: .venv/.ready-dev  ## build library/minilm again: make library DATA=DIR
+	$(OFFLINE) $(BIN)/sailplane train --tasks $(DATA)
+	$(OFFLINE) $(BIN)/sailplane fit --tasks $(DATA) --calibrate
+
+bench: .venv/.ready-dev  ## run the benchmarks; results in benchmarks/results
+	$(OFFLINE) $(BIN)/python -m benchmarks
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+	  "Sailplane needs Python 3.11 or later; name one: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+
+# One pip call: the range of torch must be in it when what depends on torch is chosen.
+.venv/.ready-serve: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --editable '.[demo]'
+	@touch $@
+
+.venv/.ready-dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --editable '.[demo,dev]'
+	@touch $@ .venv/.ready-serve

@@ -1,0 +1,291 @@
+"""The library: a folder of experts, what is wrong with some of them, and safe changes to it.
+
+Readers see one immutable `Snapshot`; a change builds the next one and swaps it in. Knows nothing
+of routing, and loads an expert only to check one that is being added.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+from experts.entries import (
+    CONFIG,
+    MANIFEST,
+    Entry,
+    copy_adapter,
+    first_error,
+    problems,
+    read_entry,
+    read_manifest,
+    seal,
+    write_artefacts,
+    write_expert,
+)
+from experts.errors import (
+    BackboneError,
+    BadExpert,
+    CorruptExpert,
+    DuplicateExpert,
+    ExpertError,
+    MismatchedExpert,
+    UnknownExpert,
+)
+from experts.files import (
+    atomic_folder,
+    atomic_write,
+    clean_leftovers,
+    read_json,
+    remove_folder,
+    resolve_inside,
+)
+from experts.kinds import Adapter, Site, kind_of
+from experts.loader import load_expert
+from experts.manifest import BackboneRef, ExpertId, Label, Manifest
+
+__all__ = ["Entry", "Library", "Snapshot", "write_artefacts", "write_expert"]
+
+CALIBRATION = "calibration.json"
+ID = TypeAdapter(ExpertId)
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """The library at one moment.
+
+    Attributes:
+        entries: expert id -> entry. bad: folder name -> why it is not served.
+        calibration: the routing constants, None before the first calibration.
+        generation: grows with every change.
+    """
+
+    entries: Mapping[str, Entry] = field(default_factory=dict)
+    bad: Mapping[str, str] = field(default_factory=dict)
+    calibration: Mapping[str, object] | None = None
+    generation: int = 0
+
+
+class Library:
+    """A folder of experts for one backbone.
+
+    Reading is free of locks; changes wait for each other, across processes too.
+    """
+
+    def __init__(self, root: Path, fingerprint: str | None, backbone_id: str) -> None:
+        self.root = root
+        self.fingerprint = fingerprint
+        self.backbone_id = backbone_id
+        self._snapshot = Snapshot()
+        self._writing = threading.Lock()
+        # id -> last version: (id, version) must name one set of tensors while caches may hold it
+        self._removed: dict[str, int] = {}
+
+    @classmethod
+    def open(
+        cls, root: Path, *, fingerprint: str | None = None, backbone_id: str = "backbone"
+    ) -> Library:
+        """Read the library at `root`, which may be empty or not there yet.
+
+        Args:
+            root: its folder. fingerprint: of the backbone to serve; None skips that check, and
+                then nothing can be added. backbone_id: the name new manifests give the backbone.
+
+        Raises:
+            CorruptExpert: `calibration.json` is damaged. A damaged expert goes to `bad` instead.
+        """
+        library = cls(Path(root), fingerprint, backbone_id)
+        library.refresh()
+        return library
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """Entries, bad folders, calibration and generation, consistent with each other."""
+        return self._snapshot
+
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        """The experts that can be served, by id."""
+        return self._snapshot.entries
+
+    @property
+    def bad(self) -> Mapping[str, str]:
+        """Folders that cannot be served, and why."""
+        return self._snapshot.bad
+
+    @property
+    def calibration(self) -> Mapping[str, object] | None:
+        """The library's routing constants, if they were ever fitted."""
+        return self._snapshot.calibration
+
+    @property
+    def generation(self) -> int:
+        """Grows with every change."""
+        return self._snapshot.generation
+
+    def get(self, id: str) -> Entry:
+        """The entry of an expert.
+
+        Raises:
+            UnknownExpert: there is none; the message names the closest ids.
+        """
+        entries, bad = self._snapshot.entries, self._snapshot.bad
+        if id in entries:
+            return entries[id]
+        if id in bad:
+            raise UnknownExpert(f"Expert {id!r} cannot be served: {bad[id]}", reason=bad[id])
+        close = difflib.get_close_matches(id, entries, n=3)
+        hint = f" Did you mean {', '.join(close)}?" if close else ""
+        raise UnknownExpert(f"The library has no expert {id!r}.{hint}", closest=close)
+
+    def refresh(self) -> None:
+        """Read the folder again; entries that did not change stay the same objects."""
+        with self._writing:
+            entries: dict[str, Entry] = {}
+            bad: dict[str, str] = {}
+            for folder in self._folders():
+                try:
+                    entries[folder.name] = self._checked(folder)
+                except ExpertError as error:
+                    bad[folder.name] = error.message
+            path = self.root / CALIBRATION
+            self._swap(entries, bad, read_json(path) if path.exists() else None)
+
+    def add(
+        self,
+        source: Path,
+        id: str | None = None,
+        *,
+        sites: Mapping[str, Site],
+        roots: Sequence[Path],
+        title: str | None = None,
+        instructions: Sequence[str] = (),
+        labels: Sequence[Label] = (),
+        tags: Sequence[str] = (),
+    ) -> Entry:
+        """Copy an adapter into the library, if it loads on the served backbone.
+
+        Args:
+            source: a folder that PEFT or Sailplane wrote. id: by default its manifest's id, or
+                the folder's name. sites: the backbone's. roots: folders it may come from.
+            title: this and the others replace what the manifest says, where given.
+
+        Raises:
+            ForbiddenSource: `source` lies outside all `roots`.
+            DuplicateExpert: the id is taken.
+            BadExpert: it cannot be served; the message says why.
+        """
+        source = resolve_inside(source, roots)
+        said = {"title": title, "instructions": tuple(instructions), "labels": tuple(labels),
+                "tags": tuple(tags)}  # fmt: skip
+        with self._writing:
+            known = read_manifest(source) if (source / MANIFEST).exists() else None
+            id = self._free_id(id or (known.id if known else source.name))
+            with atomic_folder(self.root / id) as folder:
+                manifest = copy_adapter(source, folder, known) or self._new_manifest(id, folder)
+                given = {name: value for name, value in said.items() if value}
+                version = max(manifest.version, self._removed.get(id, 0) + 1)
+                manifest = manifest.model_copy(update={**given, "id": id, "version": version})
+                manifest = seal(folder, manifest)
+                self._require_backbone(manifest)
+                load_expert(Entry(folder, manifest), sites, dtype=torch.float32, device="cpu")
+            entry = Entry(self.root / id, manifest)
+            self._swap({**self.entries, id: entry}, self.bad, self.calibration)
+        return entry
+
+    def remove(self, id: str) -> None:
+        """Delete an expert's folder, served or bad.
+
+        Raises:
+            UnknownExpert: there is none.
+        """
+        with self._writing:
+            if id not in self.bad:
+                self.get(id)
+            remove_folder(self.root / id)
+            if id in self.entries:
+                self._removed[id] = self.entries[id].manifest.version
+            entries = {name: entry for name, entry in self.entries.items() if name != id}
+            bad = {name: why for name, why in self.bad.items() if name != id}
+            self._swap(entries, bad, self.calibration)
+
+    def verify(self) -> dict[str, list[str]]:
+        """Check every file again: id -> what is wrong, empty where nothing is."""
+        found = {id: problems(entry) for id, entry in self.entries.items()}
+        return found | {name: [reason] for name, reason in self.bad.items()}
+
+    def write_calibration(self, constants: Mapping[str, object]) -> None:
+        """Store the library's routing constants, atomically."""
+        data = json.dumps(dict(constants), indent=2, allow_nan=False).encode() + b"\n"
+        with self._writing:
+            atomic_write(self.root / CALIBRATION, data)
+            self._swap(self.entries, self.bad, json.loads(data))
+
+    def _folders(self) -> list[Path]:
+        """Sub-folders that look like an expert, after clearing up behind killed writers."""
+        if not self.root.is_dir():
+            return []
+        clean_leftovers(self.root)
+        return sorted(
+            path
+            for path in self.root.iterdir()
+            if not path.name.startswith(".")
+            and ((path / MANIFEST).exists() or (path / CONFIG).exists())
+        )
+
+    def _checked(self, folder: Path) -> Entry:
+        if not folder.resolve().is_relative_to(self.root.resolve()):
+            raise CorruptExpert("The folder is a symlink that leaves the library.")
+        entry = read_entry(folder)
+        if entry.id != folder.name:
+            raise CorruptExpert(f"The folder's name is not the manifest's id, {entry.id!r}.")
+        self._require_backbone(entry.manifest)
+        before = self.entries.get(entry.id)
+        return before if before and before.manifest == entry.manifest else entry
+
+    def _require_backbone(self, manifest: Manifest) -> None:
+        theirs = manifest.backbone.fingerprint
+        if self.fingerprint not in (None, theirs):
+            raise MismatchedExpert(
+                f"It was trained on backbone {manifest.backbone.id!r} ({theirs[:12]}...), and the "
+                f"one that is served is {self.backbone_id!r} ({str(self.fingerprint)[:12]}...)."
+            )
+
+    def _free_id(self, id: str) -> str:
+        try:
+            ID.validate_python(id)
+        except ValidationError as error:
+            raise BadExpert(f"{id!r} cannot be an expert's id: {first_error(error)}.") from error
+        if id in ("auto", self.backbone_id):
+            raise DuplicateExpert(f"{id!r} is a model name with another meaning; choose another.")
+        if id in self.entries or (self.root / id).exists():
+            raise DuplicateExpert(f"The library has an expert {id!r} already; remove it first.")
+        return id
+
+    def _new_manifest(self, id: str, folder: Path) -> Manifest:
+        """A manifest for an adapter that PEFT wrote, which carries none."""
+        if self.fingerprint is None:
+            raise BackboneError("Without a backbone, only experts with a manifest can be added.")
+        kind = kind_of(Adapter(read_json(folder / CONFIG), {}))
+        backbone = BackboneRef(id=self.backbone_id, fingerprint=self.fingerprint)
+        return Manifest(id=id, title=id, kind=kind.name, backbone=backbone)
+
+    def _swap(
+        self,
+        entries: Mapping[str, Entry],
+        bad: Mapping[str, str],
+        calibration: Mapping[str, object] | None,
+    ) -> None:
+        now = self._snapshot
+        same = (dict(now.entries), dict(now.bad), now.calibration) == (entries, bad, calibration)
+        if not same:
+            frozen = MappingProxyType(dict(sorted(entries.items())))
+            fresh = Snapshot(frozen, MappingProxyType(dict(bad)), calibration)
+            self._snapshot = replace(fresh, generation=now.generation + 1)

@@ -1,0 +1,92 @@
+"""From an expert's folder to tensors ready for the primitive, with every check on the way.
+
+Files that are not what the manifest lists, tensors that fit no site and values that are not
+finite are refused with the reason; what loads is the whole expert. Keeps nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from experts.entries import CONFIG, WEIGHTS, Entry
+from experts.errors import CorruptExpert, MismatchedExpert
+from experts.files import parse_json, parse_tensors
+from experts.kinds import Adapter, Site, kind_of
+from experts.kinds.names import require_finite
+from experts.weights import ExpertWeights, SiteTensors
+
+# What arithmetic and pattern matching on a stranger's config may raise.
+NONSENSE = (TypeError, ValueError, ArithmeticError, AssertionError, AttributeError, re.error)
+
+
+def load_expert(
+    entry: Entry, sites: Mapping[str, Site], *, dtype: torch.dtype, device: torch.device | str
+) -> ExpertWeights:
+    """Read an expert's files, check them and fit them to the backbone's sites.
+
+    Raises:
+        BadExpert: one of its kinds; `details` of a mismatch hold what matched and what did not.
+    """
+    config = parse_json(entry.path / CONFIG, entry.read(CONFIG))
+    stored = parse_tensors(entry.path / WEIGHTS, entry.read(WEIGHTS)).tensors
+    # Scalings are folded in before the cast, so that half precision rounds once.
+    exact = torch.promote_types(dtype, torch.float32)
+    weights = _fit(entry, Adapter(config, {n: t.to(exact) for n, t in stored.items()}), sites)
+    cast = _cast(weights.sites, dtype, device)
+    require_finite(cast)  # again: a scaling or the cast may have overflowed
+    vectors = _vectors(entry, weights, sites)
+    return replace(
+        weights,
+        sites=cast,
+        vectors=_cast(vectors, dtype, device),
+        version=entry.manifest.version,
+    )
+
+
+def _fit(entry: Entry, adapter: Adapter, sites: Mapping[str, Site]) -> ExpertWeights:
+    kind = kind_of(adapter)
+    if kind.name != entry.manifest.kind:
+        raise CorruptExpert(
+            f"The manifest says kind {entry.manifest.kind!r} and the adapter is {kind.name!r}."
+        )
+    try:
+        return kind.read(adapter, sites, entry.id)
+    except NONSENSE as error:
+        raise CorruptExpert(f"{CONFIG} makes no sense: {error or type(error).__name__}.") from error
+
+
+def _vectors(
+    entry: Entry, weights: ExpertWeights, sites: Mapping[str, Site]
+) -> dict[str, dict[str, Tensor]]:
+    """Token-routing vectors at the sites the expert changes, as stored."""
+    found = entry.artefacts.vectors
+    wrong = [
+        f"{artefact}.{site}"
+        for artefact, by_site in found.items()
+        for site, vector in by_site.items()
+        if site not in sites or len(vector) != sites[site].in_features
+    ]
+    if wrong:
+        raise MismatchedExpert(
+            f"Routing vectors fit no site of the backbone: {', '.join(wrong[:5])}.",
+            matched=list(weights.sites),
+            unmatched=wrong,
+        )
+    return {
+        artefact: {site: vector for site, vector in by_site.items() if site in weights.sites}
+        for artefact, by_site in found.items()
+    }
+
+
+def _cast(
+    tensors: Mapping[str, SiteTensors], dtype: torch.dtype, device: torch.device | str
+) -> dict[str, dict[str, Tensor]]:
+    return {
+        site: {part: t.to(device=device, dtype=dtype).contiguous() for part, t in parts.items()}
+        for site, parts in tensors.items()
+    }

@@ -1,0 +1,40 @@
+"""The constants of routing, set once per library and kept in it with a version.
+
+`routers.fitting.calibrate` computes them from examples set aside before training. Adding an expert
+changes none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import Field
+
+from experts.manifest import Record
+
+VIEWS = ("instruction", "choices", "labels", "input")
+"""What the instruction router compares: the caller's sentence with task instructions; each choice
+with label wordings; each label with the choices; the input with centroids."""
+
+
+class Calibration(Record):
+    """Constants of the instruction router and of the global rule (GLIDER, section 4.3).
+
+    Attributes:
+        views: weight of each view's cosine in an expert's logit.
+        floor: least weighted mean cosine of a query that some expert fits.
+        threshold: p. beta, gamma: `alpha = beta + gamma * [max s_global > p]`.
+    """
+
+    version: str = "uncalibrated"
+    views: Mapping[str, float] = Field(
+        default_factory=lambda: {"instruction": 20.0, "choices": 10.0, "labels": 10.0, "input": 20.0}
+    )
+    floor: float = 0.0
+    threshold: float = 0.8
+    beta: float = 3.0
+    gamma: float = 100.0
+
+    def alpha(self, best: float) -> float:
+        """The rule's alpha for a query whose best global score is `best`."""
+        return self.beta + (self.gamma if best > self.threshold else 0.0)

@@ -1,0 +1,180 @@
+"""The one policy: from scores to a selection, with its reason in a sentence.
+
+Knows the preset, the scores and the caller's wishes; never the text of a request.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from routers.calibration import Calibration
+from routers.catalogue import Catalogue
+from routers.presets import Preset
+from routers.request import Scores
+from routers.types import Chosen, Mode, Selection
+
+# A candidate this far behind in prior cannot be among a token's best: gate scores lie within
+# +-sqrt(d), which is +-19.6 for the 384 features of most sites of the demo backbone.
+HOPELESS = 40.0
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the caller asked of the policy; None leaves it to the preset."""
+
+    top_k: int | None = None
+    mode: Mode | None = None
+    allow: frozenset[str] | None = None
+    deny: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A selection and what the trace says of how it came about."""
+
+    selection: Selection
+    alpha: float | None = None
+    confidence: float | None = None
+    narrowed: bool = False
+    dropped: Mapping[str, str] = field(default_factory=dict)
+    fallback: str | None = None
+
+
+BASE = Selection(mode="base", reason="The bare backbone was asked for.")
+
+
+def decide(
+    preset: Preset, scores: Scores, catalogue: Catalogue, calibration: Calibration, wishes: Wishes
+) -> Decision:
+    """Choose experts, weights and mode for one sample."""
+    ranked, dropped = _candidates(scores, catalogue, wishes)
+    if not ranked:
+        return _fall_back("no_expert", "No expert of the library may answer.", dropped)
+    if scores.fit is not None and scores.fit < calibration.floor:
+        return _fall_back(
+            "no_fit",
+            f"No expert fits: the best match is {scores.fit:.3f}, below {calibration.floor:.3f}.",
+            dropped,
+        )
+    ranked, dropped = _one_group(ranked, catalogue, dropped)
+    limit = _limit(preset, wishes)
+    kept = ranked[:limit]
+    narrowed = preset.token is not None and preset.rule == "equal" and len(ranked) > limit
+    token = preset.token if (wishes.mode or "token") == "token" else None
+    decision = _weigh(preset, token, kept, scores, catalogue, calibration, wishes)
+    return Decision(
+        decision.selection, decision.alpha, decision.confidence, narrowed, dropped
+    )
+
+
+def explicit(weights: Mapping[str, float], versions: Mapping[str, int]) -> Selection:
+    """The experts a caller named: weights normalised, their sum kept as the strength."""
+    strength = math.fsum(weights.values())
+    chosen = tuple(
+        Chosen(id=id, version=versions[id], weight=w / strength if strength else 0.0)
+        for id, w in sorted(weights.items(), key=lambda item: (-item[1], item[0]))
+    )
+    return Selection(
+        mode="single" if len(chosen) == 1 else "merge",
+        experts=chosen,
+        strength=strength,
+        reason="The caller named the experts.",
+    )
+
+
+def _candidates(
+    scores: Scores, catalogue: Catalogue, wishes: Wishes
+) -> tuple[list[int], dict[str, str]]:
+    """Positions of the experts that may answer, best first; and who may not."""
+    allowed = [
+        i
+        for i, id in enumerate(catalogue.ids)
+        if id not in wishes.deny and (wishes.allow is None or id in wishes.allow)
+    ]
+    order = torch.argsort(scores.score_E, descending=True, stable=True).tolist()
+    may = set(allowed)
+    return [i for i in order if i in may], {}
+
+
+def _one_group(
+    ranked: Sequence[int], catalogue: Catalogue, dropped: Mapping[str, str]
+) -> tuple[list[int], dict[str, str]]:
+    """Experts merge only within a group: keep the best expert's."""
+    kind = catalogue.experts[ranked[0]].kind
+    other = [i for i in ranked if catalogue.experts[i].kind != kind]
+    reasons = {catalogue.ids[i]: f"kind differs from {kind}" for i in other[:ALL_DROPPED]}
+    return [i for i in ranked if i not in set(other)], {**dropped, **reasons}
+
+
+ALL_DROPPED = 16  # the trace stays bounded
+
+
+def _limit(preset: Preset, wishes: Wishes) -> int:
+    """How many experts a sample may use; in token mode top_k is per token, not per sample."""
+    token = preset.token is not None and (wishes.mode or "token") == "token"
+    return preset.experts if token or wishes.top_k is None else wishes.top_k
+
+
+def _weigh(
+    preset: Preset, token: str | None, kept: Sequence[int], scores: Scores,
+    catalogue: Catalogue, calibration: Calibration, wishes: Wishes,
+) -> Decision:  # fmt: skip
+    """Weights, priors and mode of the experts kept."""
+    score_K = scores.score_E[list(kept)].double()
+    best = float(score_K[0])
+    alpha = calibration.alpha(best) if preset.rule == "global" else None
+    scale = alpha if alpha is not None else _SCALE[preset.rule](preset)
+    prior_K = score_K * scale
+    confidence = best if preset.rule == "global" else None
+    if token is not None:
+        alive = [k for k in range(len(kept)) if float(prior_K[0] - prior_K[k]) <= HOPELESS]
+        kept, prior_K = [kept[k] for k in alive], prior_K[alive]
+    elif alpha is not None and len(kept) > 2 and wishes.top_k is None:
+        kept, prior_K = kept[: preset.top_k], prior_K[: preset.top_k]
+    weight_K = torch.softmax(prior_K, dim=0)
+    chosen = tuple(
+        Chosen(
+            id=catalogue.ids[i],
+            version=catalogue.experts[i].version,
+            weight=float(weight_K[k]),
+            score=float(scores.score_E[i]),
+            prior=float(prior_K[k]) if token else 0.0,
+        )
+        for k, i in enumerate(kept)
+    )
+    mode: Mode = "single" if len(chosen) == 1 else "token" if token else "merge"
+    selection = Selection(
+        mode=mode,
+        experts=chosen,
+        token_router=token if mode == "token" else None,
+        top_k=wishes.top_k or preset.top_k,
+        reason=_reason(preset, mode, chosen, alpha),
+    )
+    return Decision(selection, alpha, confidence)
+
+
+_SCALE = {
+    "softmax": lambda preset: 1 / preset.temperature,
+    "equal": lambda preset: 0.0,
+}
+
+
+def _reason(preset: Preset, mode: Mode, chosen: Sequence[Chosen], alpha: float | None) -> str:
+    first = chosen[0]
+    if mode == "single":
+        return f"{first.id} scores {first.score:.2f} and no other expert comes near."
+    names = ", ".join(c.id for c in chosen[:3])
+    if mode == "token":
+        rule = f" under alpha = {alpha:g}" if alpha is not None else ""
+        return f"Each token chooses among {len(chosen)} candidates{rule}: {names}, ..."
+    return f"The best {len(chosen)} by {preset.request} are merged: {names}."
+
+
+def _fall_back(code: str, reason: str, dropped: Mapping[str, str]) -> Decision:
+    return Decision(
+        Selection(mode="base", reason=reason), dropped=dropped, fallback=code, confidence=0.0
+    )

@@ -1,0 +1,56 @@
+"""Named ways to route: which routers, how many experts, which rule. Rows of a table.
+
+| preset | paper | what it does |
+|---|---|---|
+| glider | Li et al. 2024 | instruction router and gates under the one global rule (the default) |
+| dam | Cheng et al. 2024 | nearest 2 centroids at temperature 0.01, merged per sample |
+| phatgoose | Muqeeth et al. 2024 | gates over all experts, top 2 per token and site |
+| arrow | Ostapenko et al. 2024 | weight prototypes over all experts, top 3 per token and site |
+| retrieval | Jang et al. 2023 | the expert with the nearest stored vector |
+| average | - | every expert at the same weight |
+| base | - | the bare backbone |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+ALL = 64
+"""How many candidates `all experts` may be; above it the request router's best are kept."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One row.
+
+    Attributes:
+        request: name of the request router, None for the bare backbone. rule: how scores become
+            weights: "global" (GLIDER's rule), "softmax" at `temperature`, "equal".
+        token: name of the token router; None merges at request level.
+        experts: how many experts a sample may use (merge), or candidates (token).
+        top_k: experts per token and site in token mode.
+    """
+
+    name: str
+    request: str | None
+    rule: Literal["global", "softmax", "equal"] = "equal"
+    temperature: float = 1.0
+    token: str | None = None
+    experts: int = ALL
+    top_k: int = 2
+
+
+PRESETS: dict[str, Preset] = {
+    p.name: p
+    for p in (
+        Preset("glider", "instruction", "global", token="gate", experts=8, top_k=2),
+        Preset("dam", "centroid", "softmax", temperature=0.01, experts=2),
+        Preset("phatgoose", "uniform", token="gate", top_k=2),
+        Preset("arrow", "uniform", token="arrow", top_k=3),
+        Preset("retrieval", "prototypes", experts=1),
+        Preset("average", "uniform"),
+        Preset("base", None),
+    )
+}
+DEFAULT = "glider"

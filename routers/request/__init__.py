@@ -1,0 +1,20 @@
+"""Request routers: each scores every expert of the catalogue for one query. One policy decides."""
+
+from __future__ import annotations
+
+from routers.request.base import RequestRouter, Scores
+from routers.request.centroid import CentroidRouter
+from routers.request.instruction import InstructionRouter
+from routers.request.uniform import UniformRouter
+
+REQUEST_ROUTERS: dict[str, RequestRouter] = {
+    router.name: router
+    for router in (
+        InstructionRouter(),
+        CentroidRouter("centroid", single=True),
+        CentroidRouter("prototypes", single=False),
+        UniformRouter(),
+    )
+}
+
+__all__ = ["REQUEST_ROUTERS", "RequestRouter", "Scores"]

@@ -1,0 +1,156 @@
+"""Errors as HTTP responses, all in one shape.
+
+`{"error": {"message", "type", "param", "code"}}`, with `details` where there are any. Which error
+has which status and code is said in `server.errors.TABLE` and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from fastapi import FastAPI, Request, Response
+from pydantic import BaseModel, ValidationError
+from pydantic_core import to_json
+from starlette.exceptions import HTTPException
+
+from experts.errors import ExpertError
+from server.errors import (
+    INTERNAL,
+    BodyTooLarge,
+    MalformedBody,
+    RequestError,
+    Row,
+    ServerError,
+    Unavailable,
+    UnsupportedInput,
+    row_of,
+)
+
+ERROR_CODE = "sailplane.error"
+"""Key of the ASGI scope under which the code of a request's error stands."""
+MAX_FAULTS = 20
+HTTP_ROWS: Mapping[int, Row] = {
+    404: Row(404, "not_found_error", "route_not_found"),
+    405: Row(405, "invalid_request_error", "method_not_allowed"),
+}
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong: `param` is the path of the field at fault, if one is."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+    details: dict[str, object] | None = None
+
+
+class ErrorBody(BaseModel):
+    """The body of every error."""
+
+    error: ErrorDetail
+
+
+ERROR_RESPONSES: dict[int | str, dict[str, object]] = {
+    "4XX": {"model": ErrorBody, "description": "The request must change."},
+    "5XX": {"model": ErrorBody, "description": "The server cannot answer now."},
+}
+
+
+def render(
+    row: Row,
+    message: str,
+    *,
+    param: str | None = None,
+    details: object = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """An error in the one shape."""
+    error = {"message": message, "type": row.type, "param": param, "code": row.code}
+    if details:
+        error["details"] = details  # type: ignore[assignment]
+    return Response(
+        to_json({"error": error}, serialize_unknown=True),
+        row.status,
+        headers=dict(headers or {}),
+        media_type="application/json",
+    )
+
+
+def render_error(error: BaseException) -> Response:
+    """The response to any error. Of an internal one nothing is told but that it happened."""
+    row = row_of(error)
+    if row is INTERNAL:
+        return render(INTERNAL, "The server failed; its log has the reason under this request id.")
+    headers = {"Retry-After": str(error.retry_after)} if isinstance(error, Unavailable) else {}
+    if isinstance(error, BodyTooLarge):  # what is left of the body will not be read
+        headers["Connection"] = "close"
+    return render(
+        row,
+        str(getattr(error, "message", error)),
+        param=getattr(error, "param", None),
+        details=dict(getattr(error, "details", {})),
+        headers=headers,
+    )
+
+
+def install(app: FastAPI) -> None:
+    """Make `app` answer every error in the one shape."""
+
+    def note(request: Request, error: BaseException) -> None:
+        request.scope[ERROR_CODE] = row_of(error).code
+
+    async def known(request: Request, error: Exception) -> Response:
+        if row_of(error) is INTERNAL:
+            raise error  # the outermost layer logs it and answers
+        note(request, error)
+        return render_error(error)
+
+    async def invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, ValidationError)
+        return await known(request, from_validation(error))
+
+    async def http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        row = HTTP_ROWS.get(error.status_code, Row(error.status_code, "server_error", "http_error"))
+        request.scope[ERROR_CODE] = row.code
+        message = f"{error.detail}: {request.method} {request.url.path}"
+        return render(row, message, headers=error.headers)
+
+    app.add_exception_handler(ServerError, known)
+    app.add_exception_handler(ExpertError, known)
+    app.add_exception_handler(ValidationError, invalid)
+    app.add_exception_handler(HTTPException, http)
+
+
+def from_validation(error: ValidationError) -> ServerError:
+    """A wire model's complaint as one of ours: the first fault in front, the first 20 in `faults`.
+
+    What the caller sent is left out: it may be long, and it may be private.
+    """
+    faults = error.errors(include_url=False, include_input=False, include_context=True)
+    if faults[0]["type"] == "json_invalid":
+        return MalformedBody(faults[0]["msg"])
+    told = [{"param": field_path(f["loc"]), "message": _message(f)} for f in faults[:MAX_FAULTS]]
+    sort = UnsupportedInput if faults[0]["type"] == "unsupported_input" else RequestError
+    message = f"{told[0]['param'] or 'The body'}: {told[0]['message']}"
+    return sort(message, param=told[0]["param"], faults=told)
+
+
+def field_path(loc: Iterable[str | int]) -> str | None:
+    """`("questions", 3, "<choice>", "choices")` as `questions[3].choices`.
+
+    Parts in angle brackets are the tags of our unions and stand for no field.
+    """
+    path = ""
+    for part in loc:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif not part.startswith("<"):
+            path += f".{part}" if path else part
+    return path or None
+
+
+def _message(fault: Mapping[str, object]) -> str:
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    return f"{message[:1].upper()}{message[1:]}"

@@ -1,0 +1,51 @@
+"""`/health` (alive), `/ready` (takes requests), `/metrics` (Prometheus)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel
+
+from server.api.context import context
+
+router = APIRouter(tags=["operation"])
+
+
+class HealthBody(BaseModel):
+    """Whether the engine's thread runs; stays `ok` while draining."""
+
+    status: Literal["ok", "dead"]
+
+
+class ReadyBody(BaseModel):
+    """Whether new requests are taken."""
+
+    status: Literal["ready", "loading", "draining"]
+
+
+@router.get("/health", responses={503: {"model": HealthBody}})
+async def health(request: Request, response: Response) -> HealthBody:
+    """Alive: a 503 here means that the process should be replaced."""
+    service = context(request).service
+    dead = service.started and not service.alive and not service.draining
+    response.status_code = 503 if dead else 200
+    return HealthBody(status="dead" if dead else "ok")
+
+
+@router.get("/ready", responses={503: {"model": ReadyBody}})
+async def ready(request: Request, response: Response) -> ReadyBody:
+    """Ready: a 503 here means that requests should go elsewhere."""
+    service = context(request).service
+    response.status_code = 200 if service.ready else 503
+    if service.draining:
+        return ReadyBody(status="draining")
+    return ReadyBody(status="ready" if service.ready else "loading")
+
+
+@router.get("/metrics", response_class=Response)
+async def metrics(request: Request) -> Response:
+    """All metrics in Prometheus' text format."""
+    body = context(request).service.metrics.render()
+    return Response(body, media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,61 @@
+"""`GET /v1/models`: what may stand in `model`: auto, the backbone, every expert."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel
+
+from server.api.context import AUTO, Context, context
+from server.api.faults import ERROR_RESPONSES
+from server.errors import UnknownModel
+
+router = APIRouter(prefix="/v1", tags=["models"])
+OWNER = "sailplane"
+
+
+class ModelBody(BaseModel):
+    """A model, with vLLM's two extra fields: `parent` is an expert's backbone, `root` its folder.
+
+    `created` is when this server started: experts and backbones are older than it knows.
+    """
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str = OWNER
+    root: str | None = None
+    parent: str | None = None
+
+
+class ModelList(BaseModel):
+    """All of them."""
+
+    object: Literal["list"] = "list"
+    data: list[ModelBody]
+
+
+@router.get("/models", response_model=ModelList, responses=ERROR_RESPONSES)
+async def list_models(request: Request) -> ModelList:
+    """Everything that may stand in `model`."""
+    return ModelList(data=_models(context(request)))
+
+
+@router.get("/models/{model}", response_model=ModelBody, responses=ERROR_RESPONSES)
+async def get_model(model: str, request: Request) -> ModelBody:
+    """One model."""
+    for body in _models(context(request)):
+        if body.id == model:
+            return body
+    raise UnknownModel(f"No model {model!r}.", param="model")
+
+
+def _models(ctx: Context) -> list[ModelBody]:
+    backbone = ctx.backbone_id
+    special = [ModelBody(id=id, created=ctx.started, root=id) for id in (AUTO, backbone)]
+    experts = [
+        ModelBody(id=id, created=ctx.started, root=str(entry.path), parent=backbone)
+        for id, entry in sorted(ctx.service.engine.library.entries.items())
+    ]
+    return [*special, *experts]

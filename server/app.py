@@ -1,0 +1,69 @@
+"""The web application: routes, errors, the outermost layer, and the engine's start and stop.
+
+Takes a ready service and plain values; reads no settings and no environment.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from server.api import adapters, decisions, embeddings, experts, faults, health, models, route
+from server.api.context import Context
+from server.engine.service import EngineService
+from server.observability.requests import RequestWatch
+
+ROUTERS = (decisions, embeddings, route, health, models, experts, adapters)
+DESCRIPTION = "One frozen backbone, a library of experts, and routing that names its reasons."
+VERSION = "0.1.0"
+
+
+def create_app(
+    service: EngineService,
+    *,
+    adapter_roots: Sequence[Path] = (),
+    max_body_bytes: int = 2**20,
+    timeout_ms: float | None = None,
+    drain_seconds: float = 30.0,
+    log_text: bool = False,
+) -> FastAPI:
+    """The server around one engine.
+
+    Args:
+        service: started and drained with the app. adapter_roots: folders that adapters may be
+            loaded from. timeout_ms: the deadline of a request that names none.
+        drain_seconds: how long a stopping server finishes what it has. log_text: whether log
+            lines may hold the text of requests.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await service.start()
+        yield
+        await service.drain(drain_seconds)
+
+    app = routed_app(lifespan)
+    app.state.context = Context(
+        service, tuple(adapter_roots), max_body_bytes, timeout_ms, int(time.time()), log_text
+    )
+    app.add_middleware(RequestWatch, metrics=service.metrics)
+    return app
+
+
+def routed_app(lifespan: object = None) -> FastAPI:
+    """The routes and their errors, without an engine: enough for the OpenAPI document."""
+    app = FastAPI(
+        title="Sailplane",
+        description=DESCRIPTION,
+        version=VERSION,
+        lifespan=lifespan,  # type: ignore[arg-type]
+        redoc_url=None,
+    )
+    for module in ROUTERS:  # the busiest first: routes are tried in order
+        app.include_router(module.router)
+    faults.install(app)
+    return app

@@ -1,0 +1,81 @@
+"""From settings to a running server: the one place where the parts are put together.
+
+Everything is built once and handed on; nothing here reads the environment or answers a request.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import torch
+from fastapi import FastAPI
+
+from experts.backbones import TextEncoder, open_backbone
+from experts.cache import ExpertCache
+from experts.library import Library
+from experts.loader import load_expert
+from experts.weights import ExpertWeights
+from server.app import create_app
+from server.engine.run import Engine
+from server.engine.service import EngineService
+from server.observability.metrics import Metrics
+from server.settings import Settings, SettingsError
+
+
+def build_app(settings: Settings) -> FastAPI:
+    """The web application; its engine starts and drains with it.
+
+    Raises:
+        SettingsError, ExpertError: the backbone, the library or the router cannot be used.
+    """
+    metrics = Metrics(settings.expert_label_cap)
+    service = EngineService(
+        build_engine(settings, on_load=metrics.loaded),
+        max_queue=settings.max_queue,
+        max_batch=settings.max_batch,
+        max_wait_ms=settings.max_wait_ms,
+        metrics=metrics,
+    )
+    return create_app(
+        service,
+        adapter_roots=settings.adapter_roots,
+        max_body_bytes=settings.body_limit,
+        timeout_ms=settings.timeout_ms,
+        drain_seconds=settings.drain_seconds,
+    )
+
+
+def build_engine(settings: Settings, on_load: Callable[[str, float], None] | None = None) -> Engine:
+    """The engine over the library of these settings.
+
+    Args:
+        settings: what is in force. on_load: told the id and seconds of every expert loaded.
+
+    Raises:
+        SettingsError, ExpertError: as `build_app`.
+    """
+    if not settings.library.is_dir():
+        raise SettingsError(
+            f"library = {str(settings.library)!r}: expected a folder that exists "
+            "(an empty one starts a new library)"
+        )
+    torch.set_num_threads(settings.threads or len(os.sched_getaffinity(0)))
+    backbone = open_backbone(settings.backbone, settings.device)
+    library = Library.open(
+        settings.library, fingerprint=backbone.fingerprint, backbone_id=backbone.id
+    )
+    cache = ExpertCache(_loader(library, backbone), settings.cache_bytes, on_load=on_load)
+    engine = Engine(backbone, library, cache, router=settings.router, top_k=settings.top_k)
+    if settings.router not in engine.presets:
+        known = ", ".join(engine.presets)
+        raise SettingsError(f"router = {settings.router!r}: expected one of {known}")
+    return engine
+
+
+def _loader(library: Library, backbone: TextEncoder) -> Callable[[str], ExpertWeights]:
+    def load(id: str) -> ExpertWeights:
+        entry = library.get(id)
+        return load_expert(entry, backbone.sites, dtype=backbone.dtype, device=backbone.device)
+
+    return load

@@ -1,0 +1,27 @@
+"""The console script `sailplane`: one file per command.
+
+Heavy imports happen inside the commands, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from server.cli import experts
+from server.cli.config import config
+from server.cli.options import EPILOG
+from server.cli.route import route
+from server.cli.serve import serve
+
+app = typer.Typer(
+    name="sailplane",
+    help="An inference server that routes each question to the right adapters by itself.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    epilog="Example: sailplane serve",
+)
+
+app.command(epilog=f"{EPILOG} Example: sailplane serve --port 9000 --router dam")(serve)
+app.command(epilog=f"{EPILOG} Example: sailplane config --config sailplane.toml")(config)
+app.command(epilog='Example: sailplane route "What a lovely day!" --choices joy,anger')(route)
+app.add_typer(experts.app, name="experts", epilog="Example: sailplane experts list")

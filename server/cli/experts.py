@@ -1,0 +1,135 @@
+"""`sailplane experts`: look at a library's experts and change them, without a server.
+
+Only `add` loads the backbone: an expert comes in when it loads on it, and not before.
+"""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from server.cli.common import FAILED, busy, notes, out
+from server.cli.options import with_settings
+from server.settings import Origins, Settings
+
+if TYPE_CHECKING:
+    from experts.library import Library
+
+app = typer.Typer(help="List, show, add, remove and verify experts.", no_args_is_help=True)
+
+Id = Annotated[str, typer.Argument(help="The expert's id.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command("list", epilog="Example: sailplane experts list --library library/minilm")
+@with_settings("library")
+def list_experts(origins: Origins, as_json: Json = False) -> None:
+    """List the experts of the library, and what cannot be served with the reason."""
+    library = _open(origins.settings)
+    if as_json:
+        experts = [e.manifest.model_dump(mode="json") for e in library.entries.values()]
+        out.print_json(data={"experts": experts, "bad": dict(library.bad)})
+        return
+    table = Table("id", "version", "kind", "title", "labels", "licence of the data")
+    for entry in library.entries.values():
+        said = entry.manifest
+        licence = str(said.provenance.get("licence", ""))
+        labels = str(len(said.labels) or "")
+        table.add_row(said.id, str(said.version), said.kind, said.title, labels, licence)
+    out.print(table)
+    for id, reason in library.bad.items():
+        notes.print(f"[red]{escape(id)}[/] cannot be served: {escape(reason)}", highlight=False)
+
+
+@app.command(epilog="Example: sailplane experts show trec")
+@with_settings("library")
+def show(origins: Origins, id: Id) -> None:
+    """Print what an expert says of itself, and which routing artefacts it has."""
+    entry = _open(origins.settings).get(id)
+    artefacts = {n: list(t.shape) for n, t in entry.artefacts.to_tensors().items() if "." not in n}
+    token = {name: len(sites) for name, sites in entry.artefacts.vectors.items()}
+    said = entry.manifest.model_dump(mode="json", exclude_defaults=True)
+    out.print_json(data={**said, "artefacts": {**artefacts, "sites": token}})
+
+
+@app.command(
+    epilog="Example: sailplane experts add path/to/adapter --id reviews --label good --label bad"
+)
+@with_settings("library", "backbone", "device")
+def add(
+    origins: Origins,
+    source: Annotated[Path, typer.Argument(help="A folder that PEFT or Sailplane wrote.")],
+    id: Annotated[str | None, typer.Option(help="Its id. Default: the folder's name.")] = None,
+    title: Annotated[str | None, typer.Option(help="What it is for, in a few words.")] = None,
+    instruction: Annotated[
+        list[str] | None, typer.Option(help="What its task is, in one sentence; may be repeated.")
+    ] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(help="A label it answers with; may be repeated.")
+    ] = None,
+) -> None:
+    """Copy an adapter into the library, if it loads on the backbone."""
+    from experts.backbones import open_backbone  # imports torch: not before --help
+    from experts.library import Library
+    from experts.manifest import Label
+
+    settings = origins.settings
+    with busy(f"Loading backbone {settings.backbone}"):
+        backbone = open_backbone(settings.backbone, settings.device)
+    library = Library.open(
+        settings.library, fingerprint=backbone.fingerprint, backbone_id=backbone.id
+    )
+    entry = library.add(
+        source,
+        id,
+        sites=backbone.sites,
+        roots=(source,),
+        title=title,
+        instructions=instruction or (),
+        labels=[Label(value=value) for value in label or ()],
+    )
+    routed = "" if entry.routable else "; run `sailplane fit` so that routers can score it"
+    notes.print(f"Added {escape(entry.id)} ({entry.manifest.kind}){routed}.", highlight=False)
+
+
+@app.command(epilog="Example: sailplane experts remove trec --yes")
+@with_settings("library")
+def remove(
+    origins: Origins,
+    id: Id,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete an expert's folder."""
+    library = _open(origins.settings)
+    if id not in library.bad:
+        library.get(id)
+    if not yes:
+        typer.confirm(f"Delete {library.root / id}?", abort=True, err=True)
+    library.remove(id)
+    notes.print(f"Removed {escape(id)}.", highlight=False)
+
+
+@app.command(epilog="Example: sailplane experts verify")
+@with_settings("library")
+def verify(origins: Origins) -> None:
+    """Check every file of every expert against its sha256; ends with 1 if something is wrong."""
+    with busy("Checking files"):
+        found = _open(origins.settings).verify()
+    for id, problems in sorted(found.items()):
+        out.print(f"{id}: {'; '.join(problems) or 'ok'}", markup=False, highlight=False)
+    if any(found.values()):
+        raise typer.Exit(FAILED)
+
+
+def _open(settings: Settings) -> Library:
+    """The library, read without a backbone; a folder that is not there is a mistake, not empty."""
+    from experts.library import Library
+
+    if not settings.library.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "there is no such library", str(settings.library))
+    return Library.open(settings.library)

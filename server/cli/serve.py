@@ -1,0 +1,64 @@
+"""`sailplane serve`: build the app and run it until told to stop."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from server.cli.common import busy, notes
+from server.cli.options import with_settings
+from server.settings import Origins, Settings
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+
+@with_settings()
+def serve(origins: Origins) -> None:
+    """Serve the library: route every question to the experts that should answer it."""
+    settings = origins.settings
+    _calm_threads(settings)
+    import uvicorn
+
+    from server.build import build_app  # imports torch: not before --help
+    from server.observability.logs import configure_logs
+
+    configure_logs(settings.log_level.upper())
+    with busy(f"Loading backbone {settings.backbone} and library {settings.library}"):
+        app = build_app(settings)
+    _greet(app, settings)
+    # uvicorn drains on SIGTERM, then raises the signal again for whoever handled it before: with
+    # nobody there, a clean end would look like a kill.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    uvicorn.run(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        log_level=settings.log_level,
+        access_log=False,
+        timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
+    )
+
+
+def _greet(app: FastAPI, settings: Settings) -> None:
+    """Say what is served and where, and what of the library is not."""
+    engine = app.state.context.service.engine
+    where = f"http://{settings.host}:{settings.port}"
+    count, bad = len(engine.library.entries), len(engine.library.bad)
+    told = f"{count} experts on {engine.backbone.id} at {where}, documented at {where}/docs"
+    notes.print(told, soft_wrap=True)
+    if bad:
+        notes.print(f"[red]{bad} cannot be served[/]: `sailplane experts list` says why.")
+
+
+def _calm_threads(settings: Settings) -> None:
+    """Have OpenMP's idle threads sleep: spinning, they would starve the event loop.
+
+    OpenMP reads these when torch is imported, so it is too late inside the engine.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if settings.threads:
+        os.environ.setdefault("OMP_NUM_THREADS", str(settings.threads))

@@ -1,0 +1,58 @@
+"""Un-adapted embeddings of texts, each computed once: inputs, instructions, choices, labels.
+
+Keyed by content, so that no text is kept; one store serves one backbone for its life. The choice
+side of an answer and the request router's features are the same tensors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from experts.backbones import TextEncoder
+
+DEFAULT_ENTRIES = 65_536
+
+
+class FeatureStore:
+    """An LRU of unit vectors (D,) by the digest of their text."""
+
+    def __init__(self, backbone: TextEncoder, entries: int = DEFAULT_ENTRIES) -> None:
+        self.backbone = backbone
+        self.entries = entries
+        self.lookups = self.hits = 0
+        self._vectors: OrderedDict[bytes, Tensor] = OrderedDict()
+
+    def warm(self, texts: Iterable[str]) -> None:
+        """Embed what is missing in as few passes as possible."""
+        wanted = dict.fromkeys(texts)
+        missing = {_digest(t): t for t in wanted if _digest(t) not in self._vectors}
+        self.lookups += len(wanted)
+        self.hits += len(wanted) - len(missing)
+        if not missing:
+            return
+        vectors_BD = self.backbone.embed(list(missing.values()))
+        for key, vector_D in zip(missing, vectors_BD, strict=True):
+            self._vectors[key] = vector_D.clone()
+        while len(self._vectors) > max(self.entries, len(wanted)):
+            self._vectors.popitem(last=False)
+
+    def get(self, text: str) -> Tensor:
+        """The vector (D,) of one text."""
+        key = _digest(text)
+        if key not in self._vectors:
+            self.warm([text])
+        self._vectors.move_to_end(key)
+        return self._vectors[key]
+
+    def stack(self, texts: Sequence[str]) -> Tensor:
+        """The vectors (B, D) of several texts."""
+        return torch.stack([self.get(t) for t in texts])
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()

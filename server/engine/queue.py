@@ -1,0 +1,131 @@
+"""The line of samples before the engine: bounded, fair, aware of deadlines and of who has left.
+
+Filled by the event loop, emptied by the engine's thread. Knows nothing of what a sample asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from experts.errors import ExpertError
+from server.engine.messages import Outcome, Sample
+from server.errors import QueueFull, RequestError
+
+Result = Outcome | ExpertError | RequestError
+"""What comes back for one sample; an error stands in for that sample alone."""
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """The samples of one request.
+
+    Attributes:
+        deadline: on the clock of `time.monotonic`, or None.
+        taken: how many samples the engine has taken. left: how many results are missing.
+    """
+
+    samples: Sequence[Sample]
+    future: asyncio.Future[list[Result]]
+    deadline: float | None = None
+    entered: float = field(default_factory=time.monotonic)
+    taken: int = 0
+    left: int = 0
+    results: list[Result | None] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.left = len(self.samples)
+        self.results = [None] * self.left
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Samples `start` to `stop` of one job, in a batch."""
+
+    job: Job
+    start: int
+    stop: int
+
+
+class SampleQueue:
+    """Jobs in order of arrival. A job's rest goes behind the others once a batch took its share,
+    so that a request of 400 questions delays its neighbours by one batch and no more.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.waiting = 0
+        self._jobs: deque[Job] = deque()
+        self._ready = threading.Condition()
+        self._closed = False
+
+    def put(self, job: Job, retry_after: int = 1) -> None:
+        """Add a job; the engine hears of it at the next `wake`.
+
+        An empty queue takes a request of any size: a limit below one request's size must not
+        shut it out for good.
+
+        Raises:
+            QueueFull: more samples would wait than the limit allows.
+        """
+        count = len(job.samples)
+        with self._ready:
+            if self.waiting and self.waiting + count > self.limit:
+                raise QueueFull(
+                    f"{self.waiting} samples wait and the limit is {self.limit}.",
+                    retry_after=retry_after,
+                )
+            self.waiting += count
+            self._jobs.append(job)
+
+    def wake(self) -> None:
+        """Tell the engine that there is work."""
+        with self._ready:
+            self._ready.notify()
+
+    def close(self) -> None:
+        """Let `take` return an empty batch once nothing waits."""
+        with self._ready:
+            self._closed = True
+            self._ready.notify_all()
+
+    def remove(self, job: Job) -> None:
+        """Take back what the engine has not taken."""
+        with self._ready:
+            if job in self._jobs:
+                self._jobs.remove(job)
+                self.waiting -= len(job.samples) - job.taken
+
+    def take(self, most: int, patience: float = 0.0) -> list[Slice]:
+        """Wait for work and take up to `most` samples; empty when closed.
+
+        `patience` is for a busy engine only: when jobs waited already but do not fill a batch,
+        give the event loop so many seconds to bring the ones it is reading.
+        """
+        with self._ready:
+            if self._jobs and self.waiting < most and patience and not self._closed:
+                self._ready.wait(patience)
+            while not (batch := self._fill(most)) and not self._closed:
+                self._ready.wait()
+            return batch
+
+    def _fill(self, most: int) -> list[Slice]:
+        now, batch, rest = time.monotonic(), list[Slice](), list[Job]()
+        while self._jobs and most:
+            job = self._jobs.popleft()
+            if job.future.done() or (job.deadline is not None and job.deadline <= now):
+                self.waiting -= len(job.samples) - job.taken  # its own timer answers it
+                continue
+            stop = min(len(job.samples), job.taken + most)
+            batch.append(Slice(job, job.taken, stop))
+            most -= stop - job.taken
+            self.waiting -= stop - job.taken
+            job.taken = stop
+            if stop < len(job.samples):
+                rest.append(job)
+        self._jobs.extend(rest)
+        return batch

@@ -1,0 +1,191 @@
+"""Steps 3 to 5 of a request: features, scores, and the policy's selection.
+
+Owns the catalogue that request routers see, rebuilt when the library changes. Runs no expert.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from experts.backbones import TextEncoder
+from experts.errors import BadExpert
+from experts.library import Entry, Library
+from routers.calibration import Calibration
+from routers.catalogue import Catalogue, Routed
+from routers.instructions import Instruction, template
+from routers.policy import BASE, Decision, Wishes, decide, explicit
+from routers.presets import PRESETS, Preset
+from routers.request import REQUEST_ROUTERS
+from routers.types import Features, Query, Selection
+from server.engine.features import FeatureStore
+from server.engine.messages import RoutingOptions
+from server.engine.work import Work
+from server.errors import RequestError, UnknownModel
+
+AUTO = "auto"
+
+
+class Routing:
+    """Decides for a board of samples which experts answer."""
+
+    def __init__(
+        self, backbone: TextEncoder, library: Library, features: FeatureStore,
+        presets: Mapping[str, Preset], default: str,
+    ) -> None:  # fmt: skip
+        self.backbone, self.library, self.features = backbone, library, features
+        self.presets, self.default = presets, default
+        self._built: tuple[int, Catalogue, Calibration] | None = None
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The routable experts of the library's current generation."""
+        return self._current()[0]
+
+    @property
+    def calibration(self) -> Calibration:
+        """The library's constants."""
+        return self._current()[1]
+
+    def plan(self, work: Work) -> None:
+        """Who decides: the caller (a finished selection), or a preset and its query.
+
+        Raises:
+            UnknownModel, UnknownExpert, RequestError: the caller named what is not there.
+        """
+        sample, options = work.sample, work.sample.options
+        named = self._named(sample.model, options)
+        if named is not None:
+            work.decision = Decision(named)
+            return
+        name = options.router or self.default
+        if name not in self.presets:
+            known = ", ".join(self.presets)
+            raise RequestError(f"router {name!r} is unknown; there are: {known}.",
+                               param="routing.router")  # fmt: skip
+        work.preset = self.presets[name]
+        work.query = seen_query(work)
+        work.instruction = work.sample.written or _instruction(work.query)
+
+    def texts(self, work: Work) -> list[str]:
+        """The texts whose features this sample's router needs."""
+        query, needs = work.query, self._needs(work)
+        sentence = work.instruction.sentence if work.instruction else ""
+        return [
+            *([query.input] if "input" in needs and query.input else []),
+            *([sentence] if "instruction" in needs and sentence else []),
+            *(query.choices if "choices" in needs else ()),
+        ]
+
+    def decide(self, work: Work) -> None:
+        """Score and decide; features are in the store by now."""
+        assert work.preset is not None
+        if work.preset.request is None:
+            work.decision = Decision(BASE)
+            return
+        catalogue, calibration = self._current()
+        router = REQUEST_ROUTERS[work.preset.request]
+        work.catalogue_ids = catalogue.ids
+        work.scores = router.score(self._features(work), catalogue, calibration)
+        work.decision = decide(
+            work.preset, work.scores, catalogue, calibration, _wishes(work.sample.options)
+        )
+
+    def _named(self, model: str, options: RoutingOptions) -> Selection | None:
+        """The selection of a caller who left nothing to a router."""
+        if options.selection is not None:
+            for expert in options.selection.experts:
+                self.library.get(expert.id)
+            return options.selection
+        weights = options.experts
+        if weights is None:
+            if model == AUTO:
+                return None
+            if model == self.backbone.id:
+                return BASE
+            if model not in self.library.entries:
+                self._refuse_bad(model)
+                raise UnknownModel(f"Model {model!r} is not here; GET /v1/models lists them.",
+                                   param="model")  # fmt: skip
+            weights = {model: 1.0}
+        for id in weights:
+            self._refuse_bad(id)
+        versions = {id: self.library.get(id).manifest.version for id in weights}
+        chosen = explicit(weights, versions)
+        if options.mode == "token" and len(weights) > 1:
+            return chosen.model_copy(
+                update={"mode": "token", "token_router": "gate", "top_k": options.top_k or 2}
+            )
+        return chosen
+
+    def _refuse_bad(self, id: str) -> None:
+        """An expert that is listed as bad is refused with its reason, never served as the base."""
+        if id not in self.library.entries and id in self.library.bad:
+            raise BadExpert(f"Expert {id!r} cannot be served: {self.library.bad[id]}")
+
+    def _needs(self, work: Work) -> frozenset[str]:
+        if work.preset is None or work.preset.request is None:
+            return frozenset()
+        return REQUEST_ROUTERS[work.preset.request].needs
+
+    def _features(self, work: Work) -> Features:
+        query, needs, store = work.query, self._needs(work), self.features
+        sentence = work.instruction.sentence if work.instruction else ""
+        return Features(
+            store.get(query.input) if "input" in needs and query.input else None,
+            store.get(sentence) if "instruction" in needs and sentence else None,
+            store.stack(query.choices) if "choices" in needs and query.choices else None,
+        )
+
+    def _current(self) -> tuple[Catalogue, Calibration]:
+        snapshot = self.library.snapshot
+        if self._built is None or self._built[0] != snapshot.generation:
+            routed = [routed_of(e) for e in snapshot.entries.values() if e.routable]
+            constants = snapshot.calibration
+            calibration = Calibration.model_validate(constants) if constants else Calibration()
+            catalogue = Catalogue(routed, self.backbone.width)
+            self._built = (snapshot.generation, catalogue, calibration)
+        return self._built[1:]
+
+
+def routed_of(entry: Entry) -> Routed:
+    """A library entry as the catalogue takes it."""
+    manifest = entry.manifest
+    forms = tuple(len(label.known) for label in manifest.labels)
+    choices = entry.artefacts.choices
+    known = choices is not None and len(choices) == sum(forms)
+    return Routed(
+        entry.id, entry.artefacts, manifest.version, manifest.kind, forms if known else ()
+    )
+
+
+def seen_query(work: Work) -> Query:
+    """What the request router may look at; all of it, unless an evaluation narrows it."""
+    sample, sees = work.sample, work.sample.options.sees
+    question = sample.question
+    choices = tuple(c.text for c in question.choices) if question else ()
+    caller = sample.options.instruction or (question.instructions if question else "")
+    return Query(
+        sample.input,
+        caller if sees in ("instruction", "all") else "",
+        choices if sees in ("choices", "all") else (),
+    )
+
+
+def _instruction(query: Query) -> Instruction:
+    """The caller's own sentence stands as it is; without one the template says what is there."""
+    return Instruction(query.instruction, "caller") if query.instruction else template(query)
+
+
+def _wishes(options: RoutingOptions) -> Wishes:
+    allow = frozenset(options.allow) if options.allow is not None else None
+    return Wishes(options.top_k, options.mode, allow, frozenset(options.deny))
+
+
+def presets_with_default(default: str) -> dict[str, Preset]:
+    """All presets by name, and `default` as another name of one of them."""
+    return {**PRESETS, "default": PRESETS[default]} if default in PRESETS else dict(PRESETS)
+
+
+def unique_texts(routing: Routing, board: Sequence[Work]) -> list[str]:
+    """Every text that some sample's router needs, once."""
+    return list(dict.fromkeys(t for w in board if w.preset for t in routing.texts(w)))

@@ -1,0 +1,115 @@
+"""The engine: a batch of samples in, one outcome each out. `Engine.run` is the life of a request.
+
+Synchronous and single-threaded: `EngineService` feeds it from a queue. A sample that cannot be
+served fails alone; its error stands in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+
+import torch
+
+from experts.backbones import TextEncoder
+from experts.cache import ExpertCache, Lease
+from experts.errors import ExpertError, InputTooLong, MixError
+from experts.library import Library
+from experts.stacks import StackCache
+from routers.presets import Preset
+from server.engine import answering
+from server.engine.features import FeatureStore
+from server.engine.messages import Outcome, Sample
+from server.engine.passes import forward
+from server.engine.routing import Routing, presets_with_default, unique_texts
+from server.engine.tracing import trace_of
+from server.engine.work import Clock, Work, alive
+from server.engine.queue import Result
+from server.errors import ServerError
+
+
+class Engine:
+    """One frozen backbone, one library of experts, and every way to route between them."""
+
+    def __init__(
+        self, backbone: TextEncoder, library: Library, cache: ExpertCache, *, router: str
+    ) -> None:
+        self.backbone, self.library, self.cache = backbone, library, cache
+        self.features = FeatureStore(backbone)
+        self.stacks = StackCache()
+        self.presets: Mapping[str, Preset] = presets_with_default(router)
+        self.routing = Routing(backbone, library, self.features, self.presets, router)
+
+    def run(self, samples: Sequence[Sample]) -> list[Result]:
+        """Answer a mixed batch. See "Life of a request" in docs/architecture.md."""
+        clock, board = Clock(), [Work(sample) for sample in samples]
+        entries = self.library.entries
+        with torch.inference_mode(), ExitStack() as pinned:
+            with clock.stage("instruction"):
+                self._each(board, self.routing.plan)
+            with clock.stage("embed"):
+                self._read(board)
+                self.features.warm(unique_texts(self.routing, alive(board)))
+            with clock.stage("select"):
+                self._each([w for w in alive(board) if w.decision is None], self.routing.decide)
+            with clock.stage("load"):
+                wanted = dict.fromkeys(id for w in alive(board) for id in w.selection.ids)
+                lease = pinned.enter_context(self.cache.pin(list(wanted)))
+                self._each(board, lambda work: require_loaded(work, lease))
+            asked = [w for w in alive(board) if w.sample.predict]
+            with clock.stage("embed"):
+                texts = [t for w in asked for t in answering.texts_needed(w, entries)]
+                self.features.warm(texts)
+            with clock.stage("forward"):
+                forward(self.backbone, self.stacks, lease.experts, asked)
+            for work in asked:
+                work.answer = answering.answer(work, entries, self.features)
+        version = self.routing.calibration.version
+        return [
+            w.error or Outcome(w.answer, trace_of(w, clock, lease, version), len(w.tokens))
+            for w in board
+        ]
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a text, special ones included."""
+        return len(self.backbone.tokens([text])[0])
+
+    def _each(self, board: Sequence[Work], step: Callable[[Work], None]) -> None:
+        """Run a step for every sample that is still alive; an error ends that sample alone."""
+        for work in alive(board):
+            try:
+                step(work)
+            except (ExpertError, ServerError) as error:
+                work.error = error
+
+    def _read(self, board: Sequence[Work]) -> None:
+        """Tokenise the inputs; one too long is an error unless its caller allowed a cut."""
+        works = alive(board)
+        texts = dict.fromkeys(w.sample.input for w in works)
+        rows = dict(zip(texts, self.backbone.tokens(list(texts)), strict=True)) if texts else {}
+        limit = self.backbone.max_tokens
+        for work in works:
+            row = rows[work.sample.input]
+            work.tokens = self.backbone.cut(row)
+            if len(row) > limit:
+                if work.sample.options.truncate:
+                    work.truncated = (len(row), limit)
+                else:
+                    work.error = InputTooLong(len(row), limit)
+
+
+def require_loaded(work: Work, lease: Lease) -> None:
+    """An expert that could not be loaded fails its sample; it is never left out in silence.
+
+    Raises:
+        BadExpert: why it could not. MixError: the experts are of different merge groups.
+    """
+    for id in work.selection.ids:
+        if id in lease.failed:
+            raise lease.failed[id]
+    groups = {lease.experts[id].group for id in work.selection.ids}
+    if len(groups) > 1:
+        raise MixError(
+            "Experts of different merge groups cannot act on one sample.",
+            experts=list(work.selection.ids),
+        )

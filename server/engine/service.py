@@ -1,0 +1,188 @@
+"""The engine's asynchronous front: queue, micro-batches, deadlines, cancellation, drain.
+
+One thread runs the engine, batch after batch; a batch is whatever waits when the engine becomes
+free. The event loop only ever waits. Knows nothing of HTTP and nothing of routing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from math import ceil
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from server.engine.messages import Sample
+from server.engine.queue import Job, Result, SampleQueue, Slice
+from server.errors import DeadlinePassed, Draining
+from server.observability.metrics import Metrics
+
+if TYPE_CHECKING:
+    from server.engine.run import Engine
+
+log = logging.getLogger("sailplane.engine")
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class EngineService:
+    """Takes samples from many requests at once and gives each request its own results.
+
+    Args:
+        engine: what answers. max_queue: samples that may wait. max_batch: samples per batch.
+        max_wait_ms: how long a busy engine waits for an unfilled batch; an idle one never waits.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        max_queue: int = 1024,
+        max_batch: int = 32,
+        max_wait_ms: float = 0.2,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self.engine = engine
+        self.metrics = metrics or Metrics()
+        self.max_batch = max_batch
+        self.patience = max_wait_ms / 1000
+        self.draining = False
+        self._queue = SampleQueue(max_queue)
+        self._jobs: set[Job] = set()
+        self._rate = 0.0  # samples per second, smoothed
+        self._waking = False
+        self._admin = asyncio.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self.metrics.watch_queue(lambda: self._queue.waiting)
+        self.metrics.watch_cache(lambda: engine.cache.stats)
+
+    @property
+    def started(self) -> bool:
+        """Whether `start` was called."""
+        return self._thread is not None
+
+    @property
+    def alive(self) -> bool:
+        """Whether the engine's thread runs."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def ready(self) -> bool:
+        """Whether new requests are taken."""
+        return self.alive and not self.draining
+
+    async def start(self) -> None:
+        """Start the engine's thread."""
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._work, name="sailplane-engine", daemon=True)
+        self._thread.start()
+
+    async def drain(self, timeout: float | None = None) -> None:
+        """Refuse what is new, finish what is here (for `timeout` seconds at most), and stop."""
+        self.draining = True
+        if self._jobs:
+            await asyncio.wait([job.future for job in self._jobs], timeout=timeout)
+        for job in list(self._jobs):
+            self._fail(job, Draining("The server stopped before it could answer."))
+        self._queue.close()
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join, timeout)
+
+    async def submit(
+        self, samples: Sequence[Sample], *, deadline: float | None = None
+    ) -> list[Result]:
+        """Results in the order of `samples`; a failed sample is an error in its place.
+
+        Args:
+            deadline: on the clock of `time.monotonic`. A cancelled call takes back its samples.
+
+        Raises:
+            QueueFull, Draining: nothing was queued.
+            DeadlinePassed: the deadline came first.
+        """
+        if not self.ready:
+            raise Draining("The server is not taking requests.")
+        loop = asyncio.get_running_loop()
+        job = Job(samples, loop.create_future(), deadline)
+        self._queue.put(job, self._retry_after())
+        self._jobs.add(job)
+        self._wake_soon(loop)
+        late = DeadlinePassed("The deadline passed before the answer.")
+        timer = None if deadline is None else loop.call_at(deadline, self._fail, job, late)
+        try:
+            return await job.future
+        finally:
+            self._jobs.discard(job)
+            if timer is not None:
+                timer.cancel()
+            if job.taken < len(samples):
+                self._queue.remove(job)
+
+    async def run_blocking(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run slow work on the library off the event loop, one at a time."""
+        async with self._admin:
+            return await asyncio.to_thread(work, *args, **kwargs)
+
+    def _wake_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Wake the engine once for all requests the loop reads in this turn: a free batch."""
+        if not self._waking:
+            self._waking = True
+            loop.call_soon(self._wake)
+
+    def _wake(self) -> None:
+        self._waking = False
+        self._queue.wake()
+
+    def _retry_after(self) -> int:
+        """Seconds until what waits now should be answered."""
+        return max(1, ceil(self._queue.waiting / self._rate)) if self._rate else 1
+
+    def _work(self) -> None:
+        """The engine's thread: batch, run, scatter."""
+        assert self._loop is not None
+        while batch := self._queue.take(self.max_batch, self.patience):
+            begun = time.monotonic()
+            results = self._run([s for part in batch for s in _samples(part)])
+            self._loop.call_soon_threadsafe(self._scatter, batch, results, begun)
+
+    def _run(self, samples: Sequence[Sample]) -> Sequence[Result] | Exception:
+        try:
+            return self.engine.run(samples)
+        except Exception as error:
+            log.exception("the engine failed on a batch of %d", len(samples))
+            return error
+
+    def _scatter(
+        self, batch: Sequence[Slice], results: Sequence[Result] | Exception, begun: float
+    ) -> None:
+        """Give every job of a batch its results; runs in the event loop."""
+        size = sum(part.stop - part.start for part in batch)
+        seconds = time.monotonic() - begun
+        rate = size / max(seconds, 1e-6)
+        self._rate = rate if not self._rate else 0.8 * self._rate + 0.2 * rate
+        at = 0
+        for part in batch:
+            job, count = part.job, part.stop - part.start
+            self.metrics.waited.observe(begun - job.entered)
+            if isinstance(results, Exception):
+                self._fail(job, results)
+                continue
+            job.results[part.start : part.stop] = results[at : at + count]
+            at += count
+            job.left -= count
+            if not job.left and not job.future.done():
+                job.future.set_result(job.results)  # type: ignore[arg-type]
+        self.metrics.batch(size, seconds, results)
+
+    def _fail(self, job: Job, error: Exception) -> None:
+        if not job.future.done():
+            job.future.set_exception(error)
+
+
+def _samples(part: Slice) -> Sequence[Sample]:
+    """A slice's samples, without a copy where it is the whole job."""
+    samples = part.job.samples
+    return samples if part.stop - part.start == len(samples) else samples[part.start : part.stop]

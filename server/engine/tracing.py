@@ -1,0 +1,51 @@
+"""The trace of one sample, put together from what the stages left behind. Decides nothing."""
+
+from __future__ import annotations
+
+from experts.cache import Lease
+from server.engine.messages import CandidateTrace, Trace
+from server.engine.work import Clock, Work
+
+SHOWN_CANDIDATES = 8
+
+
+def trace_of(work: Work, clock: Clock, lease: Lease, calibration: str) -> Trace:
+    """Freeze what is known of a sample."""
+    decision = work.decision
+    assert decision is not None
+    instruction = work.instruction
+    full = work.sample.options.trace == "full"
+    return Trace(
+        router=work.preset.name if work.preset else "explicit",
+        selection=decision.selection,
+        instruction=instruction.text if instruction else "",
+        writer=instruction.writer if instruction else "none",
+        writer_note=instruction.note if instruction else None,
+        candidates=_candidates(work),
+        calibration=calibration if work.preset else None,
+        alpha=decision.alpha,
+        confidence=decision.confidence,
+        narrowed=decision.narrowed,
+        fallback=decision.fallback,
+        dropped={**decision.dropped, **work.dropped},
+        truncated=work.truncated,
+        tokens=work.token_traces,
+        cache={"hits": lease.hits, "misses": lease.misses} if full else {},
+        milliseconds=dict(clock.milliseconds),
+    )
+
+
+def _candidates(work: Work) -> tuple[CandidateTrace, ...]:
+    """The best experts by the request router's score, with the views it was made of."""
+    scores = work.scores
+    if scores is None or work.sample.options.trace == "none":
+        return ()
+    best = scores.score_E.topk(min(SHOWN_CANDIDATES, len(scores.score_E)))
+    return tuple(
+        CandidateTrace(
+            work.catalogue_ids[i],
+            round(float(score), 6),
+            {name: round(float(view_E[i]), 4) for name, view_E in scores.views.items()},
+        )
+        for score, i in zip(best.values, best.indices.tolist(), strict=True)
+    )

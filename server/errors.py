@@ -1,0 +1,119 @@
+"""Everything that can go wrong with a request, as one tree, and one table to HTTP.
+
+ServerError
+├── RequestError           the caller must change the request
+│   ├── UnsupportedInput   a part this backbone cannot read, such as an image
+│   ├── MalformedBody      the body is not JSON
+│   └── BodyTooLarge       the body exceeds the server's limit
+├── UnknownModel           no such model: the caller must name another
+├── Unavailable            the caller may try again later
+│   ├── QueueFull          more samples wait than the server takes
+│   └── Draining           the server is about to stop
+└── DeadlinePassed         the caller's deadline came before the answer
+
+`experts.errors` has the tree of the experts; `TABLE` holds both. `server.api.faults` writes the
+responses; nothing here needs a web framework, so the engine may raise these errors too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from experts import errors as expert_errors
+
+E = TypeVar("E", bound=Exception)
+
+
+class ServerError(Exception):
+    """Root of the tree. `param` is the path of the field at fault, where there is one."""
+
+    def __init__(self, message: str, *, param: str | None = None, **details: object) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.details: Mapping[str, object] = details
+
+
+class RequestError(ServerError, ValueError):
+    """The request cannot be answered as it is."""
+
+
+class UnsupportedInput(RequestError):
+    """A valid part of a sort that this backbone cannot read."""
+
+
+class MalformedBody(RequestError):
+    """The body is not JSON."""
+
+
+class BodyTooLarge(RequestError):
+    """The body has more bytes than the server takes."""
+
+
+class UnknownModel(ServerError):
+    """`model` is neither `auto`, nor an expert, nor the backbone."""
+
+
+class Unavailable(ServerError):
+    """The server cannot take the request now. `retry_after` is in whole seconds."""
+
+    def __init__(self, message: str, *, retry_after: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class QueueFull(Unavailable):
+    """More samples wait than the server takes."""
+
+
+class Draining(Unavailable):
+    """The server finishes what it has and takes nothing new."""
+
+
+class DeadlinePassed(ServerError):
+    """The deadline came before the answer."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """How one sort of error looks over HTTP."""
+
+    status: int
+    type: str
+    code: str
+
+
+TABLE: Mapping[type[Exception], Row] = {
+    RequestError: Row(422, "invalid_request_error", "invalid_value"),
+    UnsupportedInput: Row(422, "invalid_request_error", "unsupported_input"),
+    MalformedBody: Row(400, "invalid_request_error", "malformed_json"),
+    BodyTooLarge: Row(413, "invalid_request_error", "body_too_large"),
+    UnknownModel: Row(404, "not_found_error", "model_not_found"),
+    QueueFull: Row(503, "overloaded_error", "queue_full"),
+    Draining: Row(503, "overloaded_error", "draining"),
+    DeadlinePassed: Row(504, "timeout_error", "deadline_passed"),
+    expert_errors.UnknownExpert: Row(404, "not_found_error", "expert_not_found"),
+    expert_errors.DuplicateExpert: Row(409, "conflict_error", "expert_exists"),
+    expert_errors.ForbiddenSource: Row(403, "permission_error", "source_forbidden"),
+    expert_errors.BadExpert: Row(422, "invalid_request_error", "bad_expert"),
+    expert_errors.UnsupportedExpert: Row(422, "invalid_request_error", "unsupported_expert"),
+    expert_errors.MismatchedExpert: Row(422, "invalid_request_error", "mismatched_expert"),
+    expert_errors.CorruptExpert: Row(422, "invalid_request_error", "corrupt_expert"),
+    expert_errors.MixError: Row(422, "invalid_request_error", "bad_mix"),
+    expert_errors.InputTooLong: Row(422, "invalid_request_error", "input_too_long"),
+}
+INTERNAL = Row(500, "server_error", "internal_error")
+
+
+def row_of(error: BaseException) -> Row:
+    """The table's row for an error: that of its nearest class, or an internal error."""
+    return next((TABLE[c] for c in type(error).__mro__ if c in TABLE), INTERNAL)
+
+
+def located(error: E, param: str) -> E:
+    """The same error, naming the field at fault, unless it names one already."""
+    if getattr(error, "param", None) is None:
+        error.param = param  # type: ignore[attr-defined]
+    return error

@@ -1,0 +1,182 @@
+"""Every Prometheus metric of the server, in one registry per app.
+
+Labels never carry text of a request. Expert ids are labels for the first `expert_labels` experts
+seen; all others count as `other`, so that a large library cannot swell a scrape.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from experts.cache import CacheStats
+from server.engine.messages import Outcome, Trace
+
+MILLISECONDS = (.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 30)  # fmt: skip
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
+
+
+class Metrics:
+    """The metrics of one app; `render` is the body of `/metrics`."""
+
+    def __init__(self, expert_labels: int = 64) -> None:
+        self.expert_labels = expert_labels
+        self.registry = r = CollectorRegistry()
+        p = "sailplane_"
+        self.requests = Counter(
+            f"{p}requests", "Requests answered.", ["route", "status"], registry=r
+        )
+        self.errors = Counter(f"{p}errors", "Errors answered.", ["route", "code"], registry=r)
+        self.in_flight = Gauge(f"{p}requests_in_flight", "Requests being answered.", registry=r)
+        self.seconds = Histogram(
+            f"{p}request_seconds", "From request to response.", ["route"],
+            buckets=MILLISECONDS, registry=r,
+        )  # fmt: skip
+        self.depth = Gauge(f"{p}queue_samples", "Samples waiting for the engine.", registry=r)
+        self.waited = Histogram(
+            f"{p}queue_wait_seconds", "From arrival to a batch.", buckets=MILLISECONDS, registry=r
+        )
+        self.batch_size = Histogram(
+            f"{p}batch_samples", "Samples per batch.", buckets=SIZES, registry=r
+        )
+        self.batch_seconds = Histogram(
+            f"{p}batch_seconds", "Engine time per batch.", buckets=MILLISECONDS, registry=r
+        )
+        self.stage = Histogram(
+            f"{p}stage_seconds", "Time per stage of a batch.", ["stage"],
+            buckets=MILLISECONDS, registry=r,
+        )  # fmt: skip
+        self._routing(p, r)
+        self.tokens = Counter(f"{p}input_tokens", "Tokens of inputs answered.", registry=r)
+        self.load = Histogram(
+            f"{p}expert_load_seconds", "Time to load an expert from disk.",
+            buckets=MILLISECONDS, registry=r,
+        )  # fmt: skip
+        self._named: set[str] = set()
+
+    def _routing(self, p: str, r: CollectorRegistry) -> None:
+        self.selected = Counter(
+            f"{p}experts_selected", "Times an expert was selected.", ["expert"], registry=r
+        )
+        self.top_score = Histogram(
+            f"{p}routing_top_score", "Best score of the request router.",
+            buckets=SHARES, registry=r,
+        )  # fmt: skip
+        self.entropy = Histogram(
+            f"{p}routing_entropy", "Entropy of the selection's weights, in nats.",
+            buckets=(0.01, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0), registry=r,
+        )  # fmt: skip
+        self.modes = Counter(f"{p}routing_mode", "Selections by mode.", ["mode"], registry=r)
+        self.fallbacks = Counter(
+            f"{p}routing_fallback", "Fallbacks by reason.", ["reason"], registry=r
+        )
+        self.failed = Counter(
+            f"{p}samples_failed", "Samples the engine refused.", ["error"], registry=r
+        )
+
+    def request(self, route: str, status: int, seconds: float, code: str | None) -> None:
+        """Count one answered request."""
+        self.requests.labels(route, str(status)).inc()
+        self.seconds.labels(route).observe(seconds)
+        if code is not None:
+            self.errors.labels(route, code).inc()
+
+    def batch(self, size: int, seconds: float, results: Sequence[object] | Exception) -> None:
+        """Count one batch of the engine and what it decided for each sample."""
+        self.batch_size.observe(size)
+        self.batch_seconds.observe(seconds)
+        if isinstance(results, Exception):
+            self.failed.labels(type(results).__name__).inc(size)
+            return
+        done = [r for r in results if isinstance(r, Outcome)]
+        if len(done) < size:
+            for error in (r for r in results if not isinstance(r, Outcome)):
+                self.failed.labels(type(error).__name__).inc()
+        self.tokens.inc(sum(outcome.tokens for outcome in done))
+        for outcome in done:
+            self.trace(outcome.trace)
+
+    def trace(self, trace: Trace) -> None:
+        """Count what one sample's routing decided, and what it fell back to."""
+        selection = trace.selection
+        self.modes.labels(selection.mode).inc()
+        for stage, spent in trace.milliseconds.items():
+            self.stage.labels(stage).observe(spent / 1000)
+        if trace.candidates:
+            self.top_score.observe(max(c.score for c in trace.candidates))
+        if selection.experts:
+            self.entropy.observe(entropy([e.weight for e in selection.experts]))
+        for expert in selection.experts:
+            self.selected.labels(self.expert_label(expert.id)).inc()
+        for reason, fell in fallbacks(trace).items():
+            if fell:
+                self.fallbacks.labels(reason).inc()
+
+    def expert_label(self, id: str) -> str:
+        """The id, or `other` once enough ids have been seen."""
+        if id not in self._named:
+            if len(self._named) >= self.expert_labels:
+                return "other"
+            self._named.add(id)
+        return id
+
+    def loaded(self, _id: str, seconds: float) -> None:
+        """Count one load of an expert; fits `ExpertCache`'s `on_load`."""
+        self.load.observe(seconds)
+
+    def watch_cache(self, stats: Callable[[], CacheStats]) -> None:
+        """Read the expert cache's counters at scrape time."""
+        self.registry.register(CacheCollector(stats))
+
+    def watch_queue(self, depth: Callable[[], int]) -> None:
+        """Read the queue's depth at scrape time."""
+        self.depth.set_function(depth)
+
+    def render(self) -> bytes:
+        """The metrics in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+
+class CacheCollector(Collector):
+    """The expert cache's own counters as metrics, tier `host`: what is held in memory."""
+
+    def __init__(self, stats: Callable[[], CacheStats]) -> None:
+        self._stats = stats
+
+    def collect(self) -> Iterator[Metric]:
+        """The counters now."""
+        stats = self._stats()
+        for name in ("lookups", "hits", "evictions"):
+            counter = CounterMetricFamily(
+                f"sailplane_expert_cache_{name}", f"Cache {name}.", labels=["tier"]
+            )
+            counter.add_metric(["host"], getattr(stats, name))
+            yield counter
+        for name in ("bytes", "experts"):
+            gauge = GaugeMetricFamily(
+                f"sailplane_expert_cache_{name}", f"Held {name}.", labels=["tier"]
+            )
+            gauge.add_metric(["host"], getattr(stats, name))
+            yield gauge
+
+
+def entropy(weights: Sequence[float]) -> float:
+    """Entropy in nats of weights, scaled to sum to 1."""
+    total = sum(weights)
+    shares = [w / total for w in weights if w > 0]
+    return -sum(s * math.log(s) for s in shares)
+
+
+def fallbacks(trace: Trace) -> Mapping[str, bool]:
+    """Which of the closed list of fallbacks one sample took."""
+    return {
+        "base": bool(trace.candidates) and trace.selection.mode == "base",
+        "instruction_writer": trace.writer_note is not None,
+        "narrowed": trace.narrowed,
+        "truncated": trace.truncated is not None,
+    }

@@ -1,0 +1,103 @@
+"""The outermost layer of a request: its id, its metrics, its log line, and its last resort.
+
+One JSON line per request, without the request's text: who asked what is the client's matter.
+An error that nothing else answered is logged with its traceback and answered with 500 here.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import time
+from dataclasses import dataclass
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from server.api.faults import ERROR_CODE, render_error
+from server.errors import INTERNAL
+from server.observability.metrics import Metrics
+
+NOTES = "sailplane.notes"
+"""Key of the ASGI scope: what a handler adds to the log line (numbers and ids, no text)."""
+QUIET = frozenset({"/health", "/ready", "/metrics"})
+REQUEST_ID = re.compile(rb"^[\x21-\x7e]{1,128}$")
+TRACEPARENT = re.compile(rb"^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+
+log = logging.getLogger("sailplane.access")
+
+
+@dataclass(slots=True)
+class Watched:
+    """One request on its way."""
+
+    id: bytes
+    trace_id: str | None
+    begun: float
+    status: int = 0
+
+
+class RequestWatch:
+    """ASGI middleware; must wrap everything that may fail."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app = app
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and tell of it when it has been answered."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        watched = Watched(*_identity(scope), begun=time.perf_counter())
+
+        async def stamped(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                watched.status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", watched.id)]
+            await send(message)
+
+        with self.metrics.in_flight.track_inprogress():
+            try:
+                await self.app(scope, receive, stamped)
+            except Exception as error:
+                scope[ERROR_CODE] = INTERNAL.code
+                log.exception("request %s failed", watched.id.decode())
+                if watched.status:
+                    raise  # half a response is out: the server must cut the connection
+                await render_error(error)(scope, receive, stamped)
+            finally:
+                self._tell(scope, watched)
+
+    def _tell(self, scope: Scope, watched: Watched) -> None:
+        seconds = time.perf_counter() - watched.begun
+        route = getattr(scope.get("route"), "path", "unmatched")
+        code = scope.get(ERROR_CODE)
+        self.metrics.request(route, watched.status, seconds, code)
+        if route in QUIET or not log.isEnabledFor(logging.INFO):
+            return
+        line = {
+            "time": round(time.time(), 3),
+            "event": "request",
+            "request_id": watched.id.decode(),
+            "trace_id": watched.trace_id,
+            "method": scope["method"],
+            "route": route,
+            "status": watched.status,
+            "milliseconds": round(seconds * 1000, 2),
+            "error": code,
+            **scope.get(NOTES, {}),
+        }
+        log.info(json.dumps(line))
+
+
+def _identity(scope: Scope) -> tuple[bytes, str | None]:
+    """The caller's request id, or a new one; and the trace id of a W3C `traceparent`."""
+    request_id, trace_id = b"", None
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and REQUEST_ID.match(value):
+            request_id = value
+        elif name == b"traceparent" and (found := TRACEPARENT.match(value)):
+            trace_id = found[1].decode()
+    return request_id or os.urandom(12).hex().encode(), trace_id

@@ -1,0 +1,200 @@
+"""Every setting of a server: its default, its bounds, and where its value may come from.
+
+First found wins: command line, `SAILPLANE_<NAME>` in the environment, one TOML file, default.
+Nothing is read when this module is imported, only in `read_settings`. Knows nothing of what the
+values are for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+PREFIX = "SAILPLANE_"
+CONFIG_VARIABLE = f"{PREFIX}CONFIG"
+CONFIG_FILE = Path("sailplane.toml")
+COMMAND_LINE, DEFAULT = "command line", "default"
+
+
+class SettingsError(ValueError):
+    """A value that cannot be used. The message says key, value, source and expectation."""
+
+
+def _split(value: object) -> object:
+    return [part for part in value.split(os.pathsep) if part] if isinstance(value, str) else value
+
+
+def _http_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise ValueError("expected an http:// or https:// address")
+    return value.rstrip("/")
+
+
+Paths = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split)]
+Url = Annotated[str, AfterValidator(_http_url)]
+
+
+class Settings(BaseSettings):
+    """The values in force. A field's description is also the help text of its option."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=PREFIX)
+
+    backbone: str = Field("demo", description="Folder, hub id, 'demo' or 'tiny-random'.")
+    device: str = Field("cpu", description="Where the backbone runs, as torch names it.")
+    library: Path = Field(Path("library/minilm"), description="The folder of experts.")
+    adapter_roots: Paths = Field(
+        (), description="Folders that adapters may be loaded from while serving."
+    )
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+
+    router: str = Field("default", description="Routing preset of requests that name none.")
+    top_k: int | None = Field(None, ge=1, description="Experts a preset keeps, in its place.")
+    writer: Literal["template", "openai"] = Field(
+        "template", description="Who writes the instruction when the caller sends none."
+    )
+    openai_base_url: Url = Field(
+        "https://api.openai.com/v1", description="Chat endpoint of the 'openai' writer."
+    )
+    openai_model: str = Field("gpt-4o-mini", description="Model of the 'openai' writer.")
+    openai_api_key: SecretStr = Field(SecretStr(""), description="Key of the 'openai' writer.")
+    openai_timeout_ms: int = Field(
+        2000, ge=1, description="After this the template takes over from the 'openai' writer."
+    )
+    openai_concurrency: int = Field(8, ge=1, description="Calls of the writer at one time.")
+
+    max_queue: int = Field(1024, ge=1, description="Samples that may wait; more are refused.")
+    max_batch: int = Field(32, ge=1, description="Samples in one batch.")
+    max_wait_ms: float = Field(
+        0.2,
+        ge=0,
+        allow_inf_nan=False,
+        description="How long a busy engine waits to fill its next batch.",
+    )
+    timeout_ms: int = Field(30_000, ge=1, description="Deadline of requests that name none.")
+    body_limit: int = Field(4 << 20, ge=1024, description="Largest request body, in bytes.")
+    cache_bytes: int = Field(
+        1 << 30, ge=1 << 20, description="Bytes of experts kept in memory, least used out first."
+    )
+    threads: int = Field(0, ge=0, description="Threads of a forward pass; 0 is one per core.")
+    drain_seconds: float = Field(
+        20.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="How long running requests may take to finish after SIGTERM.",
+    )
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe log lines to write."
+    )
+    log_text: bool = Field(False, description="Whether logs may hold the text of requests.")
+    expert_label_cap: int = Field(
+        64, ge=0, description="Experts named in metrics; the rest are 'other'."
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what is passed in: `read_settings` asks the other sources, to know who said what."""
+        return (init_settings,)
+
+
+@dataclass(frozen=True)
+class Origins:
+    """Settings, and for each key where its value came from."""
+
+    settings: Settings
+    of: Mapping[str, str]
+
+
+def read_settings(
+    options: Mapping[str, object] | None = None, config: Path | None = None
+) -> Origins:
+    """The effective settings of this process.
+
+    Args:
+        options: given on the command line, by field name.
+        config: the TOML file; None takes SAILPLANE_CONFIG, or `sailplane.toml` if it is here.
+
+    Raises:
+        SettingsError: a key that does not exist, or a value that does not fit.
+    """
+    values: dict[str, object] = {}
+    origins = dict.fromkeys(Settings.model_fields, DEFAULT)
+    for source, layer in _layers(options or {}, config):
+        _require_known(layer, source)
+        values |= layer
+        origins |= dict.fromkeys(layer, source)
+    try:
+        return Origins(Settings(**values), origins)  # pyright: ignore[reportArgumentType]
+    except ValidationError as error:
+        raise SettingsError("\n".join(_explain(error, origins))) from None
+
+
+def _layers(
+    options: Mapping[str, object], config: Path | None
+) -> Iterator[tuple[str, Mapping[str, object]]]:
+    """Each source and what it says, weakest first."""
+    named = config or os.environ.get(CONFIG_VARIABLE)
+    if named or CONFIG_FILE.is_file():
+        path = Path(named or CONFIG_FILE)
+        yield str(path), _read_toml(path)
+    yield "environment", _read_environment()
+    yield COMMAND_LINE, options
+
+
+def _read_toml(path: Path) -> Mapping[str, object]:
+    if not path.is_file():
+        raise SettingsError(f"config = {str(path)!r}: expected a TOML file that exists")
+    try:
+        return TomlConfigSettingsSource(Settings, toml_file=path)()
+    except ValueError as error:
+        raise SettingsError(
+            f"config = {str(path)!r}: expected a valid TOML file ({error})"
+        ) from None
+
+
+def _read_environment() -> Mapping[str, object]:
+    names = {key[len(PREFIX) :].lower() for key in os.environ if key.upper().startswith(PREFIX)}
+    _require_known(dict.fromkeys(names - {"config"}), "environment")
+    return EnvSettingsSource(Settings)()
+
+
+def _require_known(keys: Mapping[str, object], source: str) -> None:
+    for key in keys:
+        if key not in Settings.model_fields:
+            close = get_close_matches(key, Settings.model_fields, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise SettingsError(f"{key} (from {source}): no such setting{hint}")
+
+
+def _explain(error: ValidationError, origins: Mapping[str, str]) -> Iterator[str]:
+    for item in error.errors():
+        key = str(item["loc"][0])
+        secret = Settings.model_fields[key].annotation is SecretStr
+        value = "(not shown)" if secret else repr(item["input"])
+        expectation = item["msg"].removeprefix("Value error, ")
+        expectation = expectation.replace("Input should be", "expected")
+        yield f"{key} = {value} (from {origins[key]}): {expectation}"

@@ -1,0 +1,95 @@
+"""Shared by all tests: a tiny float64 backbone, and experts with random weights for it.
+
+Nothing here reads the network or a data set. Hypothesis draws the same examples in every run.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before anything imports huggingface_hub
+
+from collections.abc import Callable, Mapping
+
+import pytest
+import torch
+from hypothesis import settings
+
+from experts.backbones import TextEncoder
+from experts.backbones.tiny import tiny_encoder
+from experts.kinds import KINDS
+from experts.weights import ExpertWeights
+
+settings.register_profile("sailplane", deadline=None, derandomize=True, max_examples=40)
+settings.load_profile("sailplane")
+
+TEXTS = (
+    "Where is the nearest station?",
+    "no",
+    "A long and winding sentence about gliders, thermals and cloud streets.",
+    "What a lovely day!",
+    "Turn the radio down, please.",
+)
+
+MakeExpert = Callable[..., ExpertWeights]
+
+
+@pytest.fixture(scope="session")
+def encoder64() -> TextEncoder:
+    """The tiny-random backbone in float64: equality tests run on it."""
+    return tiny_encoder(dtype=torch.float64)
+
+
+@pytest.fixture(scope="session")
+def texts() -> tuple[str, ...]:
+    """Five texts of different lengths, written for these tests."""
+    return TEXTS
+
+
+@pytest.fixture(scope="session")
+def rows(encoder64: TextEncoder) -> list[list[int]]:
+    """The token rows of `texts`."""
+    return encoder64.tokenize(TEXTS)
+
+
+@pytest.fixture(scope="session")
+def make_expert(encoder64: TextEncoder) -> MakeExpert:
+    """Build an expert of a kind with weights large enough to be seen: `make_expert("lora", "a")`.
+
+    `rank` is one number, or a mapping from site to number; `vectors` lists artefacts to draw.
+    """
+
+    def make(
+        kind: str,
+        id: str,
+        rank: int | Mapping[str, int] = 4,
+        *,
+        vectors: tuple[str, ...] = (),
+        scale: float = 0.3,
+        version: int = 1,
+    ) -> ExpertWeights:
+        maker = KINDS[kind]
+        generator = torch.Generator().manual_seed(sum(map(ord, kind + id)) + version)
+        targets = maker.target_sites(encoder64.sites.values())
+        ranks = rank if isinstance(rank, Mapping) else {s.name: rank for s in targets}
+        sites = {
+            s.name: {
+                part: torch.randn(t.shape, generator=generator, dtype=torch.float64) * scale
+                for part, t in maker.initial([s], rank=ranks[s.name], generator=generator)[
+                    s.name
+                ].items()
+            }
+            for s in targets
+            if s.name in ranks
+        }
+        drawn = {
+            artefact: {
+                s.name: torch.randn(s.in_features, generator=generator, dtype=torch.float64)
+                for s in targets
+                if s.name in ranks
+            }
+            for artefact in vectors
+        }
+        return ExpertWeights(id, kind, maker.group(sites), sites, vectors=drawn, version=version)
+
+    return make

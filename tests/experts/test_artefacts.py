@@ -1,0 +1,33 @@
+"""Artefacts keep their names and values through their flat form."""
+
+from __future__ import annotations
+
+import torch
+
+from experts.artefacts import REQUEST_ARTEFACTS, Artefacts
+
+
+def test_the_flat_form_gives_the_artefacts_again(artefacts: Artefacts) -> None:
+    site = "encoder.layer.0.attention.self.query"
+    whole = Artefacts("e", artefacts.instructions, centroids=artefacts.centroids,
+                      vectors={"gate": {site: torch.ones(3)}, "arrow": {site: torch.zeros(3)}})  # fmt: skip
+    flat = whole.to_tensors()
+    assert set(flat) == {"instructions", "centroids", f"gate.{site}", f"arrow.{site}"}
+    again = Artefacts.from_tensors("e", flat)
+    assert again.embedder == "e"
+    assert again.choices is None
+    assert again.statements is None
+    assert torch.equal(again.centroids, artefacts.centroids)
+    assert torch.equal(again.vectors["gate"][site], torch.ones(3))
+
+
+def test_every_request_artefact_has_its_own_place(artefacts: Artefacts) -> None:
+    again = Artefacts.from_tensors("e", artefacts.to_tensors())
+    for name in REQUEST_ARTEFACTS:
+        assert torch.equal(getattr(again, name), getattr(artefacts, name))
+
+
+def test_names_of_a_later_version_are_ignored() -> None:
+    flat = {"sinkhorn": torch.ones(2), "comb.site": torch.ones(2), "gate": torch.ones(2)}
+    again = Artefacts.from_tensors("e", flat)
+    assert again.to_tensors() == {}

@@ -1,0 +1,59 @@
+"""The console script run in this process, far from the developer's own settings."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import Result
+from typer.testing import CliRunner
+
+from experts.artefacts import Artefacts
+from experts.backbones import TextEncoder
+from experts.backbones.tiny import tiny_encoder
+from experts.kinds import KINDS
+from experts.library import write_expert
+from experts.manifest import BackboneRef, Label, Manifest
+from experts.weights import ExpertWeights
+from server.cli import app
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """`run("config", "--port", "1")`, in a folder of its own and a terminal of 200 columns."""
+    for key in [k for k in os.environ if k.startswith("SAILPLANE_")]:
+        monkeypatch.delenv(key)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    return lambda *arguments, **more: CliRunner().invoke(app, list(arguments), **more)
+
+
+@pytest.fixture(scope="session")
+def backbone() -> TextEncoder:
+    return tiny_encoder()
+
+
+@pytest.fixture
+def library(backbone: TextEncoder, tmp_path: Path) -> Path:
+    """A library of two LoRA experts for `tiny-random`; `weather` has routing artefacts."""
+    root = tmp_path / "library"
+    write(root, "mood", backbone)
+    generator = torch.Generator().manual_seed(0)
+    instruction_ID = torch.nn.functional.normalize(torch.randn(2, 32, generator=generator))
+    write(root, "weather", backbone, Artefacts(backbone.fingerprint, instruction_ID))
+    return root
+
+
+def write(root: Path, id: str, backbone: TextEncoder, artefacts: Artefacts | None = None) -> None:
+    lora = KINDS["lora"]
+    sites = lora.target_sites(backbone.sites.values())
+    tensors = lora.initial(sites, rank=2, generator=torch.Generator().manual_seed(1))
+    manifest = Manifest(
+        id=id, title=f"About {id}", kind="lora", labels=(Label(value="yes"), Label(value="no")),
+        backbone=BackboneRef(id=backbone.id, fingerprint=backbone.fingerprint),
+        provenance={"licence": "CC0"},
+    )  # fmt: skip
+    write_expert(root, manifest, ExpertWeights(id, "lora", lora.group(tensors), tensors), artefacts)

@@ -1,0 +1,102 @@
+"""`sailplane experts` on a small library: what it shows, adds, removes, and finds wrong."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def experts(run, library):
+    """`experts("list")` on the small library."""
+    return lambda command, *more, **kw: run(
+        "experts", command, *more, "--library", str(library), **kw
+    )
+
+
+def spoil(library: Path, id: str) -> None:
+    path = library / id / "adapter_model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def test_list_shows_each_expert(experts):
+    result = experts("list")
+    assert result.exit_code == 0
+    rows = [line for line in result.stdout.splitlines() if "About" in line]
+    assert [row.split()[1] for row in rows] == ["mood", "weather"]
+    assert "CC0" in rows[0]
+
+
+def test_list_tells_what_cannot_be_served_and_why(experts, library):
+    spoil(library, "mood")
+    result = experts("list")
+    assert result.exit_code == 0
+    assert "mood cannot be served: adapter_model.safetensors" in result.output
+    told = json.loads(experts("list", "--json").stdout)
+    assert [e["id"] for e in told["experts"]] == ["weather"]
+    assert set(told["bad"]) == {"mood"}
+
+
+def test_show_prints_manifest_and_artefacts(experts):
+    told = json.loads(experts("show", "weather").stdout)
+    assert told["title"] == "About weather"
+    assert [label["value"] for label in told["labels"]] == ["yes", "no"]
+    assert told["artefacts"] == {"instructions": [2, 32], "sites": {}}
+
+
+def test_show_of_an_unknown_expert_names_the_closest(experts):
+    result = experts("show", "wether")
+    assert result.exit_code == 1
+    assert "Did you mean weather?" in result.output
+
+
+def test_a_missing_library_is_told(run):
+    result = run("experts", "list", "--library", "nowhere")
+    assert result.exit_code == 1
+    assert "nowhere: there is no such library" in result.output
+
+
+def test_add_takes_a_folder_that_loads_on_the_backbone(experts, library, tmp_path):
+    shutil.copytree(library / "mood", tmp_path / "given")
+    (tmp_path / "given" / "expert.json").unlink()  # as PEFT leaves it
+    result = experts(
+        "add", str(tmp_path / "given"), "--id", "tone", "--label", "warm", "--label", "cold",
+        "--instruction", "Judge the tone.", "--backbone", "tiny-random",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "run `sailplane fit`" in result.output
+    told = json.loads(experts("show", "tone").stdout)
+    assert told["instructions"] == ["Judge the tone."]
+    assert [label["value"] for label in told["labels"]] == ["warm", "cold"]
+
+
+def test_add_refuses_an_id_that_is_taken(experts, library, tmp_path):
+    shutil.copytree(library / "mood", tmp_path / "given")
+    result = experts("add", str(tmp_path / "given"), "--backbone", "tiny-random")
+    assert result.exit_code == 1
+    assert "already" in result.output
+
+
+def test_remove_asks_first(experts, library):
+    assert experts("remove", "mood", input="n\n").exit_code == 1
+    assert (library / "mood").is_dir()
+    assert experts("remove", "mood", input="y\n").exit_code == 0
+    assert not (library / "mood").exists()
+
+
+def test_remove_does_not_ask_when_told_so(experts, library):
+    assert experts("remove", "mood", "--yes").exit_code == 0
+    assert not (library / "mood").exists()
+
+
+def test_verify_ends_with_1_when_a_file_was_altered(experts, library):
+    sound = experts("verify")
+    assert (sound.exit_code, sound.stdout) == (0, "mood: ok\nweather: ok\n")
+    spoil(library, "weather")
+    altered = experts("verify")
+    assert altered.exit_code == 1
+    assert "mood: ok" in altered.stdout
+    assert "weather: adapter_model.safetensors is not the file" in altered.stdout
