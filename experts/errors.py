@@ -8,6 +8,7 @@ ExpertError
 │   ├── UnsupportedExpert  a valid adapter of a sort that is not served
 │   ├── MismatchedExpert   its tensors do not fit the backbone's sites
 │   └── CorruptExpert      damaged, oversized or altered files
+├── TaskFormatError        a training file cannot be read (`experts.training.data`)
 ├── MixError               experts that cannot act together (the caller's weights)
 └── BackboneError          the backbone could not be loaded or used as asked
     └── InputTooLong       the text has more tokens than the backbone takes

@@ -123,6 +123,11 @@ class Mix:
     size: int
     """B, the number of rows."""
 
+    @property
+    def idle(self) -> bool:
+        """Whether no row uses any expert: the pass is then the bare backbone's."""
+        return not self.groups
+
     def apply(self, site: str, x_ND: Tensor, y_NO: Tensor, row_N: Tensor | None = None) -> Tensor:
         """The site's output with every group's experts in force."""
         for group in self.groups:

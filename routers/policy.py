@@ -64,7 +64,7 @@ def decide(
     limit = _limit(preset, wishes)
     kept = ranked[:limit]
     narrowed = preset.token is not None and preset.rule == "equal" and len(ranked) > limit
-    token = preset.token if (wishes.mode or "token") == "token" else None
+    token = _token_router(preset, wishes)
     decision = _weigh(preset, token, kept, scores, catalogue, calibration, wishes)
     return Decision(
         decision.selection, decision.alpha, decision.confidence, narrowed, dropped
@@ -115,8 +115,15 @@ ALL_DROPPED = 16  # the trace stays bounded
 
 def _limit(preset: Preset, wishes: Wishes) -> int:
     """How many experts a sample may use; in token mode top_k is per token, not per sample."""
-    token = preset.token is not None and (wishes.mode or "token") == "token"
+    token = _token_router(preset, wishes) is not None
     return preset.experts if token or wishes.top_k is None else wishes.top_k
+
+
+def _token_router(preset: Preset, wishes: Wishes) -> str | None:
+    """The caller's mode stands over the preset's."""
+    if wishes.mode == "merge":
+        return None
+    return preset.token or ("gate" if wishes.mode == "token" else None)
 
 
 def _weigh(

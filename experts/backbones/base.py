@@ -49,7 +49,7 @@ class SiteHooks:
     def _hook(self, site: str):  # noqa: ANN202 - the type torch expects is private
         def apply(_module: nn.Module, args: tuple[Tensor, ...], y: Tensor) -> Tensor | None:
             mix = self._mix
-            if mix is None or not mix.groups:
+            if mix is None or mix.idle:
                 return None
             x = args[0]
             if x.shape[0] != mix.size:

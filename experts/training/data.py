@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from experts.errors import ExpertError
+
 SET_ASIDE = 0.15
 """Share of each train file that experts never see: calibration uses this and nothing else."""
 
@@ -27,7 +29,7 @@ class Example:
     answer: int
 
 
-class TaskFormatError(ValueError):
+class TaskFormatError(ExpertError):
     """A task folder that cannot be read; the message names the file and line."""
 
 
@@ -74,7 +76,7 @@ class Task:
 
 
 def is_set_aside(example: Example) -> bool:
-    """Whether an example is set aside: by the hash of its input, so order and files don't matter."""
+    """Whether an example is set aside: by the hash of its input, so its place doesn't matter."""
     digest = hashlib.sha256(example.input.encode()).digest()
     return int.from_bytes(digest[:8]) < SET_ASIDE * 2**64
 

@@ -53,7 +53,7 @@ def train_expert(
             state_BD = backbone.run([tokens[i] for i in batch], mix)
         return objective.loss(state_BD.float(), [examples[i] for i in batch])
 
-    minimise(loss_of, leaves, _batches([len(t) for t in tokens], recipe), recipe, progress)
+    minimise(loss_of, leaves, batches([len(t) for t in tokens], recipe), recipe, progress)
     trained = {
         site: {part: t.detach() for part, t in tensors.items()} for site, tensors in sites.items()
     }
@@ -84,7 +84,7 @@ def minimise(
             progress(done, steps, float(loss.detach()))
 
 
-def _batches(lengths: Sequence[int], recipe: Recipe) -> list[list[int]]:
+def batches(lengths: Sequence[int], recipe: Recipe) -> list[list[int]]:
     """All batches of all epochs, as example indices."""
     rng = random.Random(recipe.seed)
     per_epoch = -(-len(lengths) // recipe.batch_size)

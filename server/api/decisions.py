@@ -192,7 +192,7 @@ def answerable(results: Sequence[Result]) -> list[Outcome | BadExpert]:
     only its own questions, unless there are no others.
 
     Raises:
-        ExpertError, RequestError: the first failure, naming its question.
+        Exception: the first failure, naming its question.
     """
     kept: list[Outcome | BadExpert] = []
     served = any(isinstance(r, Outcome) for r in results)

@@ -132,7 +132,7 @@ def outcomes(results: Sequence[Result]) -> list[Outcome]:
     """The results, if none failed.
 
     Raises:
-        ExpertError, RequestError: the first failure, naming its input.
+        Exception: the first failure, naming its input.
     """
     for i, result in enumerate(results):
         if not isinstance(result, Outcome):

@@ -48,9 +48,9 @@ class AddExpert(Wire):
     source: Text
     id: ExpertId
     title: Text | None = None
-    instructions: list[Text] = []
-    choices: Annotated[list[LabelOption], Field(max_length=MAX_CHOICES)] = []
-    tags: list[Text] = []
+    instructions: tuple[Text, ...] = ()
+    choices: Annotated[tuple[LabelOption, ...], Field(max_length=MAX_CHOICES)] = ()
+    tags: tuple[Text, ...] = ()
 
 
 class ExpertBody(BaseModel):
@@ -133,8 +133,10 @@ async def remove_expert(ctx: Context, id: str) -> None:
     Raises:
         UnknownExpert: it is not there.
     """
-    await ctx.service.run_blocking(ctx.service.engine.library.remove, id)
-    ctx.service.engine.cache.drop(id)
+    engine = ctx.service.engine
+    await ctx.service.run_blocking(engine.library.remove, id)
+    engine.cache.drop(id)
+    engine.stacks.drop(id)
 
 
 async def require_servable(ctx: Context, body: AddExpert) -> None:

@@ -46,6 +46,7 @@ class TraceBody(BaseModel):
     calibration: str | None = None
     alpha: float | None = None
     narrowed: bool = False
+    fallback: str | None = None
     dropped: dict[str, str]
     truncated: CutBody | None = None
     tokens: list[SiteBody] | None = None
@@ -68,6 +69,7 @@ def trace_json(trace: Trace, level: TraceLevel) -> dict[str, object] | None:
         "calibration": trace.calibration,
         "alpha": trace.alpha,
         "narrowed": trace.narrowed,
+        "fallback": trace.fallback,
         "dropped": trace.dropped,
         "truncated": _cut(trace),
     }

@@ -9,9 +9,12 @@ import typer
 
 from server.cli import experts
 from server.cli.config import config
+from server.cli.evaluate import evaluate
+from server.cli.fit import fit
 from server.cli.options import EPILOG
 from server.cli.route import route
 from server.cli.serve import serve
+from server.cli.train import train
 
 app = typer.Typer(
     name="sailplane",
@@ -24,4 +27,7 @@ app = typer.Typer(
 app.command(epilog=f"{EPILOG} Example: sailplane serve --port 9000 --router dam")(serve)
 app.command(epilog=f"{EPILOG} Example: sailplane config --config sailplane.toml")(config)
 app.command(epilog='Example: sailplane route "What a lovely day!" --choices joy,anger')(route)
+app.command(epilog="Example: sailplane train --tasks tests/data/tasks --only trec,sst2")(train)
+app.command(epilog="Example: sailplane fit --tasks tests/data/tasks --calibrate")(fit)
+app.command(epilog="Example: sailplane evaluate --tasks tests/data/tasks --limit 10")(evaluate)
 app.add_typer(experts.app, name="experts", epilog="Example: sailplane experts list")

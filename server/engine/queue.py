@@ -12,11 +12,10 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from experts.errors import ExpertError
 from server.engine.messages import Outcome, Sample
-from server.errors import QueueFull, RequestError
+from server.errors import QueueFull
 
-Result = Outcome | ExpertError | RequestError
+Result = Outcome | Exception
 """What comes back for one sample; an error stands in for that sample alone."""
 
 
@@ -52,8 +51,10 @@ class Slice:
 
 
 class SampleQueue:
-    """Jobs in order of arrival. A job's rest goes behind the others once a batch took its share,
-    so that a request of 400 questions delays its neighbours by one batch and no more.
+    """Jobs in order of arrival.
+
+    A job's rest goes behind the others once a batch took its share, so that a request of 400
+    questions delays its neighbours by one batch and no more.
     """
 
     def __init__(self, limit: int) -> None:

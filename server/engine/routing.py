@@ -14,7 +14,7 @@ from routers.calibration import Calibration
 from routers.catalogue import Catalogue, Routed
 from routers.instructions import Instruction, template
 from routers.policy import BASE, Decision, Wishes, decide, explicit
-from routers.presets import PRESETS, Preset
+from routers.presets import DEFAULT, PRESETS, Preset
 from routers.request import REQUEST_ROUTERS
 from routers.types import Features, Query, Selection
 from server.engine.features import FeatureStore
@@ -30,10 +30,10 @@ class Routing:
 
     def __init__(
         self, backbone: TextEncoder, library: Library, features: FeatureStore,
-        presets: Mapping[str, Preset], default: str,
+        presets: Mapping[str, Preset], top_k: int | None = None,
     ) -> None:  # fmt: skip
         self.backbone, self.library, self.features = backbone, library, features
-        self.presets, self.default = presets, default
+        self.presets, self.top_k = presets, top_k
         self._built: tuple[int, Catalogue, Calibration] | None = None
 
     @property
@@ -57,7 +57,7 @@ class Routing:
         if named is not None:
             work.decision = Decision(named)
             return
-        name = options.router or self.default
+        name = options.router or "default"
         if name not in self.presets:
             known = ", ".join(self.presets)
             raise RequestError(f"router {name!r} is unknown; there are: {known}.",
@@ -87,7 +87,7 @@ class Routing:
         work.catalogue_ids = catalogue.ids
         work.scores = router.score(self._features(work), catalogue, calibration)
         work.decision = decide(
-            work.preset, work.scores, catalogue, calibration, _wishes(work.sample.options)
+            work.preset, work.scores, catalogue, calibration, self._wishes(work.sample.options)
         )
 
     def _named(self, model: str, options: RoutingOptions) -> Selection | None:
@@ -121,6 +121,10 @@ class Routing:
         """An expert that is listed as bad is refused with its reason, never served as the base."""
         if id not in self.library.entries and id in self.library.bad:
             raise BadExpert(f"Expert {id!r} cannot be served: {self.library.bad[id]}")
+
+    def _wishes(self, options: RoutingOptions) -> Wishes:
+        allow = frozenset(options.allow) if options.allow is not None else None
+        return Wishes(options.top_k or self.top_k, options.mode, allow, frozenset(options.deny))
 
     def _needs(self, work: Work) -> frozenset[str]:
         if work.preset is None or work.preset.request is None:
@@ -176,14 +180,13 @@ def _instruction(query: Query) -> Instruction:
     return Instruction(query.instruction, "caller") if query.instruction else template(query)
 
 
-def _wishes(options: RoutingOptions) -> Wishes:
-    allow = frozenset(options.allow) if options.allow is not None else None
-    return Wishes(options.top_k, options.mode, allow, frozenset(options.deny))
+def presets_with_default(router: str) -> dict[str, Preset]:
+    """All presets by name, and `default` as another name of one of them.
 
-
-def presets_with_default(default: str) -> dict[str, Preset]:
-    """All presets by name, and `default` as another name of one of them."""
-    return {**PRESETS, "default": PRESETS[default]} if default in PRESETS else dict(PRESETS)
+    A `router` that is no preset leaves `default` out: the caller says so with the known names.
+    """
+    preset = PRESETS.get(DEFAULT if router == "default" else router)
+    return {"default": preset, **PRESETS} if preset else dict(PRESETS)
 
 
 def unique_texts(routing: Routing, board: Sequence[Work]) -> list[str]:

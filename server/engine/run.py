@@ -16,7 +16,7 @@ from experts.cache import ExpertCache, Lease
 from experts.errors import ExpertError, InputTooLong, MixError
 from experts.library import Library
 from experts.stacks import StackCache
-from routers.presets import Preset
+from routers.presets import DEFAULT, Preset
 from server.engine import answering
 from server.engine.features import FeatureStore
 from server.engine.messages import Outcome, Sample
@@ -32,13 +32,14 @@ class Engine:
     """One frozen backbone, one library of experts, and every way to route between them."""
 
     def __init__(
-        self, backbone: TextEncoder, library: Library, cache: ExpertCache, *, router: str
-    ) -> None:
+        self, backbone: TextEncoder, library: Library, cache: ExpertCache, *,
+        router: str = DEFAULT, top_k: int | None = None,
+    ) -> None:  # fmt: skip
         self.backbone, self.library, self.cache = backbone, library, cache
         self.features = FeatureStore(backbone)
         self.stacks = StackCache()
         self.presets: Mapping[str, Preset] = presets_with_default(router)
-        self.routing = Routing(backbone, library, self.features, self.presets, router)
+        self.routing = Routing(backbone, library, self.features, self.presets, top_k)
 
     def run(self, samples: Sequence[Sample]) -> list[Result]:
         """Answer a mixed batch. See "Life of a request" in docs/architecture.md."""

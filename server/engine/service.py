@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from math import ceil
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
 
 from server.engine.messages import Sample
 from server.engine.queue import Job, Result, SampleQueue, Slice
@@ -148,34 +148,31 @@ class EngineService:
             results = self._run([s for part in batch for s in _samples(part)])
             self._loop.call_soon_threadsafe(self._scatter, batch, results, begun)
 
-    def _run(self, samples: Sequence[Sample]) -> Sequence[Result] | Exception:
+    def _run(self, samples: Sequence[Sample]) -> Sequence[Result]:
+        """Run a batch. If it fails as a whole, run its samples alone to spare the innocent."""
         try:
             return self.engine.run(samples)
         except Exception as error:
             log.exception("the engine failed on a batch of %d", len(samples))
-            return error
+            if len(samples) == 1:
+                return [error]
+            return [result for sample in samples for result in self._run([sample])]
 
-    def _scatter(
-        self, batch: Sequence[Slice], results: Sequence[Result] | Exception, begun: float
-    ) -> None:
+    def _scatter(self, batch: Sequence[Slice], results: Sequence[Result], begun: float) -> None:
         """Give every job of a batch its results; runs in the event loop."""
-        size = sum(part.stop - part.start for part in batch)
         seconds = time.monotonic() - begun
-        rate = size / max(seconds, 1e-6)
+        rate = len(results) / max(seconds, 1e-6)
         self._rate = rate if not self._rate else 0.8 * self._rate + 0.2 * rate
         at = 0
         for part in batch:
             job, count = part.job, part.stop - part.start
-            self.metrics.waited.observe(begun - job.entered)
-            if isinstance(results, Exception):
-                self._fail(job, results)
-                continue
             job.results[part.start : part.stop] = results[at : at + count]
             at += count
             job.left -= count
             if not job.left and not job.future.done():
-                job.future.set_result(job.results)  # type: ignore[arg-type]
-        self.metrics.batch(size, seconds, results)
+                job.future.set_result(cast("list[Result]", job.results))
+            self.metrics.waited.observe(begun - job.entered)
+        self.metrics.batch(seconds, results)
 
     def _fail(self, job: Job, error: Exception) -> None:
         if not job.future.done():

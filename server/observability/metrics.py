@@ -86,18 +86,18 @@ class Metrics:
         if code is not None:
             self.errors.labels(route, code).inc()
 
-    def batch(self, size: int, seconds: float, results: Sequence[object] | Exception) -> None:
+    def batch(self, seconds: float, results: Sequence[Outcome | Exception]) -> None:
         """Count one batch of the engine and what it decided for each sample."""
-        self.batch_size.observe(size)
+        self.batch_size.observe(len(results))
         self.batch_seconds.observe(seconds)
-        if isinstance(results, Exception):
-            self.failed.labels(type(results).__name__).inc(size)
-            return
-        done = [r for r in results if isinstance(r, Outcome)]
-        if len(done) < size:
+        done = [result for result in results if isinstance(result, Outcome)]
+        if len(done) < len(results):
             for error in (r for r in results if not isinstance(r, Outcome)):
                 self.failed.labels(type(error).__name__).inc()
         self.tokens.inc(sum(outcome.tokens for outcome in done))
+        if done:  # the clock is the batch's: every trace holds the same times
+            for stage, spent in done[0].trace.milliseconds.items():
+                self.stage.labels(stage).observe(spent / 1000)
         for outcome in done:
             self.trace(outcome.trace)
 
@@ -105,17 +105,14 @@ class Metrics:
         """Count what one sample's routing decided, and what it fell back to."""
         selection = trace.selection
         self.modes.labels(selection.mode).inc()
-        for stage, spent in trace.milliseconds.items():
-            self.stage.labels(stage).observe(spent / 1000)
         if trace.candidates:
             self.top_score.observe(max(c.score for c in trace.candidates))
         if selection.experts:
             self.entropy.observe(entropy([e.weight for e in selection.experts]))
         for expert in selection.experts:
             self.selected.labels(self.expert_label(expert.id)).inc()
-        for reason, fell in fallbacks(trace).items():
-            if fell:
-                self.fallbacks.labels(reason).inc()
+        for reason in fallbacks(trace):
+            self.fallbacks.labels(reason).inc()
 
     def expert_label(self, id: str) -> str:
         """The id, or `other` once enough ids have been seen."""
@@ -172,11 +169,12 @@ def entropy(weights: Sequence[float]) -> float:
     return -sum(s * math.log(s) for s in shares)
 
 
-def fallbacks(trace: Trace) -> Mapping[str, bool]:
-    """Which of the closed list of fallbacks one sample took."""
-    return {
-        "base": bool(trace.candidates) and trace.selection.mode == "base",
+def fallbacks(trace: Trace) -> list[str]:
+    """The codes of what one sample fell back to: a closed list, never text of a request."""
+    took = {
         "instruction_writer": trace.writer_note is not None,
         "narrowed": trace.narrowed,
         "truncated": trace.truncated is not None,
     }
+    codes = [reason for reason, fell in took.items() if fell]
+    return [*codes, trace.fallback] if trace.fallback else codes

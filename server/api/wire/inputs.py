@@ -4,7 +4,7 @@ How a list becomes one text, in the list's order:
 - the text parts of one item are joined by newlines; a JSON part stands as compact JSON;
 - a tool call stands as `name(arguments)`, its output as its text;
 - a list of one message is that message's text; in a longer list every item is one paragraph that
-  starts with who speaks (`user: ...`, `call: ...`, `output: ...`), since that can change the answer.
+  starts with who speaks (`user: ...`, `call: ...`, `output: ...`): that can change the answer.
 
 `id`, `status`, `phase` and `prompt_cache_breakpoint` are accepted and have no effect: they are
 bookkeeping of the client and say nothing about the input. Images answer 422.

@@ -38,8 +38,8 @@ class Routing(Wire):
     top_k: Annotated[int, Field(ge=1)] | None = None
     mode: Literal["merge", "token"] | None = None
     instruction: Text | None = None
-    allow: Annotated[list[str], Field(min_length=1)] | None = None
-    deny: list[str] = []
+    allow: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    deny: tuple[str, ...] = ()
     truncate: bool = False
     selection: Selection | None = None
     trace: Literal["none", "summary", "full"] = "summary"
@@ -61,12 +61,8 @@ class Routing(Wire):
         return self
 
     def values(self) -> dict[str, object]:
-        """What the caller set, in the engine's types."""
-        values = {name: getattr(self, name) for name in self.model_fields_set & ENGINE_FIELDS}
-        for name in ("allow", "deny"):
-            if values.get(name) is not None:
-                values[name] = tuple(values[name])
-        return values
+        """What the caller set."""
+        return {name: getattr(self, name) for name in self.model_fields_set & ENGINE_FIELDS}
 
     def to_options(self) -> RoutingOptions:
         """For the engine."""

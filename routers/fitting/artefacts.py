@@ -1,0 +1,61 @@
+"""All routing artefacts of one expert from its training examples, its card and its weights."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from experts.artefacts import Artefacts
+from experts.backbones import TextEncoder
+from experts.manifest import TaskCard
+from experts.training.data import Example
+from experts.training.recipe import Recipe
+from experts.training.train import Progress
+from experts.weights import ExpertWeights
+from routers.fitting.arrow import arrow_vectors
+from routers.fitting.centroids import prototypes, spherical_kmeans
+from routers.fitting.gates import fit_gates
+
+CENTROIDS = 24
+CHOICE_PROTOTYPES = 32
+CHOICE_SAMPLE = 600
+
+
+def fit_artefacts(
+    backbone: TextEncoder,
+    expert: ExpertWeights,
+    examples: Sequence[Example],
+    card: TaskCard,
+    foreign: Sequence[str],
+    recipe: Recipe,
+    progress: Progress | None = None,
+) -> Artefacts:
+    """Instruction and choice vectors, centroids, statements, gates and Arrow prototypes.
+
+    Uses only what training may use: `unseen` wordings and sentences stay out.
+    """
+    vectors = {"gate": fit_gates(backbone, expert, examples, card, foreign, recipe, progress)}
+    if arrows := arrow_vectors(expert):
+        vectors["arrow"] = arrows
+    said = [s for label in card.labels for s in (*label.statements, *label.negations)]
+    return Artefacts(
+        backbone.fingerprint,
+        instructions=backbone.embed(card.instructions) if card.instructions else None,
+        choices=_choices(backbone, examples, card),
+        centroids=prototypes(backbone.embed([e.input for e in examples]), CENTROIDS),
+        statements=backbone.embed(said) if said else None,
+        vectors=vectors,
+    )
+
+
+def _choices(backbone: TextEncoder, examples: Sequence[Example], card: TaskCard) -> Tensor:
+    """Every known wording of every label in order; or prototypes of the questions' own choices."""
+    if card.labels:
+        return backbone.embed([w.text for label in card.labels for w in label.known])
+    options = sorted({o for e in examples for o in e.options})
+    sample = random.Random(0).sample(options, min(CHOICE_SAMPLE, len(options)))
+    with torch.inference_mode():
+        return spherical_kmeans(backbone.embed(sample), CHOICE_PROTOTYPES)

@@ -1,0 +1,36 @@
+"""From a trained expert to a routable one: what `sailplane fit` does for each task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from experts.backbones import TextEncoder
+from experts.library import Entry, Library, write_artefacts
+from experts.loader import load_expert
+from experts.manifest import TaskCard
+from experts.training.build import foreign_labels
+from experts.training.data import Task
+from experts.training.recipe import Recipe
+from experts.training.train import Progress
+from routers.fitting.artefacts import fit_artefacts
+
+
+def is_fitted(entry: Entry, backbone: TextEncoder) -> bool:
+    """Whether an expert has artefacts made with this embedder."""
+    return entry.routable and entry.artefacts.embedder == backbone.fingerprint
+
+
+def fit_task(
+    backbone: TextEncoder, library: Library, task: Task, cards: Mapping[str, TaskCard],
+    progress: Progress | None = None,
+) -> None:  # fmt: skip
+    """Compute the artefacts of the expert named like the task, from the task's training examples."""
+    entry = library.get(task.name)
+    expert = load_expert(entry, backbone.sites, dtype=backbone.dtype, device=backbone.device)
+    stored = entry.manifest.provenance.get("recipe")
+    recipe = Recipe.model_validate_json(stored) if isinstance(stored, str) else Recipe()
+    artefacts = fit_artefacts(
+        backbone, expert, task.train, entry.manifest, foreign_labels(cards, task.name), recipe,
+        progress,
+    )  # fmt: skip
+    write_artefacts(entry, artefacts)

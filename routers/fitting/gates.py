@@ -1,0 +1,87 @@
+"""PHATGOOSE gates: one vector per site, trained for 100 steps with everything else frozen.
+
+Muqeeth et al. 2024, section 3.1: the expert's output is multiplied by sigmoid(v . u) of the raw
+token u, v starts at zero, and the objective and data are those the expert was trained with. The
+trained gates are standardised for routing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from experts.backbones import TextEncoder
+from experts.kernels import Use
+from experts.kinds import KINDS
+from experts.manifest import TaskCard
+from experts.mix import Mix
+from experts.stacks import Stack, stack_experts
+from experts.training.data import Example
+from experts.training.objective import ChoiceObjective
+from experts.training.recipe import Recipe
+from experts.training.train import Progress, batches, minimise
+from experts.weights import ExpertWeights
+from routers.token.gate import standardise
+
+STEPS = 100
+LEARNING_RATE = 5e-3
+
+
+@dataclass(frozen=True, eq=False)
+class GatedMix(Mix):
+    """A mix of one expert whose output each token scales by sigmoid(v . u)."""
+
+    stack: Stack | None = None
+    gates: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def idle(self) -> bool:
+        """Never: every row uses the one expert."""
+        return False
+
+    def apply(self, site: str, x_ND: Tensor, y_NO: Tensor, row_N: Tensor | None = None) -> Tensor:
+        """See `Mix.apply`."""
+        assert self.stack is not None
+        if site not in self.stack.sites:
+            return y_NO
+        open_N1 = torch.sigmoid(x_ND @ self.gates[site]).unsqueeze(1)
+        expert_B1 = torch.zeros(self.size, 1, dtype=torch.long, device=x_ND.device)
+        use = Use(expert_B1, open_N1, 1, x_ND.shape[0], row_N, per_token=True)
+        ones_B = torch.ones(self.size, device=x_ND.device)
+        return KINDS[self.stack.kind].apply(y_NO, x_ND, self.stack.sites[site], use, ones_B)
+
+
+def fit_gates(
+    backbone: TextEncoder,
+    expert: ExpertWeights,
+    examples: Sequence[Example],
+    card: TaskCard,
+    foreign: Sequence[str],
+    recipe: Recipe,
+    progress: Progress | None = None,
+) -> dict[str, Tensor]:
+    """Standardised gates (D,) per site of `expert`."""
+    recipe = recipe.model_copy(update={"learning_rate": LEARNING_RATE})
+    gates = {
+        site: torch.zeros(backbone.sites[site].in_features, requires_grad=True)
+        for site in expert.sites
+    }
+    stack = stack_experts([expert])
+    objective = ChoiceObjective(examples, card, foreign, backbone.embed, recipe)
+    tokens = [
+        row[: recipe.max_tokens]
+        for row in backbone.tokenize([e.input for e in examples], truncate=True)
+    ]
+
+    def loss_of(batch: Sequence[int]) -> Tensor:
+        mix = GatedMix(groups=(), size=len(batch), stack=stack, gates=gates)
+        with torch.autocast(backbone.device.type, torch.bfloat16, enabled=recipe.bfloat16):
+            state_BD = backbone.run([tokens[i] for i in batch], mix)
+        return objective.loss(state_BD.float(), [examples[i] for i in batch])
+
+    steps = batches([len(t) for t in tokens], recipe)[:STEPS]
+    minimise(loss_of, list(gates.values()), steps, recipe, progress)
+    return {site: standardise(gate.detach()) for site, gate in gates.items()}

@@ -1,0 +1,84 @@
+"""`sailplane fit`: routing artefacts for experts, and with --calibrate a library's constants."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from server.cli.common import busy, notes, progress
+from server.cli.jobs import Report, run_jobs
+from server.cli.options import with_settings
+from server.cli.train import Cards, Only, Tasks, Workers
+from server.settings import Origins, Settings
+
+if TYPE_CHECKING:
+    from experts.training.data import Task
+
+
+@with_settings("backbone", "library")
+def fit(
+    origins: Origins,
+    tasks: Tasks,
+    cards: Cards = Path("library/tasks"),
+    only: Only = "",
+    workers: Workers = 2,
+    again: Annotated[bool, typer.Option("--again", help="Fit also what is fitted.")] = False,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Then set the library's constants.")
+    ] = False,
+) -> None:
+    """Compute instructions, centroids, gates and prototypes from each expert's training examples."""
+    from experts.backbones import open_backbone  # imports torch: not before --help
+    from experts.library import Library
+    from experts.training.data import read_tasks
+    from routers.fitting.build import is_fitted
+
+    settings = origins.settings
+    backbone = open_backbone(settings.backbone)
+    library = Library.open(
+        settings.library, fingerprint=backbone.fingerprint, backbone_id=backbone.id
+    )
+    wanted = read_tasks(tasks, [name for name in only.split(",") if name])
+    mine = [t for t in wanted if t.name in library.entries]
+    todo = [t.name for t in mine if again or not is_fitted(library.get(t.name), backbone)]
+    notes.print(f"{len(mine) - len(todo)} of {len(mine)} experts are fitted already.")
+    if todo:
+        run_jobs(_fit_one, todo, workers, settings.backbone, settings.library, tasks, cards)
+    if calibrate:
+        _calibrate(settings, mine)
+
+
+def _fit_one(
+    name: str, backbone: str, library: Path, tasks: Path, cards: Path, report: Report
+) -> None:
+    """One task, in a process of its own."""
+    from experts.backbones import open_backbone
+    from experts.library import Library
+    from experts.training.build import read_cards
+    from experts.training.data import Task
+    from routers.fitting.build import fit_task
+
+    opened = open_backbone(backbone)
+    shelf = Library.open(library, fingerprint=opened.fingerprint, backbone_id=opened.id)
+    fit_task(opened, shelf, Task(tasks / name), read_cards(cards), report)
+
+
+def _calibrate(settings: Settings, tasks: list[Task]) -> None:
+    """Weights of the views, then the global rule's constants, on set-aside examples only."""
+    from routers.fitting.calibrate import ask, calibrate_views
+    from server.build import build_engine
+    from server.calibrate import calibrate_rule, version_of
+
+    engine = build_engine(settings)
+    cards = {id: entry.manifest for id, entry in engine.library.entries.items()}
+    aside = {t.name: t.aside for t in tasks}
+    with busy("Asking set-aside questions in words taken out of the artefacts"):
+        constants = calibrate_views(ask(engine.backbone, engine.routing.catalogue, cards, aside))
+    constants = calibrate_rule(
+        engine, constants, tasks, cards, lambda grid: progress(grid, "Global rule")
+    )
+    constants = constants.model_copy(update={"version": version_of(constants)})
+    engine.library.write_calibration(constants.model_dump(mode="json"))
+    notes.print(f"Calibration {constants.version}: {constants.model_dump(exclude={'version'})}")

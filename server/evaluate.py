@@ -1,0 +1,140 @@
+"""Accuracy of routers on task folders, asked through the engine that serves.
+
+What a request router may look at is a condition (`sees`); no router ever sees a task's name. The
+oracle is the task's own expert, forced by id.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from experts.manifest import TaskCard
+from experts.training.data import Example, Task
+from server.engine.messages import Choice, Outcome, Question, RoutingOptions, Sample
+from server.engine.run import Engine
+
+Sees = Literal["input", "choices", "instruction", "reworded"]
+CONDITIONS: tuple[str, ...] = get_args(Sees)
+ORACLE = "oracle"
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One example as it is put to the engine: `answer` is the index of the right choice."""
+
+    input: str
+    choices: tuple[Choice, ...]
+    instruction: str
+    answer: int
+
+
+def measure(
+    engine: Engine,
+    tasks: Sequence[Task],
+    routers: Sequence[str],
+    sees: Sees,
+    cards: Mapping[str, TaskCard],
+    limit: int | None = None,
+    progress: Callable[[int], None] | None = None,
+    aside: bool = False,
+) -> dict[str, dict[str, dict[str, float | None]] | dict[str, float | None]]:
+    """Accuracy of every router on every task.
+
+    Args:
+        cards: task id -> card, for unseen wordings and instructions. limit: examples per task.
+        progress: told how many questions were answered. aside: the examples set aside from the
+            train files instead of the test files (calibration).
+
+    Returns:
+        `{"means": {router: accuracy}, "tasks": {task: {router: accuracy}}}`; None where a task
+        has no expert of its own (oracle).
+    """
+    words = foreign_words(cards)
+    table: dict[str, dict[str, float | None]] = {}
+    for task in tasks:
+        examples = (task.aside if aside else task.test)[:limit]
+        asked = [
+            put(e, cards.get(task.name), sees, random.Random(f"{task.name}/{i}"), words)
+            for i, e in enumerate(examples)
+        ]
+        table[task.name] = {}
+        for router in routers:
+            table[task.name][router] = _accuracy(engine, task, asked, router, sees)
+            if progress:
+                progress(len(asked))
+    means = {r: _mean([row[r] for row in table.values()]) for r in routers}
+    return {"means": means, "tasks": table}
+
+
+def put(
+    example: Example, card: TaskCard | None, sees: Sees, rng: random.Random, words: Sequence[str]
+) -> Asked:
+    """An example under a condition: reworded labels come shuffled, with a foreign one added."""
+    instruction = (card.instruction_unseen or "") if card and sees == "instruction" else ""
+    choices = [Choice(o) for o in example.options]
+    if sees != "reworded":
+        return Asked(example.input, tuple(choices), instruction, example.answer)
+    unseen = {lb.value: lb.unseen for lb in card.labels} if card else {}
+    choices = [
+        Choice(u.value, u.description) if (u := unseen.get(o)) else Choice(o)
+        for o in example.options
+    ]
+    taken = {c.text for c in choices}
+    choices.append(Choice(rng.choice([w for w in words if w not in taken] or ["none of these"])))
+    order = rng.sample(range(len(choices)), len(choices))
+    return Asked(
+        example.input, tuple(choices[i] for i in order), "", order.index(example.answer)
+    )
+
+
+def foreign_words(cards: Mapping[str, TaskCard]) -> list[str]:
+    """Label names of all tasks."""
+    return sorted({label.value for card in cards.values() for label in card.labels})
+
+
+def _accuracy(
+    engine: Engine, task: Task, asked: Sequence[Asked], router: str, sees: Sees
+) -> float | None:
+    if router == ORACLE and task.name not in engine.library.entries:
+        return None
+    samples = [_sample(a, router, task.name, sees) for a in asked]
+    order = sorted(range(len(samples)), key=lambda i: len(samples[i].input))
+    right = 0
+    for start in range(0, len(order), BATCH):
+        batch = order[start : start + BATCH]
+        for i, outcome in zip(batch, engine.run([samples[i] for i in batch]), strict=True):
+            right += is_right(outcome, asked[i])
+    return right / len(asked) if asked else None
+
+
+def _sample(asked: Asked, router: str, task: str, sees: Sees) -> Sample:
+    oracle = router == ORACLE
+    return Sample(
+        asked.input,
+        Question("choice", asked.instruction, asked.choices),
+        model=task if oracle else "auto",
+        options=RoutingOptions(
+            router=None if oracle else router,
+            truncate=True,
+            trace="none",
+            sees="choices" if sees == "reworded" else sees,
+        ),
+    )
+
+
+def is_right(outcome: object, asked: Asked) -> bool:
+    """Whether the most probable choice is the right one; an error is raised, not counted."""
+    if isinstance(outcome, Exception):
+        raise outcome
+    assert isinstance(outcome, Outcome) and outcome.answer is not None
+    p = outcome.answer.probabilities
+    return max(range(len(p)), key=p.__getitem__) == asked.answer
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return sum(known) / len(known) if known else None
