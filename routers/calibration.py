@@ -24,6 +24,7 @@ class Calibration(Record):
         views: weight of each view's cosine in an expert's logit.
         floor: least weighted mean cosine of a query that some expert fits.
         threshold: p. beta, gamma: `alpha = beta + gamma * [max s_global > p]`.
+        tensors: the file of the library's statement map.
     """
 
     version: str = "uncalibrated"
@@ -34,6 +35,7 @@ class Calibration(Record):
     threshold: float = 0.8
     beta: float = 3.0
     gamma: float = 100.0
+    tensors: str | None = None
 
     def alpha(self, best: float) -> float:
         """The rule's alpha for a query whose best global score is `best`."""

@@ -40,6 +40,10 @@ class InstructionWriter(Protocol):
         """One instruction per query; never fails: it falls back on the template and says why."""
         ...
 
+    async def close(self) -> None:
+        """Let go of what it holds; nothing is written after."""
+        ...
+
 
 def template(query: Query, note: str | None = None) -> Instruction:
     """The instruction that says in a sentence what the query holds already."""

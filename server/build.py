@@ -16,9 +16,11 @@ from experts.cache import ExpertCache
 from experts.library import Library
 from experts.loader import load_expert
 from experts.weights import ExpertWeights
+from routers.instructions import InstructionWriter
 from server.app import create_app
 from server.engine.run import Engine
 from server.engine.service import EngineService
+from server.instructions.openai import OpenAIWriter
 from server.observability.metrics import Metrics
 from server.settings import Settings, SettingsError
 
@@ -36,6 +38,7 @@ def build_app(settings: Settings) -> FastAPI:
         max_batch=settings.max_batch,
         max_wait_ms=settings.max_wait_ms,
         metrics=metrics,
+        writer=build_writer(settings),
     )
     return create_app(
         service,
@@ -71,6 +74,19 @@ def build_engine(settings: Settings, on_load: Callable[[str, float], None] | Non
         known = ", ".join(engine.presets)
         raise SettingsError(f"router = {settings.router!r}: expected one of {known}")
     return engine
+
+
+def build_writer(settings: Settings) -> InstructionWriter | None:
+    """The instruction writer of these settings; None for the template, which the engine has."""
+    if settings.writer == "template":
+        return None
+    return OpenAIWriter(
+        settings.openai_base_url,
+        settings.openai_model,
+        settings.openai_api_key.get_secret_value(),
+        timeout_s=settings.openai_timeout_ms / 1000,
+        concurrency=settings.openai_concurrency,
+    )
 
 
 def _loader(library: Library, backbone: TextEncoder) -> Callable[[str], ExpertWeights]:

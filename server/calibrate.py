@@ -9,7 +9,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import torch
+from torch import Tensor
+
 from experts.manifest import TaskCard
+from experts.statements import StatementMap
 from experts.training.data import Task
 from routers.calibration import Calibration
 from server.engine.run import Engine
@@ -45,6 +49,16 @@ def calibrate_rule(
         if isinstance(accuracy, float) and accuracy > best_accuracy:
             best, best_accuracy = candidate, accuracy
     return best
+
+
+def tensors_of(placing: StatementMap | None) -> dict[str, Tensor]:
+    """The library's statement map as it is stored."""
+    if placing is None:
+        return {}
+    return {
+        "statement_map": placing.map_DD.half(),
+        "statement_scale": torch.tensor(placing.scale),
+    }
 
 
 def version_of(constants: Calibration) -> str:

@@ -142,7 +142,7 @@ class TextEncoder:
 
     def embed(self, texts: Sequence[str], *, truncate: bool = True) -> Tensor:
         """Un-adapted pooled states (B, D) of texts, without gradients."""
-        with torch.inference_mode():
+        with torch.no_grad():
             return self.encode(self.tokenize(texts, truncate=truncate))
 
     def _pool(self, states_BTD: Tensor, mask_BT: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ class ChoiceObjective:
             self._wordings[option] = [self._index(t) for t in wordings]
             self._statements[option] = [self._index(t) for t in label.statements] if label else []
         self._foreign = [self._index(text) for text in foreign]
-        self._table_WD = embed(list(self._texts)).clone()
+        self._table_WD = embed(list(self._texts))
         self._random = random.Random(recipe.seed)
         self._generator = torch.Generator().manual_seed(recipe.seed)
 

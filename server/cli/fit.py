@@ -68,17 +68,20 @@ def _fit_one(
 def _calibrate(settings: Settings, tasks: list[Task]) -> None:
     """Weights of the views, then the global rule's constants, on set-aside examples only."""
     from routers.fitting.calibrate import ask, calibrate_views
+    from routers.fitting.statements import fit_statement_map
     from server.build import build_engine
-    from server.calibrate import calibrate_rule, version_of
+    from server.calibrate import calibrate_rule, tensors_of, version_of
 
     engine = build_engine(settings)
     cards = {id: entry.manifest for id, entry in engine.library.entries.items()}
     aside = {t.name: t.aside for t in tasks}
     with busy("Asking set-aside questions in words taken out of the artefacts"):
         constants = calibrate_views(ask(engine.backbone, engine.routing.catalogue, cards, aside))
+    with busy("Fitting the statement map"):
+        placing = fit_statement_map(list(cards.values()), engine.backbone.embed)
     constants = calibrate_rule(
         engine, constants, tasks, cards, lambda grid: progress(grid, "Global rule")
     )
     constants = constants.model_copy(update={"version": version_of(constants)})
-    engine.library.write_calibration(constants.model_dump(mode="json"))
+    engine.library.write_calibration(constants.model_dump(mode="json"), tensors_of(placing))
     notes.print(f"Calibration {constants.version}: {constants.model_dump(exclude={'version'})}")

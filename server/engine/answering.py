@@ -16,12 +16,12 @@ from torch.nn import functional as F
 
 from experts.library import Entry
 from experts.manifest import Label
+from experts.statements import StatementMap, truth_table
 from server.engine.features import FeatureStore
 from server.engine.messages import Answer, Choice, Question
 from server.engine.work import Work
 
 TAU = 0.05  # the temperature experts are trained with
-MATCH = 0.03  # temperature at which a statement is placed on an expert's own statements
 
 
 def texts_needed(work: Work, entries: Mapping[str, Entry]) -> list[str]:
@@ -35,14 +35,16 @@ def texts_needed(work: Work, entries: Mapping[str, Entry]) -> list[str]:
     return [c.text for c in offered(work, entries)]
 
 
-def answer(work: Work, entries: Mapping[str, Entry], features: FeatureStore) -> Answer:
+def answer(
+    work: Work, entries: Mapping[str, Entry], features: FeatureStore, placing: StatementMap
+) -> Answer:
     """Answer one sample from its adapted state."""
     assert work.state_D is not None
     question = work.sample.question
     if question is None:
         return Answer(embedding=tuple(work.state_D.tolist()))
     if judges_statement(question):
-        return _judge(work, question, entries, features)
+        return _judge(work, question, entries, features, placing)
     choices = offered(work, entries)
     if not choices:
         return Answer(refusal="The question has no choices and no selected expert has labels.")
@@ -74,8 +76,9 @@ def offered(work: Work, entries: Mapping[str, Entry]) -> tuple[Choice, ...]:
 
 
 def _judge(
-    work: Work, question: Question, entries: Mapping[str, Entry], features: FeatureStore
-) -> Answer:
+    work: Work, question: Question, entries: Mapping[str, Entry], features: FeatureStore,
+    placing: StatementMap,
+) -> Answer:  # fmt: skip
     """p(true) of the question's instructions, mixed over the selected experts by their weights."""
     assert work.state_D is not None
     if not question.instructions:
@@ -92,25 +95,11 @@ def _judge(
         vectors_SD = entries[expert].artefacts.statements
         assert vectors_SD is not None
         probability_L = choose(work.state_D, _prototypes(labels, features))
-        true += weight[expert] / total * truth(statement_D, vectors_SD, labels, probability_L)
+        holds_1L = placing.place(statement_D[None], vectors_SD, truth_table(labels))
+        true += weight[expert] / total * float(holds_1L[0].double() @ probability_L)
     if question.type == "predicate":
         return Answer((true,))
     return Answer(tuple(true if c.value else 1 - true for c in question.choices), question.choices)
-
-
-def truth(
-    statement_D: Tensor, vectors_SD: Tensor, labels: Sequence[Label], probability_L: Tensor
-) -> float:
-    """p(true) of a statement, given an expert's label probabilities.
-
-    The statement is compared with the expert's own statements; each asserts one label or denies it,
-    and the matches, softened at `MATCH`, weigh p(label) and 1 - p(label).
-    """
-    match_S = torch.softmax((vectors_SD @ statement_D).double() / MATCH, dim=0)
-    claims: list[Tensor] = []
-    for label, p in zip(labels, probability_L, strict=True):
-        claims += [p.expand(len(label.statements)), (1 - p).expand(len(label.negations))]
-    return float(match_S @ torch.cat(claims))
 
 
 def _prototypes(labels: Sequence[Label], features: FeatureStore) -> Tensor:

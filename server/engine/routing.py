@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from experts.backbones import TextEncoder
 from experts.errors import BadExpert
 from experts.library import Entry, Library
+from experts.statements import StatementMap
 from routers.calibration import Calibration
 from routers.catalogue import Catalogue, Routed
 from routers.instructions import Instruction, template
@@ -34,7 +35,7 @@ class Routing:
     ) -> None:  # fmt: skip
         self.backbone, self.library, self.features = backbone, library, features
         self.presets, self.top_k = presets, top_k
-        self._built: tuple[int, Catalogue, Calibration] | None = None
+        self._built: tuple[int, Catalogue, Calibration, StatementMap] | None = None
 
     @property
     def catalogue(self) -> Catalogue:
@@ -45,6 +46,11 @@ class Routing:
     def calibration(self) -> Calibration:
         """The library's constants."""
         return self._current()[1]
+
+    @property
+    def statement_map(self) -> StatementMap:
+        """How the library places statements on label sets."""
+        return self._current()[2]
 
     def plan(self, work: Work) -> None:
         """Who decides: the caller (a finished selection), or a preset and its query.
@@ -82,7 +88,7 @@ class Routing:
         if work.preset.request is None:
             work.decision = Decision(BASE)
             return
-        catalogue, calibration = self._current()
+        catalogue, calibration, _ = self._current()
         router = REQUEST_ROUTERS[work.preset.request]
         work.catalogue_ids = catalogue.ids
         work.scores = router.score(self._features(work), catalogue, calibration)
@@ -140,15 +146,24 @@ class Routing:
             store.stack(query.choices) if "choices" in needs and query.choices else None,
         )
 
-    def _current(self) -> tuple[Catalogue, Calibration]:
+    def _current(self) -> tuple[Catalogue, Calibration, StatementMap]:
         snapshot = self.library.snapshot
         if self._built is None or self._built[0] != snapshot.generation:
             routed = [routed_of(e) for e in snapshot.entries.values() if e.routable]
             constants = snapshot.calibration
-            calibration = Calibration.model_validate(constants) if constants else Calibration()
-            catalogue = Catalogue(routed, self.backbone.width)
-            self._built = (snapshot.generation, catalogue, calibration)
+            self._built = (
+                snapshot.generation,
+                Catalogue(routed, self.backbone.width),
+                Calibration.model_validate(constants) if constants else Calibration(),
+                self._statement_map(),
+            )
         return self._built[1:]
+
+    def _statement_map(self) -> StatementMap:
+        tensors = self.library.calibration_tensors()
+        if "statement_map" not in tensors:
+            return StatementMap.identity(self.backbone.width)
+        return StatementMap(tensors["statement_map"], float(tensors["statement_scale"]))
 
 
 def routed_of(entry: Entry) -> Routed:

@@ -64,7 +64,9 @@ class Engine:
             with clock.stage("forward"):
                 forward(self.backbone, self.stacks, lease.experts, asked)
             for work in asked:
-                work.answer = answering.answer(work, entries, self.features)
+                work.answer = answering.answer(
+                    work, entries, self.features, self.routing.statement_map
+                )
         version = self.routing.calibration.version
         return [
             w.error or Outcome(w.answer, trace_of(w, clock, lease, version), len(w.tokens))

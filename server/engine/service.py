@@ -14,9 +14,11 @@ from collections.abc import Callable, Sequence
 from math import ceil
 from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
 
+from routers.instructions import InstructionWriter
 from server.engine.messages import Sample
 from server.engine.queue import Job, Result, SampleQueue, Slice
 from server.errors import DeadlinePassed, Draining
+from server.instructions.fill import with_instructions
 from server.observability.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ class EngineService:
     Args:
         engine: what answers. max_queue: samples that may wait. max_batch: samples per batch.
         max_wait_ms: how long a busy engine waits for an unfilled batch; an idle one never waits.
+        writer: writes the instructions that callers leave out; None leaves them to the template.
     """
 
     def __init__(
@@ -43,8 +46,10 @@ class EngineService:
         max_batch: int = 32,
         max_wait_ms: float = 0.2,
         metrics: Metrics | None = None,
+        writer: InstructionWriter | None = None,
     ) -> None:
         self.engine = engine
+        self.writer = writer
         self.metrics = metrics or Metrics()
         self.max_batch = max_batch
         self.patience = max_wait_ms / 1000
@@ -90,6 +95,8 @@ class EngineService:
         self._queue.close()
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join, timeout)
+        if self.writer is not None:
+            await self.writer.close()
 
     async def submit(
         self, samples: Sequence[Sample], *, deadline: float | None = None
@@ -103,8 +110,11 @@ class EngineService:
             QueueFull, Draining: nothing was queued.
             DeadlinePassed: the deadline came first.
         """
-        if not self.ready:
-            raise Draining("The server is not taking requests.")
+        self._require_ready()
+        if self.writer is not None:
+            presets = self.engine.presets
+            samples = await with_instructions(samples, self.writer, presets, deadline)
+            self._require_ready()  # it may have begun to drain meanwhile
         loop = asyncio.get_running_loop()
         job = Job(samples, loop.create_future(), deadline)
         self._queue.put(job, self._retry_after())
@@ -125,6 +135,10 @@ class EngineService:
         """Run slow work on the library off the event loop, one at a time."""
         async with self._admin:
             return await asyncio.to_thread(work, *args, **kwargs)
+
+    def _require_ready(self) -> None:
+        if not self.ready:
+            raise Draining("The server is not taking requests.")
 
     def _wake_soon(self, loop: asyncio.AbstractEventLoop) -> None:
         """Wake the engine once for all requests the loop reads in this turn: a free batch."""

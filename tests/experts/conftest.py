@@ -95,9 +95,7 @@ def stored(
 @pytest.fixture
 def open_library(root: Path, encoder64: TextEncoder) -> Callable[[], Library]:
     """Open the library for the tiny backbone."""
-    return lambda: Library.open(
-        root, fingerprint=encoder64.fingerprint, backbone_id="tiny-random"
-    )
+    return lambda: Library.open(root, fingerprint=encoder64.fingerprint, backbone_id="tiny-random")
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from experts.artefacts import REQUEST_ARTEFACTS, Artefacts
 
 def test_the_flat_form_gives_the_artefacts_again(artefacts: Artefacts) -> None:
     site = "encoder.layer.0.attention.self.query"
-    whole = Artefacts("e", artefacts.instructions, centroids=artefacts.centroids,
-                      vectors={"gate": {site: torch.ones(3)}, "arrow": {site: torch.zeros(3)}})  # fmt: skip
+    vectors = {"gate": {site: torch.ones(3)}, "arrow": {site: torch.zeros(3)}}
+    whole = Artefacts("e", artefacts.instructions, centroids=artefacts.centroids, vectors=vectors)
     flat = whole.to_tensors()
     assert set(flat) == {"instructions", "centroids", f"gate.{site}", f"arrow.{site}"}
     again = Artefacts.from_tensors("e", flat)

@@ -173,10 +173,15 @@ def test_pickles_are_refused_with_the_way_out(tmp_path: Path, suffix: str) -> No
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "expert"
-    with pytest.raises(RuntimeError, match="half way"), atomic_folder(target) as folder:
-        (folder / "a").write_text("1")
-        assert not target.exists()
-        raise RuntimeError("half way")
+
+    def stop_half_way() -> None:
+        with atomic_folder(target) as folder:
+            (folder / "a").write_text("1")
+            assert not target.exists()
+            raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        stop_half_way()
     assert list(target.parent.iterdir()) == []
     for text in ("old", "new"):
         with atomic_folder(target) as folder:

@@ -31,7 +31,7 @@ from experts.errors import (
 from experts.library import Library, write_artefacts, write_expert
 from experts.loader import load_expert
 from experts.manifest import Label
-from experts.mix import Mix, RowMix
+from experts.mix import RowMix, build_mix
 from experts.stacks import StackCache
 from experts.weights import ExpertWeights
 from tests.experts.test_files import kill_at_random
@@ -57,7 +57,7 @@ def outputs(
 ) -> torch.Tensor:
     mix = None
     if weights is not None:
-        mix = Mix.build([RowMix.of({weights.id: 1.0})] * len(rows), StackCache().get([weights]))
+        mix = build_mix([RowMix.of({weights.id: 1.0})] * len(rows), StackCache().get([weights]))
     with torch.inference_mode():
         return encoder.run(rows, mix)
 
@@ -95,9 +95,7 @@ def test_a_written_folder_loads_in_peft(
     model = peft.PeftModel.from_pretrained(copy.deepcopy(encoder64.model), str(entry.path))
     twin = TextEncoder("twin", model.eval().get_base_model(), encoder64.tokenizer, Pooling(), 128)
     weights = load_expert(entry, encoder64.sites, dtype=torch.float64, device="cpu")
-    assert torch.allclose(
-        outputs(twin, rows, None), outputs(encoder64, rows, weights), atol=1e-9
-    )
+    assert torch.allclose(outputs(twin, rows, None), outputs(encoder64, rows, weights), atol=1e-9)
     assert not torch.allclose(outputs(twin, rows, None), outputs(encoder64, rows, None), atol=1e-3)
 
 

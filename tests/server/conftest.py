@@ -11,6 +11,7 @@ import httpx
 import pytest
 import torch
 from fastapi import FastAPI
+from safetensors.torch import load_file, save_file
 
 from experts.artefacts import Artefacts
 from experts.backbones import TextEncoder
@@ -115,8 +116,27 @@ def adapters(tmp_path: Path, write_task: Callable[[Path, str], Path]) -> Path:
 
 
 @pytest.fixture
+def bare_adapter(adapters: Path) -> Callable[..., Path]:
+    """Write `flight` as PEFT alone would: no manifest. `rename` moves it to a layer not there."""
+
+    def write(*, rename: bool) -> Path:
+        source, folder = adapters / "flight", adapters / "bare"
+        folder.mkdir()
+        (folder / "adapter_config.json").write_text((source / "adapter_config.json").read_text())
+        tensors = load_file(source / "adapter_model.safetensors")
+        if rename:
+            tensors = {n.replace("layer.0", "layer.7"): t for n, t in tensors.items()}
+        save_file(tensors, folder / "adapter_model.safetensors")
+        return folder
+
+    return write
+
+
+@pytest.fixture
 def engine(library: Path) -> Engine:
-    return build_engine(Settings(backbone="tiny-random", library=library, router="glider", threads=1))
+    return build_engine(
+        Settings(backbone="tiny-random", library=library, router="glider", threads=1)
+    )
 
 
 @pytest.fixture

@@ -97,7 +97,9 @@ def test_the_openai_client_decides(sdk):
 
 def test_the_openai_client_embeds_and_lists(sdk, tiny):
     said = sdk.embeddings.create(model="tiny-random", input=["Clear skies."])
-    assert said.data[0].embedding == pytest.approx(tiny.embed(["Clear skies."])[0].tolist(), abs=1e-5)
+    assert said.data[0].embedding == pytest.approx(
+        tiny.embed(["Clear skies."])[0].tolist(), abs=1e-5
+    )
     assert [model.id for model in sdk.models.list()] == ["auto", "tiny-random", "mood", "weather"]
     assert sdk.models.retrieve("mood").owned_by == "sailplane"
 

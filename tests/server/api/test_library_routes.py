@@ -2,8 +2,6 @@
 
 import pytest
 
-from tests.server.api.test_bad_input import bare_adapter
-
 pytestmark = pytest.mark.anyio
 
 
@@ -48,8 +46,8 @@ async def test_an_expert_is_added_answers_and_is_removed(client, adapters, decis
     assert (await client.post("/v1/decisions", json=question)).status_code == 404
 
 
-async def test_vllms_routes_load_replace_and_unload(client, adapters):
-    body = {"lora_name": "bare", "lora_path": str(bare_adapter(adapters, rename=False))}
+async def test_vllms_routes_load_replace_and_unload(client, bare_adapter):
+    body = {"lora_name": "bare", "lora_path": str(bare_adapter(rename=False))}
     loaded = await client.post("/v1/load_lora_adapter", json=body)
     assert loaded.text == "Success: LoRA adapter 'bare' added successfully."
     assert (await client.get("/v1/experts/bare")).json()["routable"] is False
@@ -61,18 +59,20 @@ async def test_vllms_routes_load_replace_and_unload(client, adapters):
     assert "bare" not in await ids(client)
 
 
-async def test_a_replacement_that_cannot_be_served_leaves_the_old_one(client, adapters, library):
-    damaged = bare_adapter(adapters, rename=True)
+async def test_a_replacement_that_cannot_be_served_leaves_the_old_one(
+    client, bare_adapter, library
+):
+    damaged = bare_adapter(rename=True)
     body = {"lora_name": "mood", "lora_path": str(damaged), "load_inplace": True}
     assert (await client.post("/v1/load_lora_adapter", json=body)).status_code == 422
     assert "mood" in await ids(client)
     assert (library / "mood" / "adapter_model.safetensors").exists()
 
 
-async def test_a_replaced_expert_answers_with_its_new_weights(client, adapters):
+async def test_a_replaced_expert_answers_with_its_new_weights(client, bare_adapter):
     embed = {"model": "mood", "input": "Clear skies."}
     before = (await client.post("/v1/embeddings", json=embed)).json()["data"][0]["embedding"]
-    body = {"lora_name": "mood", "lora_path": str(bare_adapter(adapters, rename=False)),
+    body = {"lora_name": "mood", "lora_path": str(bare_adapter(rename=False)),
             "load_inplace": True}  # fmt: skip
     assert (await client.post("/v1/load_lora_adapter", json=body)).status_code == 200
     after = (await client.post("/v1/embeddings", json=embed)).json()["data"][0]["embedding"]
