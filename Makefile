@@ -32,6 +32,9 @@ format: .venv/.ready-dev  ## put the code in form
 library: .venv/.ready-dev  ## build library/minilm again: make library DATA=DIR
 	$(OFFLINE) $(BIN)/sailplane train --tasks $(DATA)
 	$(OFFLINE) $(BIN)/sailplane fit --tasks $(DATA) --calibrate
+	$(OFFLINE) $(BIN)/sailplane evaluate --tasks $(DATA) --router base,oracle --sees choices --record
+	$(OFFLINE) $(BIN)/sailplane evaluate --tasks $(DATA) --router base,oracle --sees reworded --record
+	$(BIN)/sailplane card
 
 bench: .venv/.ready-dev  ## run the benchmarks; results in benchmarks/results
 	$(OFFLINE) $(BIN)/python -m benchmarks

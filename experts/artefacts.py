@@ -43,7 +43,7 @@ class Artefacts:
 
     @classmethod
     def from_tensors(cls, embedder: str, flat: Mapping[str, Tensor]) -> Artefacts:
-        """The inverse of `to_tensors`; unknown names are ignored, so that old servers read new files."""
+        """The inverse of `to_tensors`; unknown names are ignored: newer files stay readable."""
         vectors: dict[str, dict[str, Tensor]] = {}
         for name, tensor in flat.items():
             artefact, _, site = name.partition(".")

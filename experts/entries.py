@@ -25,13 +25,14 @@ from experts.files import (
     MAX_JSON_BYTES,
     MAX_TENSOR_BYTES,
     atomic_folder,
+    atomic_write,
     parse_tensors,
     read_bytes,
     refuse_pickles,
     sha256_of,
 )
 from experts.kinds import KINDS
-from experts.manifest import Manifest
+from experts.manifest import Manifest, TaskCard
 from experts.weights import ExpertWeights
 
 MANIFEST = "expert.json"
@@ -170,9 +171,13 @@ def write_expert(
 
 
 def write_artefacts(
-    entry: Entry, artefacts: Artefacts, *, dtype: torch.dtype = torch.float16
+    entry: Entry,
+    artefacts: Artefacts,
+    *,
+    card: TaskCard | None = None,
+    dtype: torch.dtype = torch.float16,
 ) -> Entry:
-    """Replace an expert's artefacts, atomically; its version grows.
+    """Replace an expert's artefacts, and what its card says, atomically; its version grows.
 
     Raises:
         CorruptExpert: a value is not finite, or does not fit `dtype`.
@@ -182,9 +187,18 @@ def write_artefacts(
             if path.is_file() and path.name not in (ROUTING, MANIFEST):
                 shutil.copyfile(path, folder / path.name)
         _write_routing(folder, artefacts, dtype)
-        grown = entry.manifest.model_copy(update={"version": entry.manifest.version + 1})
+        said = {n: getattr(card, n) for n in TaskCard.model_fields if n != "id"} if card else {}
+        grown = entry.manifest.model_copy(update={**said, "version": entry.manifest.version + 1})
         sealed = seal(folder, grown)
     return Entry(entry.path, sealed)
+
+
+def write_scores(entry: Entry, scores: Mapping[str, float]) -> Entry:
+    """Add measured figures to an expert's manifest, atomically; its tensors stay as they are."""
+    noted = entry.manifest.model_copy(update={"scores": {**entry.manifest.scores, **scores}})
+    text = noted.model_dump_json(indent=2) + "\n"
+    atomic_write(entry.path / MANIFEST, text.encode())
+    return Entry(entry.path, noted)
 
 
 def seal(folder: Path, manifest: Manifest) -> Manifest:

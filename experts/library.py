@@ -7,19 +7,17 @@ of routing, and loads an expert only to check one that is being added.
 from __future__ import annotations
 
 import difflib
-import hashlib
-import json
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
-import safetensors.torch
 import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
+from experts.constants import CALIBRATION, read_constant_tensors, write_constants
 from experts.entries import (
     CONFIG,
     MANIFEST,
@@ -32,6 +30,7 @@ from experts.entries import (
     seal,
     write_artefacts,
     write_expert,
+    write_scores,
 )
 from experts.errors import (
     BackboneError,
@@ -43,12 +42,8 @@ from experts.errors import (
     UnknownExpert,
 )
 from experts.files import (
-    MAX_TENSOR_BYTES,
     atomic_folder,
-    atomic_write,
     clean_leftovers,
-    parse_tensors,
-    read_bytes,
     read_json,
     remove_folder,
     resolve_inside,
@@ -57,9 +52,8 @@ from experts.kinds import Adapter, Site, kind_of
 from experts.loader import load_expert
 from experts.manifest import BackboneRef, ExpertId, Label, Manifest
 
-__all__ = ["Entry", "Library", "Snapshot", "write_artefacts", "write_expert"]
+__all__ = ["Entry", "Library", "Snapshot", "write_artefacts", "write_expert", "write_scores"]
 
-CALIBRATION = "calibration.json"
 ID = TypeAdapter(ExpertId)
 
 
@@ -230,39 +224,18 @@ class Library:
     def write_calibration(
         self, constants: Mapping[str, object], tensors: Mapping[str, Tensor] | None = None
     ) -> None:
-        """Store the library's routing constants, atomically.
-
-        Tensors go to a file named by its content, which the constants name: a reader sees the
-        constants and the tensors of one calibration. Without `tensors` the stored ones stay.
-        """
-        constants = dict(constants)
-        if tensors is not None:
-            blob = safetensors.torch.save({n: t.contiguous() for n, t in tensors.items()})
-            constants["tensors"] = f"calibration-{hashlib.sha256(blob).hexdigest()}.safetensors"
-            atomic_write(self.root / str(constants["tensors"]), blob)
-        elif self.calibration:
-            constants["tensors"] = self.calibration.get("tensors")
-        data = json.dumps(constants, indent=2, allow_nan=False).encode() + b"\n"
+        """Store the routing constants, atomically; without `tensors` the old ones stay."""
         with self._writing:
-            atomic_write(self.root / CALIBRATION, data)
-            self._swap(self.entries, self.bad, json.loads(data))
-        for stale in self.root.glob("calibration-*.safetensors"):
-            if stale.name != constants["tensors"]:
-                stale.unlink()
+            stored = write_constants(self.root, constants, tensors, self.calibration)
+            self._swap(self.entries, self.bad, stored)
 
     def calibration_tensors(self) -> dict[str, Tensor]:
-        """The tensors that the constants name, in float32; none before the first calibration.
+        """The tensors that belong to the constants, in float32; none before the first calibration.
 
         Raises:
             CorruptExpert: the file is missing, damaged, or not the one that was written.
         """
-        name = (self.calibration or {}).get("tensors")
-        if not name:
-            return {}
-        blob = read_bytes(self.root / Path(str(name)).name, MAX_TENSOR_BYTES)
-        if hashlib.sha256(blob).hexdigest() not in str(name):
-            raise CorruptExpert(f"{name} is not the file that calibration.json names.")
-        return {n: t.float() for n, t in parse_tensors(blob, str(name)).items()}
+        return read_constant_tensors(self.root, self.calibration)
 
     def _folders(self) -> list[Path]:
         """Sub-folders that look like an expert, after clearing up behind killed writers."""

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from experts.manifest import Record
 
-VIEWS = ("instruction", "choices", "labels", "input")
+VIEWS: tuple[str, ...] = ("instruction", "choices", "labels", "input")
 """What the instruction router compares: the caller's sentence with task instructions; each choice
 with label wordings; each label with the choices; the input with centroids."""
 
@@ -28,9 +28,7 @@ class Calibration(Record):
     """
 
     version: str = "uncalibrated"
-    views: Mapping[str, float] = Field(
-        default_factory=lambda: {"instruction": 20.0, "choices": 10.0, "labels": 10.0, "input": 20.0}
-    )
+    views: Mapping[str, float] = Field(default_factory=lambda: dict.fromkeys(VIEWS, 15.0))
     floor: float = 0.0
     threshold: float = 0.8
     beta: float = 3.0

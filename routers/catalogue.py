@@ -102,7 +102,5 @@ class LabelIndex:
         near_L = torch.full(self._expert_L.shape, UNSCORED).scatter_reduce(
             0, self._label_F, near_F, "amax"
         )
-        backward_E = forward_E.scatter_reduce(
-            0, self._expert_L, near_L, "mean", include_self=False
-        )
+        backward_E = forward_E.scatter_reduce(0, self._expert_L, near_L, "mean", include_self=False)
         return forward_E, backward_E

@@ -26,8 +26,10 @@ class Instruction:
 
     @property
     def sentence(self) -> str:
-        """What the request router embeds. A template adds nothing to the query's other parts, which
-        are embedded apart, so it has none."""
+        """What the request router embeds.
+
+        A template adds nothing to the query's other parts, which are embedded apart: it has none.
+        """
         return "" if self.writer == "template" else self.text
 
 

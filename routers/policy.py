@@ -66,9 +66,7 @@ def decide(
     narrowed = preset.token is not None and preset.rule == "equal" and len(ranked) > limit
     token = _token_router(preset, wishes)
     decision = _weigh(preset, token, kept, scores, catalogue, calibration, wishes)
-    return Decision(
-        decision.selection, decision.alpha, decision.confidence, narrowed, dropped
-    )
+    return Decision(decision.selection, decision.alpha, decision.confidence, narrowed, dropped)
 
 
 def explicit(weights: Mapping[str, float], versions: Mapping[str, int]) -> Selection:

@@ -46,6 +46,7 @@ def build_app(settings: Settings) -> FastAPI:
         max_body_bytes=settings.body_limit,
         timeout_ms=settings.timeout_ms,
         drain_seconds=settings.drain_seconds,
+        log_text=settings.log_text,
     )
 
 

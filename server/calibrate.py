@@ -33,8 +33,9 @@ def calibrate_rule(
     cards: Mapping[str, TaskCard],
     watch: Callable[[list[Constants]], Iterable[Constants]] = iter,
 ) -> Calibration:
-    """The threshold p and beta of the best accuracy; the first of equals, so the paper's values
-    win a tie. gamma stays GLIDER's 100.
+    """The threshold p and beta of the best accuracy.
+
+    The first of equals wins, so the paper's values win a tie. gamma stays GLIDER's 100.
 
     Args:
         watch: wraps the grid, for a progress bar.

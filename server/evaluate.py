@@ -9,8 +9,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, TypedDict, get_args
 
+from experts.library import Library, write_scores
 from experts.manifest import TaskCard
 from experts.training.data import Example, Task
 from server.engine.messages import Choice, Outcome, Question, RoutingOptions, Sample
@@ -20,6 +21,13 @@ Sees = Literal["input", "choices", "instruction", "reworded"]
 CONDITIONS: tuple[str, ...] = get_args(Sees)
 ORACLE = "oracle"
 BATCH = 64
+
+
+class Accuracies(TypedDict):
+    """Accuracy per router, over all tasks and per task; None where there is no such figure."""
+
+    means: dict[str, float | None]
+    tasks: dict[str, dict[str, float | None]]
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,7 @@ def measure(
     limit: int | None = None,
     progress: Callable[[int], None] | None = None,
     aside: bool = False,
-) -> dict[str, dict[str, dict[str, float | None]] | dict[str, float | None]]:
+) -> Accuracies:
     """Accuracy of every router on every task.
 
     Args:
@@ -67,7 +75,7 @@ def measure(
             if progress:
                 progress(len(asked))
     means = {r: _mean([row[r] for row in table.values()]) for r in routers}
-    return {"means": means, "tasks": table}
+    return Accuracies(means=means, tasks=table)
 
 
 def put(
@@ -86,9 +94,7 @@ def put(
     taken = {c.text for c in choices}
     choices.append(Choice(rng.choice([w for w in words if w not in taken] or ["none of these"])))
     order = rng.sample(range(len(choices)), len(choices))
-    return Asked(
-        example.input, tuple(choices[i] for i in order), "", order.index(example.answer)
-    )
+    return Asked(example.input, tuple(choices[i] for i in order), "", order.index(example.answer))
 
 
 def foreign_words(cards: Mapping[str, TaskCard]) -> list[str]:
@@ -130,9 +136,19 @@ def is_right(outcome: object, asked: Asked) -> bool:
     """Whether the most probable choice is the right one; an error is raised, not counted."""
     if isinstance(outcome, Exception):
         raise outcome
-    assert isinstance(outcome, Outcome) and outcome.answer is not None
+    assert isinstance(outcome, Outcome)
+    assert outcome.answer is not None
     p = outcome.answer.probabilities
     return max(range(len(p)), key=p.__getitem__) == asked.answer
+
+
+def record_scores(library: Library, result: Accuracies, sees: Sees) -> None:
+    """Note in each expert's manifest how the bare backbone and the expert itself answered."""
+    for task, row in result["tasks"].items():
+        measured = {f"bare_{sees}": row.get("base"), f"expert_{sees}": row.get(ORACLE)}
+        scores = {name: round(v, 4) for name, v in measured.items() if v is not None}
+        if scores and task in library.entries:
+            write_scores(library.get(task), scores)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

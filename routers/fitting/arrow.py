@@ -19,7 +19,7 @@ def arrow_vectors(expert: ExpertWeights) -> dict[str, Tensor]:
 
 
 def top_right_singular_vector(A_RD: Tensor, B_RO: Tensor) -> Tensor:
-    """argmax over unit v of |B^T A v|, without forming the (O, D) product."""
+    """Argmax over unit v of |B^T A v|, without forming the (O, D) product."""
     Qa_DR, Ra_RR = torch.linalg.qr(A_RD.double().T)
     _, Rb_RR = torch.linalg.qr(B_RO.double().T)
     Vh_RR = torch.linalg.svd(Rb_RR @ Ra_RR.T).Vh

@@ -24,13 +24,14 @@ def fit_task(
     backbone: TextEncoder, library: Library, task: Task, cards: Mapping[str, TaskCard],
     progress: Progress | None = None,
 ) -> None:  # fmt: skip
-    """Compute the artefacts of the expert named like the task, from the task's training examples."""
+    """Compute the artefacts of the task's expert from the task's training examples."""
     entry = library.get(task.name)
     expert = load_expert(entry, backbone.sites, dtype=backbone.dtype, device=backbone.device)
     stored = entry.manifest.provenance.get("recipe")
     recipe = Recipe.model_validate_json(stored) if isinstance(stored, str) else Recipe()
+    card = cards.get(task.name, entry.manifest)
     artefacts = fit_artefacts(
-        backbone, expert, task.train, entry.manifest, foreign_labels(cards, task.name), recipe,
+        backbone, expert, task.train, card, foreign_labels(cards, task.name), recipe,
         progress,
     )  # fmt: skip
-    write_artefacts(entry, artefacts)
+    write_artefacts(entry, artefacts, card=card)

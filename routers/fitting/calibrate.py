@@ -10,20 +10,19 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from experts.backbones import TextEncoder
 from experts.manifest import TaskCard
 from experts.training.data import Example
 from routers.calibration import VIEWS, Calibration
 from routers.catalogue import Catalogue, Routed
 from routers.request.instruction import view_scores
-from routers.types import Features
+from routers.types import Features, Query
 
 FOLDS = 4
 PER_TASK = 60
@@ -49,8 +48,10 @@ class Asked:
 
 
 def calibrate_views(asked: Asked) -> Calibration:
-    """Weights by maximum likelihood of each query's own expert, and the floor below which nothing
-    fits. The rule's constants keep their defaults."""
+    """Weights by maximum likelihood of each query's own expert, and the floor of a fit.
+
+    The rule's constants keep their defaults.
+    """
     log_weight_V = torch.full((len(VIEWS),), math.log(USUAL_WEIGHT), requires_grad=True)
     optimiser = torch.optim.LBFGS([log_weight_V], max_iter=200, line_search_fn="strong_wolfe")
 
@@ -73,39 +74,51 @@ def calibrate_views(asked: Asked) -> Calibration:
 
 
 def ask(
-    backbone: TextEncoder,
+    embed: Callable[[Sequence[str]], Tensor],
     catalogue: Catalogue,
     cards: Mapping[str, TaskCard],
     aside: Mapping[str, Sequence[Example]],
 ) -> Asked:
-    """Score set-aside examples of every expert against the catalogue, a fold of words at a time."""
+    """Score set-aside examples of every expert against the catalogue, a fold of words at a time.
+
+    Args:
+        embed: unit vectors of texts. cards, aside: by expert id.
+    """
     rng = random.Random(0)
     words = [w.text for card in cards.values() for label in card.labels for w in label.known]
+    queries = [
+        (fold, id, _query(example, cards[id], fold, rng.choice(words or [""])))
+        for fold in range(FOLDS)
+        for id, examples in aside.items()
+        for example in examples[fold:PER_TASK:FOLDS]
+    ]
+    texts = list(
+        dict.fromkeys(t for *_, q in queries for t in (q.input, q.instruction, *q.choices))
+    )
+    vector = dict(zip(texts, embed(texts), strict=True))
+    folds = [
+        Catalogue([_without(e, fold) for e in catalogue.experts], catalogue.width)
+        for fold in range(FOLDS)
+    ]
     rows: dict[str, list[Tensor]] = {v: [] for v in VIEWS}
-    owner: list[int] = []
-    for fold in range(FOLDS):
-        without = Catalogue([_without(e, fold) for e in catalogue.experts], catalogue.width)
-        for id, examples in aside.items():
-            for example in examples[fold:PER_TASK:FOLDS]:
-                query = _query(backbone, example, cards[id], fold, rng.choice(words or [""]))
-                for view, cosine_E in view_scores(query, without).items():
-                    rows[view].append(cosine_E)
-                owner.append(catalogue.position(id))
-    return Asked({v: torch.stack(r) for v, r in rows.items()}, torch.tensor(owner))
+    for fold, _, query in queries:
+        choice_CD = torch.stack([vector[c] for c in query.choices])
+        features = Features(vector[query.input], vector[query.instruction], choice_CD)
+        for view, cosine_E in view_scores(features, folds[fold]).items():
+            rows[view].append(cosine_E)
+    owner_Q = torch.tensor([catalogue.position(id) for _, id, _ in queries])
+    return Asked({v: torch.stack(r) for v, r in rows.items()}, owner_Q)
 
 
-def _query(
-    backbone: TextEncoder, example: Example, card: TaskCard, fold: int, foreign: str
-) -> Features:
+def _query(example: Example, card: TaskCard, fold: int, foreign: str) -> Query:
     """One example, its labels said in the fold's wording with a foreign one added."""
     by_value = {label.value: label for label in card.labels}
-    texts = [
+    choices = [
         by_value[o].known[fold % len(by_value[o].known)].text if o in by_value else o
         for o in example.options
     ]
     instruction = card.instructions[fold % len(card.instructions)]
-    vectors = backbone.embed([example.input, instruction, *texts, *([foreign] if foreign else [])])
-    return Features(vectors[0], vectors[1], vectors[2:])
+    return Query(example.input, instruction, (*choices, *([foreign] if foreign else [])))
 
 
 def _without(expert: Routed, fold: int) -> Routed:

@@ -49,8 +49,11 @@ def view_scores(query: Features, catalogue: Catalogue) -> dict[str, Tensor]:
 
 
 def fuse(views: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
-    """Weighted sum of the views. An expert without vectors for a view gets the view's mean there:
-    what is not known of it speaks neither for nor against it."""
+    """Weighted sum of the views.
+
+    An expert without vectors for a view gets the view's mean there: what is not known of it speaks
+    neither for nor against it.
+    """
     total_E = torch.zeros_like(next(iter(views.values())))
     for name, cosine_E in views.items():
         known_E = cosine_E > UNSCORED

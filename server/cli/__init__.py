@@ -8,6 +8,7 @@ from __future__ import annotations
 import typer
 
 from server.cli import experts
+from server.cli.card import card
 from server.cli.config import config
 from server.cli.evaluate import evaluate
 from server.cli.fit import fit
@@ -30,4 +31,5 @@ app.command(epilog='Example: sailplane route "What a lovely day!" --choices joy,
 app.command(epilog="Example: sailplane train --tasks tests/data/tasks --only trec,sst2")(train)
 app.command(epilog="Example: sailplane fit --tasks tests/data/tasks --calibrate")(fit)
 app.command(epilog="Example: sailplane evaluate --tasks tests/data/tasks --limit 10")(evaluate)
+app.command(epilog="Example: sailplane card --library library/minilm")(card)
 app.add_typer(experts.app, name="experts", epilog="Example: sailplane experts list")

@@ -29,7 +29,7 @@ def fit(
         bool, typer.Option("--calibrate", help="Then set the library's constants.")
     ] = False,
 ) -> None:
-    """Compute instructions, centroids, gates and prototypes from each expert's training examples."""
+    """Compute each expert's instructions, centroids, gates and prototypes from its examples."""
     from experts.backbones import open_backbone  # imports torch: not before --help
     from experts.library import Library
     from experts.training.data import read_tasks
@@ -76,7 +76,9 @@ def _calibrate(settings: Settings, tasks: list[Task]) -> None:
     cards = {id: entry.manifest for id, entry in engine.library.entries.items()}
     aside = {t.name: t.aside for t in tasks}
     with busy("Asking set-aside questions in words taken out of the artefacts"):
-        constants = calibrate_views(ask(engine.backbone, engine.routing.catalogue, cards, aside))
+        constants = calibrate_views(
+            ask(engine.backbone.embed, engine.routing.catalogue, cards, aside)
+        )
     with busy("Fitting the statement map"):
         placing = fit_statement_map(list(cards.values()), engine.backbone.embed)
     constants = calibrate_rule(

@@ -23,9 +23,7 @@ Report = Callable[[int, int, float], None]
 _reports: Any = None  # each worker process's way back to the bars
 
 
-def run_jobs(
-    work: Callable[..., None], names: Sequence[str], workers: int, *args: object
-) -> None:
+def run_jobs(work: Callable[..., None], names: Sequence[str], workers: int, *args: object) -> None:
     """Call `work(name, *args, report)` for every name, `workers` at a time.
 
     Raises:
@@ -53,7 +51,7 @@ def run_jobs(
 
 
 def _start(reports: Any) -> None:
-    global _reports  # noqa: PLW0603 - set once per worker process
+    global _reports
     _reports = reports
     import torch
 

@@ -1,5 +1,8 @@
-"""`sailplane train`: one expert per task folder, into a library. Interrupted, it goes on where it
-was: an expert that the library has from the same recipe is not trained again."""
+"""`sailplane train`: one expert per task folder, into a library.
+
+Interrupted, it goes on where it was: an expert that the library has from the same recipe is not
+trained again.
+"""
 
 from __future__ import annotations
 

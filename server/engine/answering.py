@@ -59,7 +59,7 @@ def choose(state_D: Tensor, choice_CD: Tensor) -> Tensor:
 
 
 def judges_statement(question: Question) -> bool:
-    """Whether the question asks if a statement is true: a predicate, or true and false as choices."""
+    """Whether the question asks if a statement is true: a predicate, or boolean choices."""
     boolean = bool(question.choices) and all(isinstance(c.value, bool) for c in question.choices)
     return question.type == "predicate" or (question.type == "choice" and boolean)
 

@@ -89,12 +89,15 @@ class CandidateTrace:
 
 @dataclass(frozen=True)
 class TokenTrace:
-    """Token mode: the experts one site used. `experts` maps id to its mean weight over tokens;
-    `tokens` holds (token, expert, weight) of the best expert for the first tokens."""
+    """Token mode: the experts one site used.
+
+    `experts` maps id to its mean weight over tokens; `tokens` holds (position, expert, weight) of
+    the best expert for the first tokens.
+    """
 
     site: str
     experts: Mapping[str, float]
-    tokens: tuple[tuple[str, str, float], ...] = ()
+    tokens: tuple[tuple[int, str, float], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,10 @@ from server.engine import answering
 from server.engine.features import FeatureStore
 from server.engine.messages import Outcome, Sample
 from server.engine.passes import forward
+from server.engine.queue import Result
 from server.engine.routing import Routing, presets_with_default, unique_texts
 from server.engine.tracing import trace_of
 from server.engine.work import Clock, Work, alive
-from server.engine.queue import Result
 from server.errors import ServerError
 
 

@@ -43,7 +43,7 @@ def _candidates(work: Work) -> tuple[CandidateTrace, ...]:
     best = scores.score_E.topk(min(SHOWN_CANDIDATES, len(scores.score_E)))
     return tuple(
         CandidateTrace(
-            work.catalogue_ids[i],
+            work.catalogue_ids[int(i)],
             round(float(score), 6),
             {name: round(float(view_E[i]), 4) for name, view_E in scores.views.items()},
         )

@@ -6,7 +6,7 @@ Mutable on purpose and private to the engine; the outcome handed out at the end 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -55,7 +55,7 @@ class Clock:
         self.milliseconds: dict[str, float] = {}
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
+    def stage(self, name: str) -> Generator[None]:
         """Add the time inside the context to a stage."""
         start = time.perf_counter()
         try:

@@ -28,7 +28,7 @@ from experts.errors import (
     UnknownExpert,
     UnsupportedExpert,
 )
-from experts.library import Library, write_artefacts, write_expert
+from experts.library import Library, write_artefacts, write_expert, write_scores
 from experts.loader import load_expert
 from experts.manifest import Label
 from experts.mix import RowMix, build_mix
@@ -148,7 +148,9 @@ def test_the_generation_counts_changes(
     library.refresh()
     assert library.generation == seen[-1]
     assert dict(before.entries) == {}
-    assert open_library().calibration == library.calibration == {"beta": 0.5}
+    assert open_library().calibration == library.calibration
+    assert library.calibration is not None
+    assert library.calibration["beta"] == 0.5
 
 
 def test_refresh_keeps_what_did_not_change(stored: Stored, open_library: Open) -> None:
@@ -355,6 +357,28 @@ def test_verify_sees_damage_done_since(stored: Stored, open_library: Open) -> No
     assert len(found) == 2
     assert WEIGHTS in found[0]
     assert ROUTING in found[1]
+
+
+def test_constants_and_their_tensors_stay_together(root: Path, open_library: Open) -> None:
+    library = open_library()
+    assert library.calibration_tensors() == {}
+    for value in (1.0, 2.0):
+        library.write_calibration({"beta": value}, {"map": torch.full((2, 2), value)})
+    library.write_calibration({"beta": 3})  # the tensors stay
+    assert torch.equal(open_library().calibration_tensors()["map"], torch.full((2, 2), 2.0))
+    (tensors,) = root.glob("*.safetensors")
+    _flip(tensors)
+    with pytest.raises(CorruptExpert, match="is not the file"):
+        open_library().calibration_tensors()
+
+
+def test_scores_are_noted_without_a_new_version(stored: Stored, open_library: Open) -> None:
+    write_scores(stored("tides"), {"test": 0.5})
+    write_scores(open_library().get("tides"), {"reworded": 0.25})
+    entry = open_library().get("tides")
+    assert entry.manifest.scores == {"test": 0.5, "reworded": 0.25}
+    assert entry.manifest.version == 1
+    assert problems(entry) == []
 
 
 def test_a_damaged_calibration_is_an_error(root: Path, open_library: Open) -> None:
