@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 UNSCORED = -1.0
-"""The score of an expert none of whose vectors were looked at: the least a cosine can be."""
+"""The score of an expert that has no vectors: the least a cosine can be."""
 NEIGHBOURS = 2048
+"""How many vectors are looked at, the nearest first."""
 
 
 class VectorIndex:
@@ -27,13 +28,20 @@ class VectorIndex:
         if owned:
             self._owner_P = torch.cat([torch.full((len(v),), e) for e, v in owned])
             self._index.add(torch.cat([v for _, v in owned]).float().contiguous().numpy())
+        self._owned_E = torch.zeros(self.experts, dtype=torch.bool)
+        self._owned_E[self._owner_P] = True
 
     def best(self, query_QD: Tensor) -> Tensor:
-        """For each query and expert the largest cosine with one of the expert's vectors: (Q, E)."""
+        """For each query and expert the largest cosine with one of the expert's vectors: (Q, E).
+
+        An expert with no vector among the nearest gets the least of their cosines.
+        """
         best_QE = torch.full((len(query_QD), self.experts), UNSCORED)
         if not len(self._owner_P) or not len(query_QD):
             return best_QE
         near = min(NEIGHBOURS, len(self._owner_P))
         score, found = self._index.search(query_QD.float().contiguous().numpy(), near)
         owner_QP = self._owner_P[torch.from_numpy(found)]
-        return best_QE.scatter_reduce(1, owner_QP, torch.from_numpy(score), "amax")
+        score_QP = torch.from_numpy(score)
+        best_QE[:, self._owned_E] = score_QP[:, -1:]
+        return best_QE.scatter_reduce(1, owner_QP, score_QP, "amax")

@@ -62,9 +62,11 @@ def decide(
         )
     ranked, dropped = _one_group(ranked, catalogue, dropped)
     limit = _limit(preset, wishes)
+    token = _token_router(preset, wishes)
+    if token is not None:
+        token, ranked, dropped = _with_vectors(token, ranked, catalogue, dropped)
     kept = ranked[:limit]
     narrowed = preset.token is not None and preset.rule == "equal" and len(ranked) > limit
-    token = _token_router(preset, wishes)
     decision = _weigh(preset, token, kept, scores, catalogue, calibration, wishes)
     return Decision(decision.selection, decision.alpha, decision.confidence, narrowed, dropped)
 
@@ -109,6 +111,18 @@ def _one_group(
 
 
 ALL_DROPPED = 16  # the trace stays bounded
+
+
+def _with_vectors(
+    token: str, ranked: Sequence[int], catalogue: Catalogue, dropped: Mapping[str, str]
+) -> tuple[str | None, list[int], dict[str, str]]:
+    """Experts a token router can score. Without vectors for the best, the request decides alone."""
+    scored = [i for i in ranked if token in catalogue.experts[i].artefacts.vectors]
+    if not scored or scored[0] != ranked[0]:
+        return None, list(ranked), dict(dropped)
+    other = [i for i in ranked if i not in set(scored)]
+    reasons = {catalogue.ids[i]: f"no {token} vectors" for i in other[:ALL_DROPPED]}
+    return token, scored, {**dropped, **reasons}
 
 
 def _limit(preset: Preset, wishes: Wishes) -> int:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from experts.backbones.base import SiteHooks, fingerprint
+from experts.backbones.halfway import HalfWay, middle_layer
 from experts.errors import BackboneError, InputTooLong
 from experts.kinds import Site
 from experts.mix import Mix
@@ -53,6 +54,7 @@ class TextEncoder:
         self.fingerprint = fingerprint(model)
         self.sites = linear_sites(model)
         self.hooks = SiteHooks(model, self.sites)
+        self._middle = middle_layer(model)
         self.width: int = model.config.hidden_size  # type: ignore[union-attr]
         self._pad: int = tokenizer.pad_token_id or 0  # type: ignore[attr-defined]
 
@@ -120,17 +122,10 @@ class TextEncoder:
 
     def run(self, rows: Sequence[Sequence[int]], mix: Mix | None = None) -> Tensor:
         """One forward pass: (B, D) pooled states of B token rows, padded to the longest."""
-        length = max(len(row) for row in rows)
-        ids_BT = torch.full((len(rows), length), self._pad)
-        for i, row in enumerate(rows):
-            ids_BT[i, : len(row)] = torch.as_tensor(row)
-        lengths_B1 = torch.tensor([[len(row)] for row in rows])
-        mask_BT = (torch.arange(length) < lengths_B1).long()
+        ids_BT, mask_BT = self._pad_rows(rows)
         with self.hooks.mixing(mix):
-            out = self.model(
-                input_ids=ids_BT.to(self.device), attention_mask=mask_BT.to(self.device)
-            )
-        return self._pool(out.last_hidden_state, mask_BT.to(self.device))
+            out = self.model(input_ids=ids_BT, attention_mask=mask_BT)
+        return self._pool(out.last_hidden_state, mask_BT)
 
     def encode(self, rows: Sequence[Sequence[int]], mix: Mix | None = None) -> Tensor:
         """Pooled states (B, D) in as many passes as keep padding small."""
@@ -145,13 +140,43 @@ class TextEncoder:
         with torch.no_grad():
             return self.encode(self.tokenize(texts, truncate=truncate))
 
+    def features(self, texts: Sequence[str]) -> Tensor:
+        """Un-adapted features (B, D) of inputs for routing: mean states half-way up, unit length.
+
+        The middle of an encoder tells sorts of text apart better than its end, which keeps only
+        what they mean (DAM takes hidden_states[-4] too), and costs half a pass.
+        """
+        rows = self.tokenize(texts, truncate=True)
+        out_BD = torch.empty(len(rows), self.width, dtype=self.dtype, device=self.device)
+        for chunk in length_buckets([len(r) for r in rows]):
+            ids_BT, mask_BT = self._pad_rows([rows[i] for i in chunk])
+            with torch.no_grad(), self.hooks.mixing(None), HalfWay(self._middle) as half:
+                self.model(input_ids=ids_BT, attention_mask=mask_BT)
+            assert half.states_BTD is not None
+            pooled_BD = masked_mean(half.states_BTD, mask_BT)
+            out_BD[torch.tensor(chunk)] = F.normalize(pooled_BD, dim=-1)
+        return out_BD
+
+    def _pad_rows(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Token ids and mask (B, T), padded to the longest row."""
+        length = max(len(row) for row in rows)
+        ids_BT = torch.tensor([[*row, *[self._pad] * (length - len(row))] for row in rows])
+        lengths_B1 = torch.tensor([[len(row)] for row in rows])
+        mask_BT = (torch.arange(length) < lengths_B1).long()
+        return ids_BT.to(self.device), mask_BT.to(self.device)
+
     def _pool(self, states_BTD: Tensor, mask_BT: Tensor) -> Tensor:
         if self.pooling.mode == "cls":
             pooled_BD = states_BTD[:, 0]
         else:
-            mask_BT1 = mask_BT.unsqueeze(-1).to(states_BTD.dtype)
-            pooled_BD = (states_BTD * mask_BT1).sum(1) / mask_BT1.sum(1)
+            pooled_BD = masked_mean(states_BTD, mask_BT)
         return F.normalize(pooled_BD, dim=-1) if self.pooling.normalize else pooled_BD
+
+
+def masked_mean(states_BTD: Tensor, mask_BT: Tensor) -> Tensor:
+    """Mean state of each row's own tokens: (B, D)."""
+    mask_BT1 = mask_BT.unsqueeze(-1).to(states_BTD.dtype)
+    return (states_BTD * mask_BT1).sum(1) / mask_BT1.sum(1)
 
 
 def linear_sites(model: nn.Module) -> dict[str, Site]:

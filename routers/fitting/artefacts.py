@@ -45,7 +45,7 @@ def fit_artefacts(
         backbone.fingerprint,
         instructions=backbone.embed(card.instructions) if card.instructions else None,
         choices=_choices(backbone, examples, card),
-        centroids=prototypes(backbone.embed([e.input for e in examples]), CENTROIDS),
+        centroids=prototypes(backbone.features([e.input for e in examples]), CENTROIDS),
         statements=backbone.embed(said) if said else None,
         vectors=vectors,
     )

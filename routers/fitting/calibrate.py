@@ -39,6 +39,9 @@ CONDITIONS: tuple[frozenset[str], ...] = (
 """Which views a query may come with; the weights must do for all of them."""
 
 
+Embed = Callable[[Sequence[str]], Tensor]
+
+
 @dataclass(frozen=True, eq=False)
 class Asked:
     """Set-aside queries of known owner: view name -> (Q, E) cosines, and the owner's position."""
@@ -74,7 +77,8 @@ def calibrate_views(asked: Asked) -> Calibration:
 
 
 def ask(
-    embed: Callable[[Sequence[str]], Tensor],
+    embed: Embed,
+    features: Embed,
     catalogue: Catalogue,
     cards: Mapping[str, TaskCard],
     aside: Mapping[str, Sequence[Example]],
@@ -82,29 +86,28 @@ def ask(
     """Score set-aside examples of every expert against the catalogue, a fold of words at a time.
 
     Args:
-        embed: unit vectors of texts. cards, aside: by expert id.
+        embed: unit vectors of words. features: of inputs. cards, aside: by expert id.
     """
     rng = random.Random(0)
-    words = [w.text for card in cards.values() for label in card.labels for w in label.known]
+    labels = [w.text for card in cards.values() for label in card.labels for w in label.known]
     queries = [
-        (fold, id, _query(example, cards[id], fold, rng.choice(words or [""])))
+        (fold, id, _query(example, cards[id], fold, rng.choice(labels or [""])))
         for fold in range(FOLDS)
         for id, examples in aside.items()
         for example in examples[fold:PER_TASK:FOLDS]
     ]
-    texts = list(
-        dict.fromkeys(t for *_, q in queries for t in (q.input, q.instruction, *q.choices))
-    )
-    vector = dict(zip(texts, embed(texts), strict=True))
+    words = list(dict.fromkeys(t for *_, q in queries for t in (q.instruction, *q.choices)))
+    vector = dict(zip(words, embed(words), strict=True))
+    input_QD = features([q.input for *_, q in queries])
     folds = [
         Catalogue([_without(e, fold) for e in catalogue.experts], catalogue.width)
         for fold in range(FOLDS)
     ]
     rows: dict[str, list[Tensor]] = {v: [] for v in VIEWS}
-    for fold, _, query in queries:
+    for (fold, _, query), input_D in zip(queries, input_QD, strict=True):
         choice_CD = torch.stack([vector[c] for c in query.choices])
-        features = Features(vector[query.input], vector[query.instruction], choice_CD)
-        for view, cosine_E in view_scores(features, folds[fold]).items():
+        asked = Features(input_D, vector[query.instruction], choice_CD)
+        for view, cosine_E in view_scores(asked, folds[fold]).items():
             rows[view].append(cosine_E)
     owner_Q = torch.tensor([catalogue.position(id) for _, id, _ in queries])
     return Asked({v: torch.stack(r) for v, r in rows.items()}, owner_Q)

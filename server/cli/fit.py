@@ -73,14 +73,15 @@ def _calibrate(settings: Settings, tasks: list[Task]) -> None:
     from server.calibrate import calibrate_rule, tensors_of, version_of
 
     engine = build_engine(settings)
+    backbone = engine.backbone
     cards = {id: entry.manifest for id, entry in engine.library.entries.items()}
     aside = {t.name: t.aside for t in tasks}
     with busy("Asking set-aside questions in words taken out of the artefacts"):
         constants = calibrate_views(
-            ask(engine.backbone.embed, engine.routing.catalogue, cards, aside)
+            ask(backbone.embed, backbone.features, engine.routing.catalogue, cards, aside)
         )
     with busy("Fitting the statement map"):
-        placing = fit_statement_map(list(cards.values()), engine.backbone.embed)
+        placing = fit_statement_map(list(cards.values()), backbone.embed)
     constants = calibrate_rule(
         engine, constants, tasks, cards, lambda grid: progress(grid, "Global rule")
     )

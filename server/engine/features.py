@@ -1,19 +1,17 @@
-"""Un-adapted embeddings of texts, each computed once: inputs, instructions, choices, labels.
+"""Vectors of texts, each computed once: embeddings of words, features of inputs.
 
 Keyed by content, so that no text is kept; one store serves one backbone for its life. The choice
-side of an answer and the request router's features are the same tensors.
+side of an answer and the request router's view of the choices are the same tensors.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
-
-from experts.backbones import TextEncoder
 
 DEFAULT_ENTRIES = 65_536
 
@@ -21,8 +19,10 @@ DEFAULT_ENTRIES = 65_536
 class FeatureStore:
     """An LRU of unit vectors (D,) by the digest of their text."""
 
-    def __init__(self, backbone: TextEncoder, entries: int = DEFAULT_ENTRIES) -> None:
-        self.backbone = backbone
+    def __init__(
+        self, compute: Callable[[Sequence[str]], Tensor], entries: int = DEFAULT_ENTRIES
+    ) -> None:
+        self.compute = compute
         self.entries = entries
         self.lookups = self.hits = 0
         self._vectors: OrderedDict[bytes, Tensor] = OrderedDict()
@@ -35,7 +35,7 @@ class FeatureStore:
         self.hits += len(wanted) - len(missing)
         if not missing:
             return
-        vectors_BD = self.backbone.embed(list(missing.values()))
+        vectors_BD = self.compute(list(missing.values())).cpu()  # routers work there
         for key, vector_D in zip(missing, vectors_BD, strict=True):
             self._vectors[key] = vector_D.clone()
         while len(self._vectors) > max(self.entries, len(wanted)):

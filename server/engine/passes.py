@@ -34,7 +34,7 @@ def forward(
         rows.setdefault(_row_key(work), []).append(work)
     for router, rows in by_router.items():
         firsts = [works[0] for works in rows.values()]
-        state_BD = _adapted(backbone, stacks, experts, firsts, router)
+        state_BD = _adapted(backbone, stacks, experts, firsts, router).cpu()
         for works, state_D in zip(rows.values(), state_BD, strict=True):
             for work in works:
                 work.state_D = state_D

@@ -5,10 +5,11 @@ Owns the catalogue that request routers see, rebuilt when the library changes. R
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from experts.backbones import TextEncoder
-from experts.errors import BadExpert
+from experts.errors import BadExpert, MixError
 from experts.library import Entry, Library
 from experts.statements import StatementMap
 from routers.calibration import Calibration
@@ -17,6 +18,7 @@ from routers.instructions import Instruction, template
 from routers.policy import BASE, Decision, Wishes, decide, explicit
 from routers.presets import DEFAULT, PRESETS, Preset
 from routers.request import REQUEST_ROUTERS
+from routers.token import TOKEN_ROUTERS
 from routers.types import Features, Query, Selection
 from server.engine.features import FeatureStore
 from server.engine.messages import RoutingOptions
@@ -30,10 +32,11 @@ class Routing:
     """Decides for a board of samples which experts answer."""
 
     def __init__(
-        self, backbone: TextEncoder, library: Library, features: FeatureStore,
+        self, backbone: TextEncoder, library: Library, words: FeatureStore, inputs: FeatureStore,
         presets: Mapping[str, Preset], top_k: int | None = None,
     ) -> None:  # fmt: skip
-        self.backbone, self.library, self.features = backbone, library, features
+        self.backbone, self.library = backbone, library
+        self.words, self.inputs = words, inputs
         self.presets, self.top_k = presets, top_k
         self._built: tuple[int, Catalogue, Calibration, StatementMap] | None = None
 
@@ -72,15 +75,18 @@ class Routing:
         work.query = seen_query(work)
         work.instruction = work.sample.written or _instruction(work.query)
 
-    def texts(self, work: Work) -> list[str]:
-        """The texts whose features this sample's router needs."""
-        query, needs = work.query, self._needs(work)
-        sentence = work.instruction.sentence if work.instruction else ""
-        return [
-            *([query.input] if "input" in needs and query.input else []),
-            *([sentence] if "instruction" in needs and sentence else []),
-            *(query.choices if "choices" in needs else ()),
-        ]
+    def warm(self, board: Sequence[Work]) -> None:
+        """Compute the features that the samples' routers need, in as few passes as possible."""
+        routed = [(w, self._needs(w)) for w in board if w.preset]
+        self.inputs.warm(w.query.input for w, needs in routed if "input" in needs)
+        self.words.warm(
+            text
+            for w, needs in routed
+            for text in (
+                *([_sentence(w)] if "instruction" in needs and _sentence(w) else []),
+                *(w.query.choices if "choices" in needs else ()),
+            )
+        )
 
     def decide(self, work: Work) -> None:
         """Score and decide; features are in the store by now."""
@@ -99,6 +105,7 @@ class Routing:
     def _named(self, model: str, options: RoutingOptions) -> Selection | None:
         """The selection of a caller who left nothing to a router."""
         if options.selection is not None:
+            require_sound(options.selection)
             for expert in options.selection.experts:
                 self.library.get(expert.id)
             return options.selection
@@ -138,12 +145,11 @@ class Routing:
         return REQUEST_ROUTERS[work.preset.request].needs
 
     def _features(self, work: Work) -> Features:
-        query, needs, store = work.query, self._needs(work), self.features
-        sentence = work.instruction.sentence if work.instruction else ""
+        query, needs, sentence = work.query, self._needs(work), _sentence(work)
         return Features(
-            store.get(query.input) if "input" in needs and query.input else None,
-            store.get(sentence) if "instruction" in needs and sentence else None,
-            store.stack(query.choices) if "choices" in needs and query.choices else None,
+            self.inputs.get(query.input) if "input" in needs else None,
+            self.words.get(sentence) if "instruction" in needs and sentence else None,
+            self.words.stack(query.choices) if "choices" in needs and query.choices else None,
         )
 
     def _current(self) -> tuple[Catalogue, Calibration, StatementMap]:
@@ -164,6 +170,22 @@ class Routing:
         if "statement_map" not in tensors:
             return StatementMap.identity(self.backbone.width)
         return StatementMap(tensors["statement_map"], float(tensors["statement_scale"]))
+
+
+def require_sound(selection: Selection) -> None:
+    """Check a selection that a caller sent: the policy's own are sound.
+
+    Raises:
+        MixError: it contradicts itself, or its numbers are not finite.
+    """
+    if (selection.mode == "base") == bool(selection.experts):
+        raise MixError(f"A selection of mode {selection.mode!r} has the wrong number of experts.")
+    if (selection.mode == "token") != (selection.token_router in TOKEN_ROUTERS):
+        known = ", ".join(TOKEN_ROUTERS)
+        raise MixError(f"Mode 'token', and it alone, has a token_router: {known}.")
+    numbers = [n for e in selection.experts for n in (e.weight, e.prior)]
+    if not all(map(math.isfinite, (selection.strength, *numbers))):
+        raise MixError("Weights, priors and strength of a selection must be finite.")
 
 
 def routed_of(entry: Entry) -> Routed:
@@ -204,6 +226,6 @@ def presets_with_default(router: str) -> dict[str, Preset]:
     return {"default": preset, **PRESETS} if preset else dict(PRESETS)
 
 
-def unique_texts(routing: Routing, board: Sequence[Work]) -> list[str]:
-    """Every text that some sample's router needs, once."""
-    return list(dict.fromkeys(t for w in board if w.preset for t in routing.texts(w)))
+def _sentence(work: Work) -> str:
+    """The instruction as the request router embeds it."""
+    return work.instruction.sentence if work.instruction else ""

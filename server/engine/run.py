@@ -13,16 +13,17 @@ import torch
 
 from experts.backbones import TextEncoder
 from experts.cache import ExpertCache, Lease
-from experts.errors import ExpertError, InputTooLong, MixError
-from experts.library import Library
+from experts.errors import ExpertError, InputTooLong, MixError, UnknownExpert
+from experts.library import Entry, Library
 from experts.stacks import StackCache
 from routers.presets import DEFAULT, Preset
+from routers.token import TOKEN_ROUTERS
 from server.engine import answering
 from server.engine.features import FeatureStore
 from server.engine.messages import Outcome, Sample
 from server.engine.passes import forward
 from server.engine.queue import Result
-from server.engine.routing import Routing, presets_with_default, unique_texts
+from server.engine.routing import Routing, presets_with_default
 from server.engine.tracing import trace_of
 from server.engine.work import Clock, Work, alive
 from server.errors import ServerError
@@ -36,36 +37,37 @@ class Engine:
         router: str = DEFAULT, top_k: int | None = None,
     ) -> None:  # fmt: skip
         self.backbone, self.library, self.cache = backbone, library, cache
-        self.features = FeatureStore(backbone)
+        self.words = FeatureStore(backbone.embed)
+        self.inputs = FeatureStore(backbone.features)
         self.stacks = StackCache()
         self.presets: Mapping[str, Preset] = presets_with_default(router)
-        self.routing = Routing(backbone, library, self.features, self.presets, top_k)
+        self.routing = Routing(backbone, library, self.words, self.inputs, self.presets, top_k)
 
     def run(self, samples: Sequence[Sample]) -> list[Result]:
         """Answer a mixed batch. See "Life of a request" in docs/architecture.md."""
         clock, board = Clock(), [Work(sample) for sample in samples]
-        entries = self.library.entries
         with torch.inference_mode(), ExitStack() as pinned:
             with clock.stage("instruction"):
                 self._each(board, self.routing.plan)
             with clock.stage("embed"):
                 self._read(board)
-                self.features.warm(unique_texts(self.routing, alive(board)))
+                self.routing.warm(alive(board))
             with clock.stage("select"):
                 self._each([w for w in alive(board) if w.decision is None], self.routing.decide)
+            entries = self.library.entries  # the library may have changed since it was routed
             with clock.stage("load"):
                 wanted = dict.fromkeys(id for w in alive(board) for id in w.selection.ids)
                 lease = pinned.enter_context(self.cache.pin(list(wanted)))
-                self._each(board, lambda work: require_loaded(work, lease))
+                self._each(board, lambda work: require_loaded(work, lease, entries))
             asked = [w for w in alive(board) if w.sample.predict]
             with clock.stage("embed"):
                 texts = [t for w in asked for t in answering.texts_needed(w, entries)]
-                self.features.warm(texts)
+                self.words.warm(texts)
             with clock.stage("forward"):
                 forward(self.backbone, self.stacks, lease.experts, asked)
             for work in asked:
                 work.answer = answering.answer(
-                    work, entries, self.features, self.routing.statement_map
+                    work, entries, self.words, self.routing.statement_map
                 )
         version = self.routing.calibration.version
         return [
@@ -101,15 +103,22 @@ class Engine:
                     work.error = InputTooLong(len(row), limit)
 
 
-def require_loaded(work: Work, lease: Lease) -> None:
+def require_loaded(work: Work, lease: Lease, entries: Mapping[str, Entry]) -> None:
     """An expert that could not be loaded fails its sample; it is never left out in silence.
 
     Raises:
-        BadExpert: why it could not. MixError: the experts are of different merge groups.
+        BadExpert: why it could not. UnknownExpert: it has just been removed.
+        MixError: the experts are of different merge groups, or lack what token routing reads.
     """
     for id in work.selection.ids:
         if id in lease.failed:
             raise lease.failed[id]
+        if id not in entries:
+            raise UnknownExpert(f"Expert {id!r} was removed while the request waited.")
+    router = TOKEN_ROUTERS.get(work.selection.token_router or "")
+    for id in work.selection.ids:
+        if router and router.artefact and router.artefact not in lease.experts[id].vectors:
+            raise MixError(f"Expert {id!r} has no {router.artefact} vectors for token routing.")
     groups = {lease.experts[id].group for id in work.selection.ids}
     if len(groups) > 1:
         raise MixError(

@@ -60,7 +60,7 @@ class OpenAIWriter:
         self._url = f"{base_url.rstrip('/')}/chat/completions"
         self._client = httpx.AsyncClient(
             headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
-            timeout=None,
+            timeout=None,  # `timeout_s` covers the whole call; this would cover each read
             limits=httpx.Limits(max_connections=concurrency),
         )
         self._free = asyncio.Semaphore(concurrency)
@@ -129,8 +129,10 @@ class OpenAIWriter:
         return bytes(reply)
 
     def _count(self, note: str | None) -> None:
-        """After too many failures in a row be silent for a while. The first call after it shows
-        whether the endpoint is back: one more failure begins the next silence.
+        """After too many failures in a row be silent for a while.
+
+        The first call after that shows whether the endpoint is back: one more failure begins the
+        next silence.
         """
         if note is None:
             self._failures, self._silent_until = 0, 0.0

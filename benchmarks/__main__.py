@@ -1,0 +1,58 @@
+"""`python -m benchmarks [NAME ...]`: run benchmarks, print their figures, keep them.
+
+`--quick` takes two short rounds to see that everything runs; its figures mean nothing and are
+not kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+from rich.console import Console
+from transformers.utils import logging
+
+from benchmarks import choose, forward, peers, server
+from benchmarks.figures import Figure, save, show
+from benchmarks.processes import BenchmarkError
+
+BENCHMARKS: dict[str, Callable[[bool], list[Figure]]] = {
+    "forward": forward.run,
+    "choose": choose.run,
+    "server": server.run,
+    "peers": peers.run,
+}
+
+
+def main() -> None:
+    """Run what the command line names."""
+    parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
+    parser.add_argument("--quick", action="store_true", help="two short rounds, nothing kept")
+    parser.add_argument(
+        "--setup", action="store_true", help="only build the peer's virtual environment"
+    )
+    given = parser.parse_args()
+    if unknown := sorted(set(given.names) - set(BENCHMARKS)):
+        parser.error(f"no benchmark {', '.join(unknown)}; there are: {', '.join(BENCHMARKS)}")
+    logging.disable_progress_bar()
+    try:
+        if given.setup:
+            peers.setup()
+            return
+        for name in given.names or BENCHMARKS:
+            _run(name, given.quick)
+    except BenchmarkError as error:
+        parser.exit(1, f"Error: {error}\n")
+
+
+def _run(name: str, quick: bool) -> None:
+    console = Console()
+    console.print(f"[dim]{name} ...[/]")
+    figures = BENCHMARKS[name](quick)
+    show(name, figures, console)
+    if not quick:
+        console.print(f"[dim]kept in {save(name, figures)}[/]", soft_wrap=True)
+
+
+main()

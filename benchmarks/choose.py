@@ -1,0 +1,149 @@
+"""The constants of `experts.kernels.choose`, measured: which strategy wins at which shape.
+
+Sweeps rows, tokens per row, experts and experts per row at rank 8, prints where `cheapest` picks
+a strategy that is slower than the best, and which constants would lose the least.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from unittest.mock import patch
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.figures import Figure, reported
+from benchmarks.material import RANK
+from benchmarks.timing import take_turns
+from experts.kernels import Use, choose, low_rank_add
+from experts.kernels.choose import cheapest
+
+ROWS, TOKENS, EXPERTS, PER_ROW = (1, 4, 16, 32, 64), (1, 8, 32, 128), (1, 2, 6, 18), (1, 2, 8)
+WIDTHS = ((384, 384), (384, 1536), (1536, 384))
+CANDIDATES = ("gathered", "masked", "grouped")
+MOST_TOKENS = 4096  # no pass is larger
+TOP_K = 2
+WRONG = 1.15
+"""A pick this much slower than the best counts as wrong; less is within the noise."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One point of the sweep; `per_token` has weights for the best 2 of each token alone."""
+
+    rows: int
+    tokens: int
+    experts: int
+    per_row: int
+    per_token: bool
+
+    def use(self) -> Use:
+        """A use of this shape, with none of its cached parts computed."""
+        rng = torch.Generator().manual_seed(0)
+        ids = [torch.randperm(self.experts, generator=rng) for _ in range(self.rows)]
+        expert_BK = torch.stack([row[: self.per_row] for row in ids])
+        count = self.rows * self.tokens if self.per_token else self.rows
+        weight = torch.rand(count, self.per_row, generator=rng)
+        if self.per_token:
+            least_N1 = weight.topk(TOP_K, dim=1).values[:, -1:]
+            weight = weight.masked_fill(weight < least_N1, 0.0)
+        return Use(expert_BK, weight, self.experts, self.rows * self.tokens, None, self.per_token)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A shape and the seconds of every strategy, over all widths together."""
+
+    shape: Shape
+    seconds: dict[str, float]
+
+    def picked(self) -> str:
+        """What `cheapest` takes."""
+        return cheapest(self.shape.use(), RANK, sum(map(sum, WIDTHS)))
+
+    def loss(self, strategy: str) -> float:
+        """Its time by the best one's."""
+        return self.seconds[strategy] / min(self.seconds.values())
+
+
+def run(quick: bool) -> list[Figure]:
+    """How often `cheapest` is wrong and what that costs, with today's constants and the best."""
+    shapes = list(_shapes())
+    with torch.inference_mode():
+        points = [measure(s, 2 if quick else 9) for s in (shapes[::10] if quick else shapes)]
+    wrong = [p for p in points if p.loss(p.picked()) > WRONG]
+    _print_wrong(wrong)
+    gathered, copy = _best_constants(points)
+    return [
+        reported("shapes measured", len(points)),
+        reported(f"shapes where the pick is over {WRONG}x the best", len(wrong)),
+        reported("mean time of the pick / the best", _mean_loss(points)),
+        reported("GATHERED_PRODUCT in force", choose.GATHERED_PRODUCT),
+        reported("GATHERED_PRODUCT that loses least (MASKED_PRODUCT = 1)", gathered),
+        reported("COPY in force", choose.COPY),
+        reported("COPY that loses least (MASKED_PRODUCT = 1)", copy),
+        reported("mean time / the best with these", _with(points, gathered, copy)),
+    ]
+
+
+def _shapes() -> Iterator[Shape]:
+    for rows, tokens, experts, per_row in product(ROWS, TOKENS, EXPERTS, PER_ROW):
+        if per_row <= experts <= rows * per_row and rows * tokens <= MOST_TOKENS:
+            yield Shape(rows, tokens, experts, per_row, False)
+            if per_row > TOP_K:
+                yield Shape(rows, tokens, experts, per_row, True)
+
+
+def measure(shape: Shape, rounds: int) -> Point:
+    """Every strategy at one shape, over the three widths of a layer's sites."""
+    tokens = shape.rows * shape.tokens
+    layers = [
+        (torch.randn(tokens, o), torch.randn(tokens, d),
+         torch.randn(shape.experts, RANK, d), torch.randn(shape.experts, RANK, o))
+        for d, o in WIDTHS
+    ]  # fmt: skip
+
+    def add(strategy: str) -> None:
+        made = shape.use()
+        for layer in layers:
+            # A forward pass makes a new use at every site.
+            use = Use(made.expert_BK, made.weight, made.experts, made.tokens, None, made.per_token)
+            low_rank_add(*layer, use, strategy)
+
+    times = take_turns({name: partial(add, name) for name in CANDIDATES}, rounds)
+    return Point(shape, {name: times.median(name) for name in CANDIDATES})
+
+
+def _best_constants(points: Sequence[Point]) -> tuple[float, float]:
+    """The pair on a grid whose picks lose the least time."""
+    grid = product((0.5, 0.75, 1, 1.5, 2, 3, 4, 6), (0, 1, 2, 4, 8, 16, 32, 64, 128))
+    return min(grid, key=lambda pair: _with(points, *pair))
+
+
+def _with(points: Sequence[Point], gathered: float, copy: float) -> float:
+    """Mean loss under other constants, through the same formula."""
+    with patch.multiple(choose, GATHERED_PRODUCT=gathered, COPY=copy, MASKED_PRODUCT=1.0):
+        return _mean_loss(points)
+
+
+def _mean_loss(points: Sequence[Point]) -> float:
+    """Geometric mean: no shape outweighs another by its size."""
+    return math.exp(sum(math.log(p.loss(p.picked())) for p in points) / len(points))
+
+
+def _print_wrong(points: Sequence[Point]) -> None:
+    table = Table(
+        "rows", "tokens/row", "experts", "per row", "weights", "picked", *CANDIDATES,
+        title="where `cheapest` is wrong (ms)", title_justify="left",
+    )  # fmt: skip
+    for p in sorted(points, key=lambda p: -p.loss(p.picked())):
+        s = p.shape
+        cells = [s.rows, s.tokens, s.experts, s.per_row, "token" if s.per_token else "row"]
+        spent = [f"{p.seconds[name] * 1e3:.3f}" for name in CANDIDATES]
+        table.add_row(*map(str, cells), p.picked(), *spent)
+    Console().print(table)

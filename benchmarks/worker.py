@@ -1,0 +1,82 @@
+"""The in-process side of a comparison: reads what to measure from stdin, answers with a rate.
+
+Each line is `{"at": first text, "batch": mean batch size, "seconds": how long}`; the answer is
+samples per second of the subject alone, with the making of samples outside the clock.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from itertools import count
+
+import torch
+
+from benchmarks.material import LIBRARY, question, text
+from experts.backbones.demo import demo_path
+
+
+def engine(threads: int) -> Callable[[Sequence[int]], float]:
+    """The engine that `sailplane serve` runs, without the server around it."""
+    from server.build import build_engine
+    from server.engine.messages import Outcome, Sample
+    from server.settings import read_settings
+
+    subject = build_engine(read_settings({"library": LIBRARY, "threads": threads}).settings)
+
+    def run(indices: Sequence[int]) -> float:
+        samples = [Sample(text(i), question(i)) for i in indices]
+        begun = time.perf_counter()
+        results = subject.run(samples)
+        spent = time.perf_counter() - begun
+        for result in results:
+            if not isinstance(result, Outcome):
+                raise result
+        return spent
+
+    return run
+
+
+def sentence_transformers(threads: int) -> Callable[[Sequence[int]], float]:
+    """sentence-transformers on the same backbone: one pass, no routing, no experts."""
+    from sentence_transformers import SentenceTransformer
+
+    torch.set_num_threads(threads)
+    subject = SentenceTransformer(demo_path(), device="cpu")
+
+    def run(indices: Sequence[int]) -> float:
+        texts = [text(i) for i in indices]
+        begun = time.perf_counter()
+        subject.encode(texts, batch_size=len(texts), show_progress_bar=False)
+        return time.perf_counter() - begun
+
+    return run
+
+
+SUBJECTS = {"engine": engine, "sentence-transformers": sentence_transformers}
+
+
+def rate(run: Callable[[Sequence[int]], float], at: int, batch: float, seconds: float) -> float:
+    """Samples per second over batches whose sizes are `batch` on average."""
+    spent, done = 0.0, 0
+    for number in count(1):
+        upto = int(number * batch)
+        spent += run(range(at + done, at + upto))
+        done = upto
+        if spent >= seconds:
+            break
+    return done / spent
+
+
+def main() -> None:
+    """Serve measurements until stdin ends."""
+    subject, threads = sys.argv[1:]
+    run = SUBJECTS[subject](int(threads))
+    for line in sys.stdin:
+        sys.stdout.write(f"{rate(run, **json.loads(line))}\n")
+        sys.stdout.flush()
+
+
+main()
