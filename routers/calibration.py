@@ -22,14 +22,14 @@ class Calibration(Record):
 
     Attributes:
         views: weight of each view's cosine in an expert's logit.
-        floor: least weighted mean cosine of a query that some expert fits.
+        floors: per view, the least cosine that a query has with the expert it belongs to.
         threshold: p. beta, gamma: `alpha = beta + gamma * [max s_global > p]`.
         tensors: the file of the library's statement map.
     """
 
     version: str = "uncalibrated"
     views: Mapping[str, float] = Field(default_factory=lambda: dict.fromkeys(VIEWS, 15.0))
-    floor: float = 0.0
+    floors: Mapping[str, float] = Field(default_factory=dict)
     threshold: float = 0.8
     beta: float = 3.0
     gamma: float = 100.0

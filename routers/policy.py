@@ -54,12 +54,9 @@ def decide(
     ranked, dropped = _candidates(scores, catalogue, wishes)
     if not ranked:
         return _fall_back("no_expert", "No expert of the library may answer.", dropped)
-    if scores.fit is not None and scores.fit < calibration.floor:
-        return _fall_back(
-            "no_fit",
-            f"No expert fits: the best match is {scores.fit:.3f}, below {calibration.floor:.3f}.",
-            dropped,
-        )
+    if scores.fit is not None and scores.fit < 0:
+        reason = f"No expert fits: the best match is {-scores.fit:.3f} below what a match needs."
+        return _fall_back("no_fit", reason, dropped)
     ranked, dropped = _one_group(ranked, catalogue, dropped)
     limit = _limit(preset, wishes)
     token = _token_router(preset, wishes)

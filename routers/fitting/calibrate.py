@@ -26,7 +26,7 @@ from routers.types import Features, Query
 
 FOLDS = 4
 PER_TASK = 60
-FLOOR_QUANTILE = 0.002
+FLOOR_QUANTILE = 0.005
 USUAL_WEIGHT = 15.0  # a weak prior: few or easily told tasks would send the weights to infinity
 PRIOR = 0.02
 CONDITIONS: tuple[frozenset[str], ...] = (
@@ -51,7 +51,7 @@ class Asked:
 
 
 def calibrate_views(asked: Asked) -> Calibration:
-    """Weights by maximum likelihood of each query's own expert, and the floor of a fit.
+    """Weights by maximum likelihood of each query's own expert, and the floors of a fit.
 
     The rule's constants keep their defaults.
     """
@@ -70,10 +70,14 @@ def calibrate_views(asked: Asked) -> Calibration:
 
     optimiser.step(loss)
     weight = dict(zip(VIEWS, log_weight_V.detach().exp().tolist(), strict=True))
-    fit_Q = torch.cat([_logits(asked, weight, c).amax(dim=1) / sum(weight[v] for v in c)
-                       for c in CONDITIONS])  # fmt: skip
-    floor = float(torch.quantile(fit_Q, FLOOR_QUANTILE))
-    return Calibration(views={v: round(w, 4) for v, w in weight.items()}, floor=round(floor, 4))
+    floors = {v: _floor(asked.views[v], asked.owner_Q) for v in VIEWS}
+    return Calibration(views={v: round(w, 4) for v, w in weight.items()}, floors=floors)
+
+
+def _floor(cosine_QE: Tensor, owner_Q: Tensor) -> float:
+    """The cosine that all but a few queries reach with the expert they belong to."""
+    own_Q = cosine_QE.gather(1, owner_Q.unsqueeze(1)).squeeze(1)
+    return round(float(torch.quantile(own_Q, FLOOR_QUANTILE)), 4)
 
 
 def ask(

@@ -19,7 +19,8 @@ class Scores:
 
     Attributes:
         score_E: the score; larger is better. views: the parts it was made of, by name.
-        fit: how well the query fits anything at all; None when the router cannot tell.
+        fit: how far the query is above the floor of the view that fits it best; below 0 no
+            expert fits. None when the router cannot tell.
     """
 
     score_E: Tensor

@@ -8,6 +8,8 @@ per expert: the `s_global` of the global rule.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -31,9 +33,17 @@ class InstructionRouter:
             return Scores(torch.full((len(catalogue),), 1 / max(1, len(catalogue))), fit=None)
         weights = {name: calibration.views[name] for name in views}
         logit_E = fuse(views, weights)
-        total = sum(weights.values())
-        fit = float(logit_E.max()) / total if total and len(catalogue) else None
-        return Scores(torch.softmax(logit_E, dim=0), views, fit)
+        return Scores(torch.softmax(logit_E, dim=0), views, _fit(views, calibration))
+
+
+def _fit(views: Mapping[str, Tensor], calibration: Calibration) -> float | None:
+    """Margin of the best view over its floor: one view in which some expert is near is enough."""
+    margins = [
+        float(cosine_E.max()) - calibration.floors[name]
+        for name, cosine_E in views.items()
+        if name in calibration.floors and len(cosine_E)
+    ]
+    return max(margins) if margins else None
 
 
 def view_scores(query: Features, catalogue: Catalogue) -> dict[str, Tensor]:
