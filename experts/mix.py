@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -84,21 +85,36 @@ class GroupMix:
     keep_B1: Tensor
     router: TokenRouter | None
     recorder: TokenRecorder | None = None
+    uses: dict[int, Use] = field(default_factory=dict)
 
     def apply(self, site: str, x_ND: Tensor, y_NO: Tensor, row_N: Tensor | None) -> Tensor:
         """The output of one site with this group's experts in force."""
         tensors = self.stack.sites.get(site)
         if tensors is None:
             return y_NO
-        use = Use(self.expert_BK, self.weight_BK, self.stack.size, x_ND.shape[0], row_N)
+        use = self._use(x_ND.shape[0], row_N)
         if self.router is not None:
             use = self._per_token(site, x_ND, use)
         return KINDS[self.stack.kind].apply(y_NO, x_ND, tensors, use, self.strength_B)
 
+    @cached_property
+    def all_per_token(self) -> bool:
+        """Whether the token router weighs every row."""
+        return bool(self.per_token_B.all())
+
     def rows(self, index: Tensor) -> GroupMix:
         """The same mix for rows `index` of this one."""
         names = ("expert_BK", "weight_BK", "strength_B", "per_token_B", "prior_BK", "keep_B1")
-        return replace(self, **{n: getattr(self, n).index_select(0, index) for n in names})
+        chosen = {n: getattr(self, n).index_select(0, index) for n in names}
+        return replace(self, **chosen, uses={})
+
+    def _use(self, tokens: int, row_N: Tensor | None) -> Use:
+        """The rows' own weights for a pass of so many tokens; the same at every site."""
+        if row_N is not None:
+            return Use(self.expert_BK, self.weight_BK, self.stack.size, tokens, row_N)
+        if tokens not in self.uses:
+            self.uses[tokens] = Use(self.expert_BK, self.weight_BK, self.stack.size, tokens)
+        return self.uses[tokens]
 
     def _per_token(self, site: str, x_ND: Tensor, use: Use) -> Use:
         """Replace the weights of token-mode rows by the token router's top k."""
@@ -107,9 +123,10 @@ class GroupMix:
         V_ED = by_site.get(site, x_ND.new_zeros(self.stack.size, x_ND.shape[1]))
         score_NK = self.router.scores(x_ND, V_ED, use) + use.per_token_rows(self.prior_BK)
         weight_NK = top_softmax(score_NK, use.per_token_rows(self.keep_B1))
-        routed_N1 = use.per_token_rows(self.per_token_B).unsqueeze(1)
-        weight_NK = torch.where(routed_N1, weight_NK, use.weight_NK)
-        routed = replace(use, weight=weight_NK, per_token=True)
+        if not self.all_per_token:
+            routed_N1 = use.per_token_rows(self.per_token_B).unsqueeze(1)
+            weight_NK = torch.where(routed_N1, weight_NK, use.weight_NK)
+        routed = use.routed(weight_NK)
         if self.recorder is not None:
             self.recorder(site, routed)
         return routed

@@ -60,12 +60,31 @@ class Use:
         """Repeat a per-row tensor (B, ...) for each token of the row: (N, ...)."""
         if self.row_N is not None:
             return value_BK.index_select(0, self.row_N)
-        return value_BK.repeat_interleave(self.tokens_per_row, dim=0)
+        spread = value_BK.unsqueeze(1).expand(-1, self.tokens_per_row, *value_BK.shape[1:])
+        return spread.reshape(self.tokens, *value_BK.shape[1:])
 
     def scaled(self, factor_B: Tensor) -> Use:
-        """The same use with each row's weights multiplied by a factor of the row."""
-        factor = self.per_token_rows(factor_B) if self.per_token else factor_B
-        return replace(self, weight=self.weight * factor.unsqueeze(1))
+        """The same use with each row's weights multiplied by a factor of the row.
+
+        Remembered for the last factor: a use with weights per row serves all sites of a pass.
+        """
+        known = self.__dict__.get("_scaled")
+        if known is None or known[0] is not factor_B:
+            factor = self.per_token_rows(factor_B) if self.per_token else factor_B
+            scaled = self._with_weight(self.weight * factor.unsqueeze(1), self.per_token)
+            known = self.__dict__["_scaled"] = (factor_B, scaled)
+        return known[1]
+
+    def routed(self, weight_NK: Tensor) -> Use:
+        """The same experts with weights per token."""
+        return self._with_weight(weight_NK, per_token=True)
+
+    def _with_weight(self, weight: Tensor, per_token: bool) -> Use:
+        """A copy with other weights that shares what was computed of the experts."""
+        changed = replace(self, weight=weight, per_token=per_token)
+        if "expert_NK" in self.__dict__:
+            changed.__dict__["expert_NK"] = self.expert_NK
+        return changed
 
     @cached_property
     def expert_NK(self) -> Tensor:
