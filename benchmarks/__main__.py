@@ -55,4 +55,5 @@ def _run(name: str, quick: bool) -> None:
         console.print(f"[dim]kept in {save(name, figures)}[/]", soft_wrap=True)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -109,8 +109,10 @@ def wrk(url: str, bodies: Path, at: int, seconds: float, on: Sequence[int]) -> L
     if done.returncode:
         raise BenchmarkError(f"wrk failed: {done.stderr or done.stdout}")
     load = Load(**json.loads(done.stdout.splitlines()[-1]))
-    if load.errors or not load.requests:
+    if load.errors:
         raise BenchmarkError(f"{load.errors} of {load.requests} requests to {url} failed.")
+    if not load.requests:
+        raise BenchmarkError(f"{url} answered nothing in {seconds:g} s: is the machine busy?")
     return load
 
 
@@ -136,7 +138,12 @@ class Worker:
 def working(subject: str, on: Sequence[int]) -> Generator[Worker]:
     """A worker on these cores, with as many threads."""
     command = [sys.executable, "-m", "benchmarks.worker", subject, str(len(on))]
-    env = {**os.environ, "OMP_NUM_THREADS": str(len(on)), "OMP_WAIT_POLICY": "PASSIVE"}
+    env = {
+        **os.environ,
+        "OMP_NUM_THREADS": str(len(on)),
+        "OMP_WAIT_POLICY": "PASSIVE",  # as `sailplane serve` sets it
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    }
     process = subprocess.Popen(
         _pinned(command, on), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -55,9 +55,31 @@ class Stack:
 
     @cached_property
     def nbytes(self) -> int:
-        """Bytes of all stacked tensors."""
-        tensors = [t for s in (*self.sites.values(), *self.vectors.values()) for t in s.values()]
+        """Bytes of the sites' tensors; the vectors are a few hundredths of them."""
+        tensors = [t for site in self.sites.values() for t in site.values()]
         return sum(t.numel() * t.element_size() for t in tensors)
+
+
+class StackedVectors(Mapping[str, Mapping[str, Tensor]]):
+    """Artefact -> site -> (E, D), stacked when a token router first asks for the artefact."""
+
+    def __init__(self, experts: Sequence[ExpertWeights], sites: Iterable[str]) -> None:
+        self._experts, self._sites = tuple(experts), tuple(sites)
+        self._names = set.intersection(*(set(e.vectors) for e in experts))
+        self._stacked: dict[str, Mapping[str, Tensor]] = {}
+
+    def __getitem__(self, artefact: str) -> Mapping[str, Tensor]:
+        if artefact not in self._names:
+            raise KeyError(artefact)
+        if artefact not in self._stacked:
+            self._stacked[artefact] = _stack_vectors(self._experts, artefact, self._sites)
+        return self._stacked[artefact]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def stack_experts(experts: Sequence[ExpertWeights]) -> Stack:
@@ -71,13 +93,12 @@ def stack_experts(experts: Sequence[ExpertWeights]) -> Stack:
     kind = KINDS[experts[0].kind]
     names = dict.fromkeys(site for e in experts for site in e.sites)
     sites = {name: kind.stack([e.sites.get(name) for e in experts]) for name in names}
-    shared = set.intersection(*(set(e.vectors) for e in experts))
-    vectors = {artefact: _stack_vectors(experts, artefact, names) for artefact in shared}
-    return Stack(kind.name, {e.id: i for i, e in enumerate(experts)}, sites, vectors)
+    index = {e.id: i for i, e in enumerate(experts)}
+    return Stack(kind.name, index, sites, StackedVectors(experts, names))
 
 
 def _stack_vectors(
-    experts: Sequence[ExpertWeights], artefact: str, sites: Mapping[str, None]
+    experts: Sequence[ExpertWeights], artefact: str, sites: Sequence[str]
 ) -> dict[str, Tensor]:
     """One artefact's vectors per site; an expert without one there gets zeros: no preference."""
     stacked: dict[str, Tensor] = {}

@@ -23,16 +23,23 @@ STRATEGIES: dict[str, ModuleType] = {
 
 
 def low_rank_add(
-    y_NO: Tensor, x_ND: Tensor, A_ERD: Tensor, B_ERO: Tensor, use: Use, strategy: str | None = None
+    y_NO: Tensor,
+    x_ND: Tensor,
+    A_ERD: Tensor,
+    B_ERO: Tensor,
+    use: Use,
+    strategy: str | None = None,
+    in_place: bool = False,
 ) -> Tensor:
     """Add a mix of low-rank products: `y_n + sum_k w_nk (x_n A_k) B_k`.
 
     Args:
         y_NO: what the frozen module gave. x_ND: its input. A_ERD, B_ERO: stacked factors.
         use: experts and weights of each token. strategy: a name, or None to choose by shape.
+        in_place: allow `y_NO` to be overwritten, which saves a copy of it.
     """
     name = strategy or cheapest(use, A_ERD.shape[1], A_ERD.shape[2] + B_ERO.shape[2])
-    return STRATEGIES[name].low_rank_add(y_NO, x_ND, A_ERD, B_ERO, use)
+    return STRATEGIES[name].low_rank_add(y_NO, x_ND, A_ERD, B_ERO, use, in_place)
 
 
 def mixed_linear(

@@ -11,7 +11,9 @@ from torch import Tensor
 from experts.kernels.use import Use
 
 
-def low_rank_add(y_NO: Tensor, x_ND: Tensor, A_ERD: Tensor, B_ERO: Tensor, use: Use) -> Tensor:
+def low_rank_add(
+    y_NO: Tensor, x_ND: Tensor, A_ERD: Tensor, B_ERO: Tensor, use: Use, in_place: bool = False
+) -> Tensor:
     """`y_n + sum_k w_nk (x_n A_k) B_k`."""
     use = use.rectangular
     B, K, T, R = use.rows, use.width, use.tokens_per_row, A_ERD.shape[1]
@@ -20,7 +22,9 @@ def low_rank_add(y_NO: Tensor, x_ND: Tensor, A_ERD: Tensor, B_ERO: Tensor, use: 
     B_BSO = B_ERO.index_select(0, flat).view(B, K * R, -1)
     z_BTS = torch.bmm(x_ND.view(B, T, -1), A_BSD.transpose(1, 2))
     z_BTS = (z_BTS.view(B, T, K, R) * _per_slot(use)).view(B, T, K * R)
-    return torch.baddbmm(y_NO.view(B, T, -1), z_BTS, B_BSO).view(use.tokens, -1)
+    y_BTO = y_NO.view(B, T, -1)
+    total_BTO = y_BTO.baddbmm_(z_BTS, B_BSO) if in_place else torch.baddbmm(y_BTO, z_BTS, B_BSO)
+    return total_BTO.view(use.tokens, -1)
 
 
 def mixed_linear(x_ND: Tensor, W_EHD: Tensor, b_EH: Tensor, use: Use) -> Tensor:

@@ -11,11 +11,14 @@ from experts.kernels import masked
 from experts.kernels.use import Use
 
 
-def low_rank_add(y_NO: Tensor, x_ND: Tensor, A_ERD: Tensor, B_ERO: Tensor, use: Use) -> Tensor:
+def low_rank_add(
+    y_NO: Tensor, x_ND: Tensor, A_ERD: Tensor, B_ERO: Tensor, use: Use, in_place: bool = False
+) -> Tensor:
     """`y_n + sum_k w_nk (x_n A_k) B_k`."""
+    y_NO = y_NO if in_place else y_NO.clone()
     for expert, token_P, weight_P in use.pairs_by_expert:
         z_PR = (x_ND.index_select(0, token_P) @ A_ERD[expert].T) * weight_P.unsqueeze(1)
-        y_NO = y_NO.index_add(0, token_P, z_PR @ B_ERO[expert])
+        y_NO = y_NO.index_add_(0, token_P, z_PR @ B_ERO[expert])
     return y_NO
 
 

@@ -11,12 +11,15 @@ from torch import Tensor
 from experts.kernels.use import Use
 
 
-def low_rank_add(y_NO: Tensor, x_ND: Tensor, A_ERD: Tensor, B_ERO: Tensor, use: Use) -> Tensor:
+def low_rank_add(
+    y_NO: Tensor, x_ND: Tensor, A_ERD: Tensor, B_ERO: Tensor, use: Use, in_place: bool = False
+) -> Tensor:
     """`y_n + sum_k w_nk (x_n A_k) B_k`."""
     E, R, _ = A_ERD.shape
     z_NS = x_ND @ A_ERD.reshape(E * R, -1).T
     z_NS = (z_NS.view(use.tokens, E, R) * use.dense_weight_NE.unsqueeze(-1)).view(-1, E * R)
-    return torch.addmm(y_NO, z_NS, B_ERO.reshape(E * R, -1))
+    B_SO = B_ERO.reshape(E * R, -1)
+    return y_NO.addmm_(z_NS, B_SO) if in_place else torch.addmm(y_NO, z_NS, B_SO)
 
 
 def mixed_linear(x_ND: Tensor, W_EHD: Tensor, b_EH: Tensor, use: Use) -> Tensor:

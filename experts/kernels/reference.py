@@ -8,7 +8,9 @@ from torch import Tensor
 from experts.kernels.use import Use
 
 
-def low_rank_add(y_NO: Tensor, x_ND: Tensor, A_ERD: Tensor, B_ERO: Tensor, use: Use) -> Tensor:
+def low_rank_add(
+    y_NO: Tensor, x_ND: Tensor, A_ERD: Tensor, B_ERO: Tensor, use: Use, in_place: bool = False
+) -> Tensor:
     """`y_n + sum_k w_nk (x_n A_k) B_k`, as a loop."""
     rows: list[Tensor] = []
     for n in range(use.tokens):

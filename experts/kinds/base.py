@@ -87,7 +87,8 @@ class Kind(ABC):
         """The module's output with the experts' effect: the hot path.
 
         Args:
-            y_NO: output of the frozen module. x_ND: its input. stack: from `stack`.
+            y_NO: output of the frozen module; may be overwritten where gradients are off.
+            x_ND: its input. stack: from `stack`.
             use: experts and weights per token; weights of a token sum to 1, or all are 0.
             strength_B: scales the merged expert's output, per row.
         """

@@ -118,7 +118,9 @@ class Lora(Kind):
         self, y_NO: Tensor, x_ND: Tensor, stack: Mapping[str, Tensor], use: Use, strength_B: Tensor
     ) -> Tensor:
         """`y + strength * sum_k w_k (x A_k) B_k`; the mix is linear, so strength scales w."""
-        return low_rank_add(y_NO, x_ND, stack["A"], stack["B"], use.scaled(strength_B))
+        use = use.scaled(strength_B)
+        in_place = not torch.is_grad_enabled()
+        return low_rank_add(y_NO, x_ND, stack["A"], stack["B"], use, in_place=in_place)
 
     def merge(self, experts: Sequence[ExpertWeights], weights: Sequence[float]) -> ExpertWeights:
         """Rank concatenation: exactly the weighted sum of the deltas."""

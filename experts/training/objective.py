@@ -34,7 +34,8 @@ class ChoiceObjective:
         self, examples: Sequence[Example], card: TaskCard, foreign: Sequence[str],
         embed: Embed, recipe: Recipe,
     ) -> None:  # fmt: skip
-        self.recipe = recipe
+        # A task that stands alone has no other's labels to be offered.
+        self.recipe = recipe if foreign else recipe.model_copy(update={"foreign": 0})
         self._texts: dict[str, int] = {}
         by_label = {label.value: label for label in card.labels}
         self._wordings: dict[str, list[int]] = {}

@@ -83,10 +83,10 @@ def _judge(
     assert work.state_D is not None
     if not question.instructions:
         return Answer(refusal="A predicate needs a statement in its instructions.")
-    judges = _with_statements(work, entries)
+    weight = {e.id: e.weight for e in work.selection.experts}
+    judges = [e for e in _with_statements(work, entries) if weight[e]]
     if not judges:
         return Answer(refusal="No selected expert has a label set to judge a statement by.")
-    weight = {e.id: e.weight for e in work.selection.experts}
     total = sum(weight[e] for e in judges)
     statement_D = features.get(question.instructions)
     true = 0.0
@@ -110,8 +110,11 @@ def _prototypes(labels: Sequence[Label], features: FeatureStore) -> Tensor:
 
 def _with_statements(work: Work, entries: Mapping[str, Entry]) -> list[str]:
     """Selected experts that can judge a statement."""
-    return [
-        id
-        for id in work.selection.ids
-        if entries[id].artefacts.statements is not None and entries[id].manifest.labels
-    ]
+    return [id for id in work.selection.ids if _judges(entries[id])]
+
+
+def _judges(entry: Entry) -> bool:
+    """Whether its statements are those of its labels: labels may be given anew when it is added."""
+    vectors_SD, labels = entry.artefacts.statements, entry.manifest.labels
+    said = sum(len(label.statements) + len(label.negations) for label in labels)
+    return vectors_SD is not None and 0 < said == len(vectors_SD)

@@ -5,9 +5,11 @@ Owns the catalogue that request routers see, rebuilt when the library changes. R
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 
+from experts.artefacts import REQUEST_ARTEFACTS
 from experts.backbones import TextEncoder
 from experts.errors import BadExpert, MixError
 from experts.library import Entry, Library
@@ -26,6 +28,8 @@ from server.engine.work import Work
 from server.errors import RequestError, UnknownModel
 
 AUTO = "auto"
+
+log = logging.getLogger("sailplane.routing")
 
 
 class Routing:
@@ -155,7 +159,7 @@ class Routing:
     def _current(self) -> tuple[Catalogue, Calibration, StatementMap]:
         snapshot = self.library.snapshot
         if self._built is None or self._built[0] != snapshot.generation:
-            routed = [routed_of(e) for e in snapshot.entries.values() if e.routable]
+            routed = [routed_of(e) for e in snapshot.entries.values() if self._routable(e)]
             constants = snapshot.calibration
             self._built = (
                 snapshot.generation,
@@ -164,6 +168,25 @@ class Routing:
                 self._statement_map(),
             )
         return self._built[1:]
+
+    def _routable(self, entry: Entry) -> bool:
+        """Whether routers can score it: an expert fitted for another embedder cannot be compared.
+
+        One whose files went bad since they were listed must not stop the routing of all others.
+        """
+        try:
+            if not entry.routable:
+                return False
+        except BadExpert as error:
+            log.warning("expert %s is left out of routing: %s", entry.id, error.message)
+            return False
+        artefacts, width = entry.artefacts, self.backbone.width
+        rows = [getattr(artefacts, name) for name in REQUEST_ARTEFACTS]
+        fits = artefacts.embedder == self.backbone.fingerprint
+        if not (fits and all(t is None or t.shape[1] == width for t in rows)):
+            log.warning("expert %s is left out of routing: fitted for other features", entry.id)
+            return False
+        return True
 
     def _statement_map(self) -> StatementMap:
         tensors = self.library.calibration_tensors()

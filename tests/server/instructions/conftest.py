@@ -15,7 +15,9 @@ SENTENCE = "Classify the weather of the day, requiring reading comprehension."
 
 
 def completion(content: object) -> bytes:
-    return json.dumps({"choices": [{"message": {"role": "assistant", "content": content}}]}).encode()
+    return json.dumps(
+        {"choices": [{"message": {"role": "assistant", "content": content}}]}
+    ).encode()
 
 
 @dataclass

@@ -1,0 +1,125 @@
+"""The instruction router: its views, what it does not know, and that it compares no strings."""
+
+import pytest
+import torch
+
+from experts.artefacts import Artefacts
+from routers.calibration import VIEWS, Calibration
+from routers.catalogue import Catalogue, Routed
+from routers.index import UNSCORED
+from routers.request import REQUEST_ROUTERS
+from routers.request.instruction import fuse, view_scores
+from routers.types import Features
+from tests.routers.conftest import units
+
+ROUTER = REQUEST_ROUTERS["instruction"]
+CONSTANTS = Calibration(
+    views={"instruction": 7.0, "choices": 5.0, "labels": 3.0, "input": 2.0},
+    floors={"instruction": 0.9, "choices": 0.8, "input": 0.7},
+)
+INPUT, SENTENCE, CHOICES = units(1, 1)[0], units(1, 2)[0], units(4, 3)
+PARTS = {
+    "nothing": (Features(), set()),
+    "input": (Features(INPUT), {"input"}),
+    "instruction": (Features(instruction_D=SENTENCE), {"instruction"}),
+    "choices": (Features(choice_CD=CHOICES), {"choices", "labels"}),
+    "all": (Features(INPUT, SENTENCE, CHOICES), set(VIEWS)),
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_scores_are_probabilities_from_the_parts_that_are_there(part, catalogue_of):
+    query, views = PARTS[part]
+    scores = ROUTER.score(query, catalogue_of(6), CONSTANTS)
+    assert set(scores.views) == views
+    assert float(scores.score_E.sum()) == pytest.approx(1, abs=1e-6)
+    assert (scores.score_E >= 0).all()
+    if part == "nothing":
+        assert scores.fit is None
+        torch.testing.assert_close(scores.score_E, torch.full((6,), 1 / 6))
+
+
+def test_the_score_is_the_softmax_of_the_weighted_views(catalogue_of):
+    query = PARTS["all"][0]
+    scores = ROUTER.score(query, catalogue_of(6), CONSTANTS)
+    logit_E = sum(CONSTANTS.views[name] * view_E for name, view_E in scores.views.items())
+    torch.testing.assert_close(scores.score_E, logit_E.softmax(0))
+
+
+def test_an_exact_description_fits_as_well_as_can_be(catalogue_of):
+    catalogue = catalogue_of(6)
+    own = catalogue.experts[4].artefacts
+    query = Features(own.centroids[1], own.instructions[0], own.choices)
+    scores = ROUTER.score(query, catalogue, CONSTANTS)
+    assert int(scores.score_E.argmax()) == 4
+    assert scores.fit == pytest.approx(1 - 0.7, abs=1e-5)  # over the lowest of the floors
+
+
+def test_one_view_above_its_floor_is_fit_enough(catalogue_of):
+    catalogue = catalogue_of(6)
+    own = catalogue.experts[4].artefacts
+    far = ROUTER.score(PARTS["all"][0], catalogue, CONSTANTS)
+    margins = [float(far.views[v].max()) - floor for v, floor in CONSTANTS.floors.items()]
+    assert far.fit == pytest.approx(max(margins))
+    assert far.fit < 0
+    near = ROUTER.score(Features(INPUT, own.instructions[0], CHOICES), catalogue, CONSTANTS)
+    assert near.fit == pytest.approx(1 - 0.9, abs=1e-5)
+
+
+def test_without_floors_the_fit_is_not_known(catalogue_of):
+    assert ROUTER.score(PARTS["all"][0], catalogue_of(6), Calibration()).fit is None
+
+
+def test_what_is_not_known_of_an_expert_counts_as_the_mean():
+    views = {
+        "input": torch.tensor([0.2, UNSCORED, 0.6]),
+        "instruction": torch.tensor([UNSCORED, UNSCORED, UNSCORED]),
+    }
+    fused_E = fuse(views, {"input": 10.0, "instruction": 5.0})
+    torch.testing.assert_close(fused_E, torch.tensor([2.0, 4.0, 6.0]))
+
+
+def test_experts_without_vectors_are_scored_all_the_same(catalogue_of):
+    bare = Routed("zz", Artefacts("", centroids=INPUT[None]))
+    catalogue = Catalogue([*catalogue_of(3).experts, bare], 16)
+    scores = ROUTER.score(PARTS["all"][0], catalogue, CONSTANTS)
+    assert scores.views["instruction"][3] == UNSCORED
+    assert float(scores.score_E.sum()) == pytest.approx(1)
+    assert 0 < float(scores.score_E[3]) < 1
+
+
+def test_an_empty_catalogue_has_no_scores():
+    for query, _ in PARTS.values():
+        scores = ROUTER.score(query, Catalogue([], 16), CONSTANTS)
+        assert scores.score_E.shape == (0,)
+        assert scores.fit is None
+
+
+def test_adding_an_expert_changes_the_logits_of_no_other(catalogue_of):
+    query = PARTS["all"][0]
+    few, more = (view_scores(query, catalogue_of(n)) for n in (4, 7))
+    for name in VIEWS:
+        torch.testing.assert_close(few[name], more[name][:4])
+
+
+def test_routers_see_vectors_and_no_strings(encoder64):
+    """Rename every label, keep its vector: nothing changes. Keep every label, rotate all vectors
+    of the catalogue and not the query's: the expert that has the query's very strings loses."""
+    words = {"a": ("sunny", "rainy"), "b": ("happy", "sad"), "c": ("launch", "landing")}
+    embedded = {id: encoder64.embed(list(labels)).float() for id, labels in words.items()}
+    query = Features(choice_CD=embedded["b"])
+
+    def catalogue(vectors_of: dict[str, str]) -> Catalogue:
+        return Catalogue(
+            [
+                Routed(id, Artefacts("", choices=embedded[vectors_of[id]]), forms=(1, 1))
+                for id in words
+            ],
+            encoder64.width,
+        )
+
+    own = ROUTER.score(query, catalogue({"a": "a", "b": "b", "c": "c"}), CONSTANTS).score_E
+    rotated = ROUTER.score(query, catalogue({"a": "b", "b": "c", "c": "a"}), CONSTANTS).score_E
+    assert int(own.argmax()) == 1
+    assert int(rotated.argmax()) == 0
+    torch.testing.assert_close(rotated, own[[1, 2, 0]])
