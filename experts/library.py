@@ -195,7 +195,10 @@ class Library:
                 manifest = manifest.model_copy(update={**given, "id": id, "version": version})
                 manifest = seal(folder, manifest)
                 self._require_backbone(manifest)
-                load_expert(Entry(folder, manifest), sites, dtype=torch.float32, device="cpu")
+                loaded = load_expert(Entry(folder, manifest), sites, dtype=torch.float32)
+                manifest = seal(
+                    folder, manifest.model_copy(update={"without_effect": loaded.inert})
+                )
             entry = Entry(self.root / id, manifest)
             self._swap({**self.entries, id: entry}, self.bad, self.calibration)
         return entry
@@ -230,11 +233,7 @@ class Library:
             self._swap(self.entries, self.bad, stored)
 
     def calibration_tensors(self) -> dict[str, Tensor]:
-        """The tensors that belong to the constants, in float32; none before the first calibration.
-
-        Raises:
-            CorruptExpert: the file is missing, damaged, or not the one that was written.
-        """
+        """The tensors of the constants, in float32. Raises CorruptExpert as their file does."""
         return read_constant_tensors(self.root, self.calibration)
 
     def _folders(self) -> list[Path]:

@@ -25,7 +25,11 @@ NONSENSE = (TypeError, ValueError, ArithmeticError, AssertionError, AttributeErr
 
 
 def load_expert(
-    entry: Entry, sites: Mapping[str, Site], *, dtype: torch.dtype, device: torch.device | str
+    entry: Entry,
+    sites: Mapping[str, Site],
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str = "cpu",
 ) -> ExpertWeights:
     """Read an expert's files, check them and fit them to the backbone's sites.
 

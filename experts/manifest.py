@@ -76,6 +76,7 @@ class Manifest(TaskCard):
     Attributes:
         kind: how the expert changes the backbone. version: grows with every replacement.
         files: sha256 of every other file of the folder, by name.
+        without_effect: sites it holds tensors for that cannot reach the backbone's output.
         provenance: data source, licence, recipe. scores: measured figures by name.
     """
 
@@ -84,6 +85,7 @@ class Manifest(TaskCard):
     kind: str
     backbone: BackboneRef
     tags: tuple[str, ...] = ()
+    without_effect: tuple[str, ...] = ()
     files: Mapping[str, Sha256] = Field(default_factory=dict)
     provenance: Mapping[str, str | int | float | bool | None] = Field(default_factory=dict)
     scores: Mapping[str, float] = Field(default_factory=dict)

@@ -20,6 +20,7 @@ from routers.types import Chosen, Mode, Selection
 # A candidate this far behind in prior cannot be among a token's best: gate scores lie within
 # +-sqrt(d), which is +-19.6 for the 384 features of most sites of the demo backbone.
 HOPELESS = 40.0
+NAMED_DROPPED = 16  # the trace stays bounded
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,13 @@ def decide(
     preset: Preset, scores: Scores, catalogue: Catalogue, calibration: Calibration, wishes: Wishes
 ) -> Decision:
     """Choose experts, weights and mode for one sample."""
-    ranked, dropped = _candidates(scores, catalogue, wishes)
+    ranked = _candidates(scores, catalogue, wishes)
     if not ranked:
-        return _fall_back("no_expert", "No expert of the library may answer.", dropped)
+        return _fall_back("no_expert", "No expert of the library may answer.")
     if scores.fit is not None and scores.fit < 0:
         reason = f"No expert fits: the best match is {-scores.fit:.3f} below what a match needs."
-        return _fall_back("no_fit", reason, dropped)
-    ranked, dropped = _one_group(ranked, catalogue, dropped)
+        return _fall_back("no_fit", reason)
+    ranked, dropped = _one_group(ranked, catalogue)
     limit = _limit(preset, wishes)
     token = _token_router(preset, wishes)
     if token is not None:
@@ -83,31 +84,22 @@ def explicit(weights: Mapping[str, float], versions: Mapping[str, int]) -> Selec
     )
 
 
-def _candidates(
-    scores: Scores, catalogue: Catalogue, wishes: Wishes
-) -> tuple[list[int], dict[str, str]]:
-    """Positions of the experts that may answer, best first; and who may not."""
-    allowed = [
-        i
-        for i, id in enumerate(catalogue.ids)
-        if id not in wishes.deny and (wishes.allow is None or id in wishes.allow)
-    ]
+def _candidates(scores: Scores, catalogue: Catalogue, wishes: Wishes) -> list[int]:
+    """Positions of the experts that may answer, best first."""
     order = torch.argsort(scores.score_E, descending=True, stable=True).tolist()
-    may = set(allowed)
-    return [i for i in order if i in may], {}
+    return [i for i in order if _may_answer(catalogue.ids[i], wishes)]
 
 
-def _one_group(
-    ranked: Sequence[int], catalogue: Catalogue, dropped: Mapping[str, str]
-) -> tuple[list[int], dict[str, str]]:
-    """Experts merge only within a group: keep the best expert's."""
+def _may_answer(id: str, wishes: Wishes) -> bool:
+    return id not in wishes.deny and (wishes.allow is None or id in wishes.allow)
+
+
+def _one_group(ranked: Sequence[int], catalogue: Catalogue) -> tuple[list[int], dict[str, str]]:
+    """Experts merge only within a group: keep the best expert's, and say who was dropped."""
     kind = catalogue.experts[ranked[0]].kind
+    kept = [i for i in ranked if catalogue.experts[i].kind == kind]
     other = [i for i in ranked if catalogue.experts[i].kind != kind]
-    reasons = {catalogue.ids[i]: f"kind differs from {kind}" for i in other[:ALL_DROPPED]}
-    return [i for i in ranked if i not in set(other)], {**dropped, **reasons}
-
-
-ALL_DROPPED = 16  # the trace stays bounded
+    return kept, {catalogue.ids[i]: f"kind differs from {kind}" for i in other[:NAMED_DROPPED]}
 
 
 def _with_vectors(
@@ -118,7 +110,7 @@ def _with_vectors(
     if not scored or scored[0] != ranked[0]:
         return None, list(ranked), dict(dropped)
     other = [i for i in ranked if i not in set(scored)]
-    reasons = {catalogue.ids[i]: f"no {token} vectors" for i in other[:ALL_DROPPED]}
+    reasons = {catalogue.ids[i]: f"no {token} vectors" for i in other[:NAMED_DROPPED]}
     return token, scored, {**dropped, **reasons}
 
 
@@ -143,7 +135,7 @@ def _weigh(
     score_K = scores.score_E[list(kept)].double()
     best = float(score_K[0])
     alpha = calibration.alpha(best) if preset.rule == "global" else None
-    scale = alpha if alpha is not None else _SCALE[preset.rule](preset)
+    scale = alpha if alpha is not None else _scale(preset)
     prior_K = score_K * scale
     confidence = best if preset.rule == "global" else None
     if token is not None:
@@ -173,10 +165,9 @@ def _weigh(
     return Decision(selection, alpha, confidence)
 
 
-_SCALE = {
-    "softmax": lambda preset: 1 / preset.temperature,
-    "equal": lambda preset: 0.0,
-}
+def _scale(preset: Preset) -> float:
+    """What a score is multiplied by to become a logit of the mix."""
+    return 1 / preset.temperature if preset.rule == "softmax" else 0.0
 
 
 def _reason(preset: Preset, mode: Mode, chosen: Sequence[Chosen], alpha: float | None) -> str:
@@ -190,7 +181,5 @@ def _reason(preset: Preset, mode: Mode, chosen: Sequence[Chosen], alpha: float |
     return f"The best {len(chosen)} by {preset.request} are merged: {names}."
 
 
-def _fall_back(code: str, reason: str, dropped: Mapping[str, str]) -> Decision:
-    return Decision(
-        Selection(mode="base", reason=reason), dropped=dropped, fallback=code, confidence=0.0
-    )
+def _fall_back(code: str, reason: str) -> Decision:
+    return Decision(Selection(mode="base", reason=reason), confidence=0.0, fallback=code)

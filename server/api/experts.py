@@ -54,7 +54,11 @@ class AddExpert(Wire):
 
 
 class ExpertBody(BaseModel):
-    """One expert. `routable` False: it answers when named, and no router will choose it."""
+    """One expert.
+
+    `routable` False: it answers when named, and no router will choose it. `without_effect`: sites
+    that the adapter changes and that cannot reach the backbone's output.
+    """
 
     object: Literal["expert"] = "expert"
     id: str
@@ -65,6 +69,7 @@ class ExpertBody(BaseModel):
     labels: list[str]
     tags: list[str]
     routable: bool
+    without_effect: list[str]
     backbone: str
     path: str
     provenance: Mapping[str, str | int | float | bool | None]
@@ -190,6 +195,7 @@ def _body(entry: Entry) -> ExpertBody:
         labels=[label.value for label in manifest.labels],
         tags=list(manifest.tags),
         routable=entry.routable,
+        without_effect=list(manifest.without_effect),
         backbone=manifest.backbone.id,
         path=str(entry.path),
         provenance=manifest.provenance,

@@ -42,4 +42,4 @@ def test_batches_have_the_mean_size_asked_for_and_never_repeat_a_text():
 
     assert rate(run, at=100, batch=2.5, seconds=2.0) == 10 / 2.0
     assert [len(batch) for batch in seen] == [2, 3, 2, 3]
-    assert sum(seen, []) == list(range(100, 110))
+    assert [i for batch in seen for i in batch] == list(range(100, 110))
