@@ -38,10 +38,12 @@ def run(quick: bool) -> list[Figure]:
     backbone = open_backbone("demo")
     experts = library_experts(backbone)
     with torch.inference_mode():
+        # PEFT warns of transformers' next version, and whenever an active adapter is deleted.
+        warnings.filterwarnings("ignore", module=r"transformers|peft")
         return [
             *_passes(backbone, experts, rounds),
-            *_against_peft(backbone, experts, max(2, rounds // 3)),
             *_strategies(rounds),
+            *_against_peft(backbone, experts, max(2, rounds // 3)),
         ]
 
 
@@ -112,8 +114,7 @@ def _against_peft(backbone: TextEncoder, experts: list[ExpertWeights], rounds: i
 
     def peft_samples(combination: str) -> None:
         for row, mix in few:
-            with warnings.catch_warnings(action="ignore"):  # that the active adapter is deleted
-                peft.run(row, {p.expert: p.weight for p in mix.parts}, combination)
+            peft.run(row, {p.expert: p.weight for p in mix.parts}, combination)
 
     times = take_turns(
         {

@@ -72,7 +72,7 @@ def build_engine(settings: Settings, on_load: Callable[[str, float], None] | Non
     cache = ExpertCache(_loader(library, backbone), settings.cache_bytes, on_load=on_load)
     engine = Engine(backbone, library, cache, router=settings.router, top_k=settings.top_k)
     if settings.router not in engine.presets:
-        known = ", ".join(engine.presets)
+        known = ", ".join(["default", *engine.presets])
         raise SettingsError(f"router = {settings.router!r}: expected one of {known}")
     return engine
 

@@ -91,7 +91,8 @@ def put(
         Choice(u.value, u.description) if (u := unseen.get(o)) else Choice(o)
         for o in example.options
     ]
-    taken = {c.text for c in choices}
+    known = {w.text for lb in card.labels for w in lb.known} if card else set()
+    taken = {*known, *example.options, *(c.text for c in choices)}
     choices.append(Choice(rng.choice([w for w in words if w not in taken] or ["none of these"])))
     order = rng.sample(range(len(choices)), len(choices))
     return Asked(example.input, tuple(choices[i] for i in order), "", order.index(example.answer))

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from experts.backbones.base import SiteHooks, fingerprint
 from experts.backbones.halfway import HalfWay, middle_layer
+from experts.backbones.packed import pack_linears
 from experts.errors import BackboneError, InputTooLong
 from experts.kinds import Site
 from experts.mix import Mix
@@ -80,6 +81,7 @@ class TextEncoder:
             )
         model, pooling = loaded[0].auto_model, loaded[1]
         assert isinstance(model, nn.Module)
+        pack_linears(model)
         return cls(
             id or source.rstrip("/").rsplit("/", 1)[-1],
             model,

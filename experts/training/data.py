@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -47,7 +48,11 @@ class Task:
     @cached_property
     def about(self) -> dict[str, object]:
         """`task.json`."""
-        return json.loads((self.folder / "task.json").read_text("utf-8"))
+        path = self.folder / "task.json"
+        try:
+            return json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise TaskFormatError(f"{path}: {error}") from error
 
     @cached_property
     def labels(self) -> tuple[str, ...] | None:
@@ -100,7 +105,7 @@ def _read_examples(path: Path) -> Iterator[Example]:
         with gzip.open(path, "rt", encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
                 yield _parse(line, f"{path}:{number}")
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise TaskFormatError(f"{path}: {error}") from error
 
 

@@ -34,8 +34,6 @@ class ChoiceObjective:
         self, examples: Sequence[Example], card: TaskCard, foreign: Sequence[str],
         embed: Embed, recipe: Recipe,
     ) -> None:  # fmt: skip
-        # A task that stands alone has no other's labels to be offered.
-        self.recipe = recipe if foreign else recipe.model_copy(update={"foreign": 0})
         self._texts: dict[str, int] = {}
         by_label = {label.value: label for label in card.labels}
         self._wordings: dict[str, list[int]] = {}
@@ -45,7 +43,11 @@ class ChoiceObjective:
             wordings = [w.text for w in label.known] if label else [option]
             self._wordings[option] = [self._index(t) for t in wordings]
             self._statements[option] = [self._index(t) for t in label.statements] if label else []
-        self._foreign = [self._index(text) for text in foreign]
+        # What another task calls a label may be right here too: that is no wrong choice.
+        others = [text for text in foreign if text not in self._texts]
+        self._foreign = [self._index(text) for text in others]
+        # A task that stands alone has no other's labels to be offered.
+        self.recipe = recipe if others else recipe.model_copy(update={"foreign": 0})
         self._table_WD = embed(list(self._texts))
         self._random = random.Random(recipe.seed)
         self._generator = torch.Generator().manual_seed(recipe.seed)

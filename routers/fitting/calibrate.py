@@ -135,11 +135,11 @@ def _without(expert: Routed, fold: int) -> Routed:
     if instructions is not None and len(instructions) > 1:
         keep = [i for i in range(len(instructions)) if i != fold % len(instructions)]
         instructions = instructions[keep]
-    if choices is not None and forms and min(forms) > 1:
+    if choices is not None and forms:
         starts = [sum(forms[:i]) for i in range(len(forms))]
-        gone = {s + fold % n for s, n in zip(starts, forms, strict=True)}
+        gone = {s + fold % n for s, n in zip(starts, forms, strict=True) if n > 1}
         choices = choices[[i for i in range(len(choices)) if i not in gone]]
-        forms = tuple(n - 1 for n in forms)
+        forms = tuple(max(1, n - 1) for n in forms)
     changed = replace(artefacts, instructions=instructions, choices=choices)
     return replace(expert, artefacts=changed, forms=forms)
 

@@ -41,8 +41,8 @@ class LabelOption(Wire):
 class AddExpert(Wire):
     """A folder to add: an adapter that PEFT wrote, or an expert of another library.
 
-    `instructions` say what the task is; with `choices` they make the expert routable by what it
-    is asked rather than by name only.
+    What is said of it here goes into its manifest. It is routable when the folder brings routing
+    artefacts (`sailplane fit`); without them it answers by name.
     """
 
     source: Text

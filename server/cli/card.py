@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from server.cli.common import notes
+from server.cli.common import fail, notes
 from server.cli.options import with_settings
 from server.settings import Origins
 
@@ -33,6 +33,8 @@ def card(origins: Origins) -> None:
     from experts.library import Library  # imports torch: not before --help
 
     library = Library.open(origins.settings.library)
+    if not library.entries:
+        raise fail(f"{library.root}: there are no experts to write about")
     path = library.root / "README.md"
     path.write_text(_text(library), "utf-8")
     notes.print(f"Wrote {path}")

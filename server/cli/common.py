@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.progress import track
 
 from experts.errors import ExpertError
+from server.errors import ServerError
 from server.settings import SettingsError
 
 T = TypeVar("T")
@@ -38,7 +39,7 @@ def clear_errors() -> Generator[None]:
         yield
     except SettingsError as error:
         raise fail(str(error), BAD_USAGE) from error
-    except ExpertError as error:
+    except (ExpertError, ServerError) as error:
         details = "".join(f"\n  {k}: {v}" for k, v in error.details.items())
         raise fail(error.message + details) from error
     except OSError as error:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from server.cli.common import busy, notes, progress
+from server.cli.common import busy, fail, notes, progress
 from server.cli.jobs import Report, run_jobs
 from server.cli.options import with_settings
 from server.cli.train import Cards, Only, Tasks, Workers
@@ -72,10 +72,12 @@ def _calibrate(settings: Settings, tasks: list[Task]) -> None:
     from server.build import build_engine
     from server.calibrate import calibrate_rule, tensors_of, version_of
 
+    aside = {t.name: t.aside for t in tasks}
+    if not any(aside.values()):
+        raise fail("nothing to calibrate on: no example of an expert's task is set aside")
     engine = build_engine(settings)
     backbone = engine.backbone
     cards = {id: entry.manifest for id, entry in engine.library.entries.items()}
-    aside = {t.name: t.aside for t in tasks}
     with busy("Asking set-aside questions in words taken out of the artefacts"):
         constants = calibrate_views(
             ask(backbone.embed, backbone.features, engine.routing.catalogue, cards, aside)

@@ -1,0 +1,161 @@
+"""Calibration: what is taken out for a moment, which views it trusts, and how far."""
+
+import pytest
+import torch
+
+from experts.artefacts import Artefacts
+from experts.backbones.tiny import tiny_encoder
+from experts.manifest import Label, TaskCard, Wording
+from experts.training.data import Example
+from routers.calibration import VIEWS
+from routers.catalogue import Catalogue, Routed
+from routers.fitting.calibrate import (
+    FOLDS,
+    Asked,
+    _query,
+    _without,
+    ask,
+    calibrate_views,
+)
+
+TASKS = {"sky": ("sunny", "rainy"), "tone": ("loud", "quiet"), "taste": ("sweet", "sour", "salty")}
+
+
+def card_of(id):
+    labels = tuple(
+        Label(
+            value=value,
+            wordings=tuple(Wording(value=f"{value} {word}") for word in ("it is", "indeed", "yes")),
+            unseen=Wording(value=f"hidden {value}"),
+        )
+        for value in TASKS[id]
+    )
+    said = tuple(f"{verb} what the {id} is like." for verb in ("Say", "Tell", "Judge", "Give"))
+    return TaskCard(id=id, title=id, instructions=said, labels=labels)
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return tiny_encoder()
+
+
+@pytest.fixture(scope="module")
+def routed(backbone):
+    """A fitted expert, without weights."""
+
+    def make(id):
+        card = card_of(id)
+        artefacts = Artefacts(
+            backbone.fingerprint,
+            instructions=backbone.embed(card.instructions),
+            choices=backbone.embed([w.text for label in card.labels for w in label.known]),
+            centroids=backbone.features([f"Example {i} of {id}." for i in range(3)]),
+        )
+        return Routed(id, artefacts, forms=tuple(len(label.known) for label in card.labels))
+
+    return make
+
+
+@pytest.mark.parametrize("fold", range(FOLDS))
+def test_what_a_query_is_asked_with_is_taken_out_and_nothing_else(routed, backbone, fold):
+    card, whole = card_of("taste"), routed("taste")
+    query = _query(Example("x", TASKS["taste"], 0), card, fold, "foreign")
+    less = _without(whole, fold)
+    assert less.forms == (3, 3, 3)
+
+    said = [i for i in card.instructions if i != query.instruction]
+    torch.testing.assert_close(less.artefacts.instructions, backbone.embed(said))
+    known = [w.text for label in card.labels for w in label.known]
+    left = [text for text in known if text not in query.choices]
+    assert len(left) == len(known) - 3
+    torch.testing.assert_close(less.artefacts.choices, backbone.embed(left))
+    cosine_CF = backbone.embed(query.choices[:3]) @ less.artefacts.choices.T
+    assert cosine_CF.max() < 1 - 1e-4, "an exact match is left"
+    assert torch.equal(less.artefacts.centroids, whole.artefacts.centroids)
+
+
+def test_each_fold_takes_other_words(routed):
+    queries = [_query(Example("x", TASKS["sky"], 0), card_of("sky"), f, "") for f in range(FOLDS)]
+    assert len({q.instruction for q in queries}) == FOLDS
+    assert len({q.choices for q in queries}) == FOLDS
+    assert not any("hidden" in c for q in queries for c in q.choices)
+
+
+def test_a_label_said_in_one_way_keeps_it(routed):
+    whole = routed("sky")
+    artefacts = Artefacts("e", choices=whole.artefacts.choices[:5])
+    less = _without(Routed("sky", artefacts, forms=(4, 1)), 1)
+    assert less.forms == (3, 1)
+    assert torch.equal(less.artefacts.choices, artefacts.choices[[0, 2, 3, 4]])
+
+
+def test_prototypes_and_a_lone_instruction_stay(routed):
+    artefacts = Artefacts("e", torch.eye(4)[:1], torch.eye(4))
+    less = _without(Routed("e", artefacts, forms=()), 2)
+    assert torch.equal(less.artefacts.instructions, artefacts.instructions)
+    assert torch.equal(less.artefacts.choices, artefacts.choices)
+
+
+def synthetic(informative, experts=5, queries=200):
+    """Cosines that tell the owner in some views and are noise in the others."""
+    generator = torch.Generator().manual_seed(0)
+    owner_Q = torch.randint(experts, (queries,), generator=generator)
+    own_QE = torch.nn.functional.one_hot(owner_Q, experts).float()
+    views = {
+        v: 0.4 + 0.1 * torch.randn(queries, experts, generator=generator)
+        + (0.3 * own_QE if v in informative else 0.0)
+        for v in VIEWS
+    }  # fmt: skip
+    return Asked(views, owner_Q)
+
+
+@pytest.mark.parametrize("told", VIEWS)
+def test_the_view_that_tells_gets_the_weight(told):
+    weights = calibrate_views(synthetic({told})).views
+    assert weights.keys() == set(VIEWS)
+    assert all(weights[told] > 3 * weights[v] for v in VIEWS if v != told)
+    assert all(w >= 0 for w in weights.values())
+
+
+def test_easy_queries_leave_the_weights_bounded():
+    owner_Q = torch.arange(4).repeat(10)
+    sure_QE = torch.nn.functional.one_hot(owner_Q, 4).float()
+    weights = calibrate_views(Asked(dict.fromkeys(VIEWS, sure_QE), owner_Q)).views
+    assert all(0 < w < 200 for w in weights.values())
+
+
+def test_floors_are_what_nearly_all_queries_reach():
+    asked = synthetic({"input"}, queries=1000)
+    floors = calibrate_views(asked).floors
+    for view in VIEWS:
+        own_Q = asked.views[view].gather(1, asked.owner_Q[:, None])
+        below = int((own_Q < floors[view]).sum())
+        assert 0 < below <= 10
+    assert floors["input"] > floors["choices"] + 0.2
+
+
+def test_asking_scores_every_set_aside_example_of_every_expert(routed, backbone):
+    catalogue = Catalogue([routed(id) for id in TASKS], backbone.width)
+    cards = {id: card_of(id) for id in TASKS}
+    aside = {
+        id: [Example(f"{id} {i}", labels, 0) for i in range(n)]
+        for (id, labels), n in zip(TASKS.items(), (6, 3, 1), strict=True)
+    }
+    asked = ask(backbone.embed, backbone.features, catalogue, cards, aside)
+    assert asked.views.keys() == set(VIEWS)
+    assert all(t.shape == (10, 3) for t in asked.views.values())
+    owners = [catalogue.ids[i] for i in asked.owner_Q.tolist()]
+    assert sorted(owners) == ["sky"] * 6 + ["taste"] + ["tone"] * 3
+    assert asked.views["instruction"].max() < 1 - 1e-4, "no query meets its own sentence"
+
+
+def test_constants_belong_to_views_and_not_to_experts():
+    """So an expert that joins later finds the same constants, and a place in the same sum."""
+    asked = synthetic({"input", "choices"})
+    constants = calibrate_views(asked)
+    assert set(constants.views) == set(constants.floors) == set(VIEWS)
+    flipped = Asked({v: t.flip(1) for v, t in asked.views.items()}, 4 - asked.owner_Q)
+    again = calibrate_views(flipped)
+    for view in VIEWS:
+        assert again.views[view] == pytest.approx(constants.views[view], rel=1e-2)
+        assert again.floors[view] == constants.floors[view]

@@ -1,0 +1,83 @@
+"""`sailplane train` resumes, tells what is missing, and trains nothing it should not."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from experts.library import Library
+from experts.manifest import BackboneRef, Manifest
+from experts.training.recipe import Recipe
+
+TASKS = Path(__file__).parents[2] / "data" / "tasks"
+CARDS = Path(__file__).parents[3] / "library" / "tasks"
+
+
+@pytest.fixture
+def sailplane(run, tmp_path):
+    """`sailplane("train", ...)` on a library that is not there yet."""
+    place = ("--backbone", "tiny-random", "--library", str(tmp_path / "made"))
+    return lambda command, *more: run(command, *more, *place)
+
+
+@pytest.mark.slow
+def test_from_task_folders_to_a_measured_library(sailplane, run, tmp_path):
+    """train -> fit --calibrate -> evaluate --record -> card; a second start finds nothing to do."""
+    data = ("--tasks", str(TASKS), "--cards", str(CARDS), "--only", "subj,openbookqa,pubmedqa")
+    trained = sailplane("train", *data, "--epochs", "1", "--rank", "2", "--workers", "1")
+    assert trained.exit_code == 0, trained.output
+    fitted = sailplane("fit", *data, "--calibrate", "--workers", "1")
+    assert fitted.exit_code == 0, fitted.output
+
+    library = Library.open(tmp_path / "made")
+    assert set(library.entries) == {"openbookqa", "pubmedqa", "subj"}
+    assert not library.bad
+    assert library.calibration["version"] in fitted.output
+    assert "statement_map" in library.calibration_tensors()
+    for entry in library.entries.values():
+        assert {"gate", "arrow"} == set(entry.artefacts.vectors)
+        assert entry.artefacts.centroids is not None
+
+    figures = tmp_path / "figures.json"
+    measured = sailplane(
+        "evaluate", *data, "--router", "default,base,oracle", "--json", str(figures), "--record"
+    )
+    assert measured.exit_code == 0, measured.output
+    result = json.loads(figures.read_text())
+    assert set(result["means"]) == {"default", "base", "oracle"}
+    assert set(result["tasks"]) == set(library.entries)
+
+    written = run("card", "--library", str(tmp_path / "made"))
+    assert written.exit_code == 0, written.output
+    readme = (tmp_path / "made" / "README.md").read_text()
+    assert f"{100 * result['means']['oracle']:.1f}" in readme
+
+    assert "3 of 3 experts are trained" in sailplane(
+        "train", *data, "--epochs", "1", "--rank", "2"
+    ).output  # fmt: skip
+    assert "3 of 3 experts are fitted" in sailplane("fit", *data).output
+
+
+def test_what_is_trained_already_is_not_trained_again(run, library, backbone):
+    entry = Library.open(library).get("weather")
+    made = Manifest(
+        **{**entry.manifest.model_dump(), "provenance": {"recipe": Recipe().model_dump_json()}},
+    )
+    (entry.path / "expert.json").write_text(made.model_dump_json())
+    tasks = library.parent / "tasks" / "weather"
+    tasks.mkdir(parents=True)
+    (tasks / "task.json").write_text("{}")
+    result = run(
+        "train", "--tasks", str(tasks.parent), "--backbone", "tiny-random",
+        "--library", str(library),
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "1 of 1 experts are trained already." in result.output
+    assert made.backbone == BackboneRef(id=backbone.id, fingerprint=backbone.fingerprint)
+    assert Library.open(library).get("weather").manifest.version == made.version
+
+
+def test_a_task_that_is_not_there_is_told(sailplane):
+    result = sailplane("train", "--tasks", str(TASKS), "--only", "sst2,nowhere")
+    assert result.exit_code == 1
+    assert "no task nowhere" in result.output

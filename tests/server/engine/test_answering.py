@@ -1,0 +1,147 @@
+"""From an adapted state to an answer: choices, label sets, statements, refusals."""
+
+import pytest
+import torch
+
+from experts.statements import StatementMap
+from routers.policy import Decision
+from routers.types import Chosen, Selection
+from server.engine import answering
+from server.engine.answering import TAU, answer, choose, judges_statement, offered
+from server.engine.messages import Choice, Question, Sample
+from server.engine.work import Work
+
+SHARP = 1e4
+YES_NO = (Choice(True), Choice(False))
+
+
+@pytest.fixture
+def ask(rich):
+    """Answer a question from a given state: `ask(question, {"mood": 1.0})`."""
+    entries, words = rich.library.entries, rich.words
+    placing = StatementMap(torch.eye(rich.backbone.width), SHARP)
+
+    def run(question, weights=None, text="What a lovely day!"):
+        experts = tuple(Chosen(id=id, weight=w) for id, w in (weights or {}).items())
+        work = Work(Sample(text, question))
+        work.decision = Decision(Selection(mode="merge" if experts else "base", experts=experts))
+        work.state_D = words.get(text)
+        words.warm(answering.texts_needed(work, entries))
+        return answer(work, entries, words, placing)
+
+    return run
+
+
+def test_a_choice_is_the_softmax_of_cosines_over_tau(rich):
+    state_D, choice_CD = rich.words.get("a state"), rich.words.stack(["a", "b", "c"])
+    odds = [float(torch.exp((c @ state_D).double() / TAU)) for c in choice_CD]
+    expected = [o / sum(odds) for o in odds]
+    assert choose(state_D, choice_CD).tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_probabilities_sum_to_one_for_many_choices(ask):
+    options = tuple(Choice(f"option {i}", "with a description") for i in range(255))
+    found = ask(Question("choice", choices=options))
+    assert sum(found.probabilities) == pytest.approx(1, abs=1e-12)
+    assert found.choices == options
+
+
+def test_a_description_is_part_of_the_choice(ask):
+    plain = ask(Question("choice", choices=(Choice("a"), Choice("b"))))
+    told = ask(Question("choice", choices=(Choice("a", "the first letter"), Choice("b"))))
+    assert plain.probabilities != told.probabilities
+
+
+def test_without_choices_the_first_experts_labels_are_offered(ask):
+    found = ask(Question("choice"), {"quiz": 0.6, "flight": 0.3, "mood": 0.1})
+    assert [c.value for c in found.choices] == ["launch", "soaring", "landing"]
+    assert sum(found.probabilities) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("weights", [{}, {"quiz": 1.0}])
+def test_without_choices_and_labels_the_question_is_refused(ask, weights):
+    found = ask(Question("choice"), weights)
+    assert found.refusal
+    assert found.probabilities == ()
+
+
+@pytest.mark.parametrize("expert", ["weather", "mood", "flight", "sound"])
+def test_own_statements_and_their_denials_share_out_the_probability(ask, rich, expert):
+    for label in rich.library.entries[expert].manifest.labels:
+        (true,) = ask(Question("predicate", label.statements[0]), {expert: 1.0}).probabilities
+        (denied,) = ask(Question("predicate", label.negations[0]), {expert: 1.0}).probabilities
+        assert 0 <= true <= 1
+        assert true + denied == pytest.approx(1, abs=1e-5)
+
+
+def test_own_statements_say_what_the_choice_says(ask, rich):
+    """With one wording a label, p(statement) is p(label); over all labels it sums to 1."""
+    question = Question("choice", choices=(Choice("bang"), Choice("hum")))
+    by_choice = ask(question, {"sound": 1.0}).probabilities
+    labels = rich.library.entries["sound"].manifest.labels
+    by_statement = [
+        ask(Question("predicate", lb.statements[0]), {"sound": 1.0}).probabilities[0]
+        for lb in labels
+    ]
+    assert by_statement == pytest.approx(by_choice, abs=1e-5)
+
+
+def test_judges_are_mixed_by_their_weights(ask):
+    question = Question("predicate", "It is sad.")
+    one, other, mixed = (
+        ask(question, w).probabilities[0]
+        for w in ({"mood": 1.0}, {"weather": 1.0}, {"mood": 0.6, "weather": 0.2, "quiz": 0.2})
+    )
+    assert mixed == pytest.approx(0.75 * one + 0.25 * other, abs=1e-9)
+
+
+def test_boolean_choices_ask_whether_the_statement_holds(ask):
+    question = Question("choice", "It is happy.", YES_NO)
+    (true,) = ask(Question("predicate", "It is happy."), {"mood": 1.0}).probabilities
+    found = ask(question, {"mood": 1.0})
+    assert found.probabilities == pytest.approx((true, 1 - true))
+    turned = ask(Question("choice", "It is happy.", YES_NO[::-1]), {"mood": 1.0})
+    assert turned.probabilities == pytest.approx((1 - true, true))
+
+
+@pytest.mark.parametrize(
+    "question", [Question("predicate", "It is."), Question("choice", "", YES_NO)]
+)
+@pytest.mark.parametrize("weights", [{}, {"quiz": 1.0}, {"mood": 0.0}])
+def test_who_has_no_label_set_judges_no_statement(ask, question, weights):
+    found = ask(question, weights)
+    assert found.refusal
+    assert found.probabilities == ()
+
+
+def test_a_predicate_without_a_statement_is_refused(ask):
+    assert "statement" in ask(Question("predicate"), {"mood": 1.0}).refusal
+
+
+def test_which_questions_are_about_a_statement():
+    words = (Choice("true"), Choice("false"))
+    assert judges_statement(Question("predicate", "x"))
+    assert judges_statement(Question("choice", "x", YES_NO))
+    assert not judges_statement(Question("choice", "x", words))
+    assert not judges_statement(Question("choice", "x", (*YES_NO, Choice("maybe"))))
+    assert not judges_statement(Question("score", "x", words))
+
+
+def test_statements_of_other_labels_are_not_used(rich):
+    """Labels may be given anew when an expert is added: stored statements are then not theirs."""
+    entries = dict(rich.library.entries)
+    mood = entries["mood"]
+    fewer = mood.manifest.model_copy(update={"labels": mood.manifest.labels[:1]})
+    changed = type(mood)(mood.path, fewer)
+    work = Work(Sample("x", Question("predicate", "It is happy.")))
+    work.decision = Decision(Selection(mode="single", experts=(Chosen(id="mood", weight=1.0),)))
+    work.state_D = rich.words.get("x")
+    placing = StatementMap.identity(rich.backbone.width)
+    assert answer(work, {**entries, "mood": changed}, rich.words, placing).refusal
+    assert answer(work, entries, rich.words, placing).refusal is None
+
+
+def test_an_embedding_is_the_state_and_offers_nothing(ask, rich):
+    found = ask(None)
+    assert found.embedding == tuple(rich.words.get("What a lovely day!").tolist())
+    assert offered(Work(Sample("x")), {}) == ()
