@@ -64,8 +64,11 @@ def build_engine(settings: Settings, on_load: Callable[[str, float], None] | Non
             f"library = {str(settings.library)!r}: expected a folder that exists "
             "(an empty one starts a new library)"
         )
-    torch.set_num_threads(settings.threads or len(os.sched_getaffinity(0)))
     backbone = open_backbone(settings.backbone, settings.device)
+    cores = settings.threads or len(os.sched_getaffinity(0))
+    if backbone.device.type == "cpu":
+        torch.set_num_threads(1)
+        backbone.widen(cores)
     library = Library.open(
         settings.library, fingerprint=backbone.fingerprint, backbone_id=backbone.id
     )

@@ -7,7 +7,7 @@ checkpoint (mean pooling). Knows nothing of questions and choices.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,8 +16,9 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from experts.backbones.base import SiteHooks, fingerprint
-from experts.backbones.halfway import HalfWay, middle_layer
+from experts.backbones.base import fingerprint
+from experts.backbones.halfway import HalfWay
+from experts.backbones.lanes import Lane, Lanes, at_least
 from experts.backbones.packed import pack_linears
 from experts.errors import BackboneError, InputTooLong
 from experts.kinds import Site
@@ -54,8 +55,8 @@ class TextEncoder:
         self.max_tokens = max_tokens
         self.fingerprint = fingerprint(model)
         self.sites = linear_sites(model)
-        self.hooks = SiteHooks(model, self.sites)
-        self._middle = middle_layer(model)
+        self.lanes = Lanes(Lane(model, self.sites))
+        self.hooks = self.lanes.first.hooks
         self.width: int = model.config.hidden_size  # type: ignore[union-attr]
         self._pad: int = tokenizer.pad_token_id or 0  # type: ignore[attr-defined]
 
@@ -122,20 +123,28 @@ class TextEncoder:
             raise InputTooLong(longest, self.max_tokens)
         return [self.cut(row) for row in rows]
 
-    def run(self, rows: Sequence[Sequence[int]], mix: Mix | None = None) -> Tensor:
+    def widen(self, count: int) -> None:
+        """Let `encode` and `features` run up to `count` passes side by side, a core each."""
+        self.lanes.widen(count, self.sites)
+
+    def run(
+        self, rows: Sequence[Sequence[int]], mix: Mix | None = None, lane: Lane | None = None
+    ) -> Tensor:
         """One forward pass: (B, D) pooled states of B token rows, padded to the longest."""
+        lane = lane or self.lanes.first
         ids_BT, mask_BT = self._pad_rows(rows)
-        with self.hooks.mixing(mix):
-            out = self.model(input_ids=ids_BT, attention_mask=mask_BT)
+        with lane.hooks.mixing(mix):
+            out = lane.model(input_ids=ids_BT, attention_mask=mask_BT)
         return self._pool(out.last_hidden_state, mask_BT)
 
     def encode(self, rows: Sequence[Sequence[int]], mix: Mix | None = None) -> Tensor:
         """Pooled states (B, D) in as many passes as keep padding small."""
-        out_BD = torch.empty(len(rows), self.width, dtype=self.dtype, device=self.device)
-        for chunk in length_buckets([len(r) for r in rows]):
-            index = torch.tensor(chunk, device=self.device)
-            out_BD[index] = self.run([rows[i] for i in chunk], mix and mix.rows(index))
-        return out_BD
+
+        def adapted(lane: Lane, chunk: Sequence[int]) -> Tensor:
+            part = mix and mix.rows(torch.tensor(chunk, device=self.device))
+            return self.run([rows[i] for i in chunk], part, lane)
+
+        return self._in_passes([len(r) for r in rows], adapted)
 
     def embed(self, texts: Sequence[str], *, truncate: bool = True) -> Tensor:
         """Un-adapted pooled states (B, D) of texts, without gradients."""
@@ -149,14 +158,24 @@ class TextEncoder:
         what they mean (DAM takes hidden_states[-4] too), and costs half a pass.
         """
         rows = self.tokenize(texts, truncate=True)
-        out_BD = torch.empty(len(rows), self.width, dtype=self.dtype, device=self.device)
-        for chunk in length_buckets([len(r) for r in rows]):
+
+        def halfway(lane: Lane, chunk: Sequence[int]) -> Tensor:
             ids_BT, mask_BT = self._pad_rows([rows[i] for i in chunk])
-            with torch.no_grad(), self.hooks.mixing(None), HalfWay(self._middle) as half:
-                self.model(input_ids=ids_BT, attention_mask=mask_BT)
+            with torch.no_grad(), lane.hooks.mixing(None), HalfWay(lane.middle) as half:
+                lane.model(input_ids=ids_BT, attention_mask=mask_BT)
             assert half.states_BTD is not None
-            pooled_BD = masked_mean(half.states_BTD, mask_BT)
-            out_BD[torch.tensor(chunk)] = F.normalize(pooled_BD, dim=-1)
+            return F.normalize(masked_mean(half.states_BTD, mask_BT), dim=-1)
+
+        return self._in_passes([len(r) for r in rows], halfway)
+
+    def _in_passes(
+        self, lengths: Sequence[int], work: Callable[[Lane, Sequence[int]], Tensor]
+    ) -> Tensor:
+        """Rows (B, D) from passes over some of them each, with little padding, side by side."""
+        chunks = at_least(length_buckets(lengths), self.lanes.count)
+        out_BD = torch.empty(len(lengths), self.width, dtype=self.dtype, device=self.device)
+        for chunk, rows_BD in zip(chunks, self.lanes.map(work, chunks), strict=True):
+            out_BD[torch.tensor(chunk, device=self.device)] = rows_BD
         return out_BD
 
     def _pad_rows(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
