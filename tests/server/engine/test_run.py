@@ -78,10 +78,10 @@ def test_questions_on_one_input_with_one_selection_share_a_row(rich, monkeypatch
     rows = []
     run = rich.backbone.run
 
-    def counting(tokens, mix=None):
+    def counting(tokens, mix=None, lane=None):
         if mix is not None:
             rows.append(len(tokens))
-        return run(tokens, mix)
+        return run(tokens, mix, lane)
 
     monkeypatch.setattr(rich.backbone, "run", counting)
     other = Question("choice", "Bright or not?", (Choice("bright"), Choice("dull")))
