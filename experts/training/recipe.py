@@ -16,7 +16,6 @@ class Recipe(Record):
         statement_share: how often a label is named by a whole statement. foreign: labels of other
             tasks offered as wrong choices. noise: norm of Gaussian noise on choice embeddings;
             with it and the blending of wordings, an unseen wording is near something seen.
-        bfloat16: autocast of the forward pass; the weights stay float32.
     """
 
     kind: str = "lora"
@@ -32,4 +31,3 @@ class Recipe(Record):
     foreign: int = 2
     noise: float = 0.5
     seed: int = 0
-    bfloat16: bool = True

@@ -49,9 +49,8 @@ def train_expert(
 
     def loss_of(batch: Sequence[int]) -> Tensor:
         mix = build_mix([RowMix.of({expert.id: 1.0})] * len(batch), [stack_experts([expert])])
-        with torch.autocast(backbone.device.type, torch.bfloat16, enabled=recipe.bfloat16):
-            state_BD = backbone.run([tokens[i] for i in batch], mix)
-        return objective.loss(state_BD.float(), [examples[i] for i in batch])
+        state_BD = backbone.run([tokens[i] for i in batch], mix)
+        return objective.loss(state_BD, [examples[i] for i in batch])
 
     minimise(loss_of, leaves, batches([len(t) for t in tokens], recipe), recipe, progress)
     trained = {

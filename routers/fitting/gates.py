@@ -78,9 +78,8 @@ def fit_gates(
 
     def loss_of(batch: Sequence[int]) -> Tensor:
         mix = GatedMix(groups=(), size=len(batch), stack=stack, gates=gates)
-        with torch.autocast(backbone.device.type, torch.bfloat16, enabled=recipe.bfloat16):
-            state_BD = backbone.run([tokens[i] for i in batch], mix)
-        return objective.loss(state_BD.float(), [examples[i] for i in batch])
+        state_BD = backbone.run([tokens[i] for i in batch], mix)
+        return objective.loss(state_BD, [examples[i] for i in batch])
 
     steps = batches([len(t) for t in tokens], recipe)[:STEPS]
     minimise(loss_of, list(gates.values()), steps, recipe, progress)

@@ -8,7 +8,7 @@ from experts.training.build import card_of, foreign_labels, is_trained, read_car
 from experts.training.data import Task
 from experts.training.recipe import Recipe
 
-RECIPE = Recipe(rank=2, batch_size=8, epochs=1, min_steps=3, bfloat16=False)
+RECIPE = Recipe(rank=2, batch_size=8, epochs=1, min_steps=3)
 
 
 @pytest.fixture

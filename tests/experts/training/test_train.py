@@ -14,7 +14,7 @@ from experts.training.train import batches, train_expert
 
 KINDS = ("lora", "bottleneck")
 RECIPE = Recipe(
-    rank=4, batch_size=8, epochs=1, min_steps=45, learning_rate=1e-2, bfloat16=False, noise=0.1
+    rank=4, batch_size=8, epochs=1, min_steps=45, learning_rate=1e-2, noise=0.1
 )
 
 

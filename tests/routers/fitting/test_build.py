@@ -34,7 +34,7 @@ def task(tmp_path):
 
 def test_fitting_makes_an_expert_routable_and_leaves_its_weights(task, tmp_path):
     backbone, root = tiny_encoder(), tmp_path / "library"
-    recipe = Recipe(rank=2, epochs=1, min_steps=2, bfloat16=False)
+    recipe = Recipe(rank=2, epochs=1, min_steps=2)
     train_task(backbone, root, task, {"tone": CARD}, recipe)
     library = Library.open(root, fingerprint=backbone.fingerprint)
     before = library.get("tone")

@@ -32,7 +32,7 @@ EXAMPLES = [
     for i in range(12)
     for text, answer in ((f"SHOUT {i}!!!", 0), (f"hush {i}...", 1))
 ]
-RECIPE = Recipe(rank=2, batch_size=8, epochs=1, min_steps=120, bfloat16=False, noise=0.0)
+RECIPE = Recipe(rank=2, batch_size=8, epochs=1, min_steps=120, noise=0.0)
 
 
 @pytest.fixture
