@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-REQUEST_ARTEFACTS = ("instructions", "choices", "centroids", "statements")
+REQUEST_ARTEFACTS = ("instructions", "choices", "centroids")
 TOKEN_ARTEFACTS = ("gate", "arrow")
 
 
@@ -22,8 +22,7 @@ class Artefacts:
         embedder: fingerprint of the model that made them.
         instructions: (I, D) task instructions. choices: (C, D) label wordings, or prototypes
             of the choices where every question brings its own. centroids: (M, D) prototypes of
-            un-adapted input features. statements: (S, D), for each label of the manifest in order
-            its statements, then its negations.
+            un-adapted input features.
         vectors: "gate" | "arrow" -> site -> (D_site,), for token routing.
     """
 
@@ -31,7 +30,6 @@ class Artefacts:
     instructions: Tensor | None = None
     choices: Tensor | None = None
     centroids: Tensor | None = None
-    statements: Tensor | None = None
     vectors: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
 
     def to_tensors(self) -> dict[str, Tensor]:

@@ -57,7 +57,8 @@ def tensors_of(placing: StatementMap | None) -> dict[str, Tensor]:
     if placing is None:
         return {}
     return {
-        "statement_map": placing.map_DD.half(),
+        "statement_map": placing.map_FD.half(),
+        "statement_shift": placing.shift_D.half(),
         "statement_scale": torch.tensor(placing.scale),
     }
 

@@ -33,20 +33,18 @@ def fit_artefacts(
     recipe: Recipe,
     progress: Progress | None = None,
 ) -> Artefacts:
-    """Instruction and choice vectors, centroids, statements, gates and Arrow prototypes.
+    """Instruction and choice vectors, centroids, gates and Arrow prototypes.
 
     Uses only what training may use: `unseen` wordings and sentences stay out.
     """
     vectors = {"gate": fit_gates(backbone, expert, examples, card, foreign, recipe, progress)}
     if arrows := arrow_vectors(expert):
         vectors["arrow"] = arrows
-    said = [s for label in card.labels for s in (*label.statements, *label.negations)]
     return Artefacts(
         backbone.fingerprint,
         instructions=backbone.embed(card.instructions) if card.instructions else None,
         choices=_choices(backbone, examples, card),
         centroids=prototypes(backbone.features([e.input for e in examples]), CENTROIDS),
-        statements=backbone.embed(said) if said else None,
         vectors=vectors,
     )
 

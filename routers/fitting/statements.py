@@ -1,4 +1,4 @@
-"""Fit the statement map of a library: a linear turn of embeddings that sees denials.
+"""Fit the statement map of a library: a linear turn of what is read of sentences, to see denials.
 
 Trained on all experts' own statements and on plain sentences made from their label wordings: each
 is placed by its neighbours of the same expert, itself left out, and must land on the labels it
@@ -10,20 +10,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from experts.manifest import TaskCard
-from experts.statements import StatementMap, truth_table
+from experts.statements import StatementMap, sentences, truth_table
+
+Read = Callable[[Sequence[str]], Tensor]
+"""Sentences to (S, 2D), as `experts.statements.read_statements` does."""
 
 STEPS = 150
 BATCH = 24  # of each sort, per expert and step
 LEARNING_RATE = 2e-3
 STAY = 0.02  # pull towards the identity
-NOISE = 0.3
+NOISE = 0.6  # norm of Gaussian noise on the embedding of an asked sentence
 SHARPEN = 4.0  # placements are used sharper than they are fitted, where nothing is left out
 SAYINGS = (
     ("The answer is {}.", "The answer is not {}."),
@@ -41,45 +44,76 @@ SAYINGS = (
 class Corpus:
     """One expert's sentences: its own (S) and plain ones (Q), with the labels they hold for."""
 
-    own_SD: Tensor
+    own_SF: Tensor
     own_SL: Tensor
-    said_QD: Tensor
+    said_QF: Tensor
     said_QL: Tensor
 
 
-def fit_statement_map(
-    cards: Sequence[TaskCard], embed: Callable[[Sequence[str]], Tensor], seed: int = 0
-) -> StatementMap | None:
+def fit_statement_map(cards: Sequence[TaskCard], read: Read, seed: int = 0) -> StatementMap | None:
     """The map of a library, or None when no expert has statements."""
-    corpora = [_corpus(card, embed) for card in cards if any(lb.statements for lb in card.labels)]
+    corpora = [_corpus(card, read) for card in cards if any(lb.statements for lb in card.labels)]
     if not corpora:
         return None
+    usual = Standard.of(torch.cat([c.own_SF for c in corpora]))
+    corpora = [replace(c, own_SF=usual(c.own_SF), said_QF=usual(c.said_QF)) for c in corpora]
     generator = torch.Generator().manual_seed(seed)
-    identity_DD = torch.eye(corpora[0].own_SD.shape[1])
-    map_DD = identity_DD.clone().requires_grad_()
+    width = corpora[0].own_SF.shape[1] // 2
+    identity_FD = torch.eye(2 * width, width)
+    map_FD = identity_FD.clone().requires_grad_()
     log_scale = torch.tensor(3.0, requires_grad=True)
-    optimiser = torch.optim.AdamW([map_DD, log_scale], lr=LEARNING_RATE, weight_decay=0.0)
+    optimiser = torch.optim.AdamW([map_FD, log_scale], lr=LEARNING_RATE, weight_decay=0.0)
     for _ in range(STEPS):
-        loss = STAY * (map_DD - identity_DD).square().sum()
+        loss = STAY * (map_FD - identity_FD).square().sum()
         for corpus in corpora:
-            loss = loss + _misplacement(corpus, map_DD, log_scale, generator)
+            loss = loss + _misplacement(corpus, map_FD, log_scale, generator)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    return StatementMap(map_DD.detach(), SHARPEN * math.exp(log_scale.item()))
+    return usual.fold(map_FD.detach(), SHARPEN * math.exp(log_scale.item()))
+
+
+@dataclass(frozen=True, eq=False)
+class Standard:
+    """Half-way features made comparable with embeddings: centred, and of about unit length.
+
+    All half-way vectors of an encoder point nearly the same way; what tells sentences apart is
+    how they differ from their mean. Linear, so that it folds into the map.
+    """
+
+    mean_F: Tensor
+    factor_F: Tensor
+
+    @classmethod
+    def of(cls, read_SF: Tensor) -> Standard:
+        """Taken from the half-way columns of `read_SF`; embeddings stay as they are."""
+        width = read_SF.shape[1] // 2
+        mean_F, spread_F = read_SF.mean(dim=0), read_SF.std(dim=0).clamp_min(1e-4)
+        mean_F[:width] = 0
+        factor_F = 1 / (spread_F * width**0.5)
+        factor_F[:width] = 1
+        return cls(mean_F, factor_F)
+
+    def __call__(self, read_SF: Tensor) -> Tensor:
+        """Sentences in these units."""
+        return (read_SF - self.mean_F) * self.factor_F
+
+    def fold(self, map_FD: Tensor, scale: float) -> StatementMap:
+        """The statement map that does this first."""
+        whole_FD = self.factor_F.unsqueeze(1) * map_FD
+        return StatementMap(whole_FD, -self.mean_F @ whole_FD, scale)
 
 
 def _misplacement(
-    corpus: Corpus, map_DD: Tensor, log_scale: Tensor, generator: torch.Generator
+    corpus: Corpus, map_FD: Tensor, log_scale: Tensor, generator: torch.Generator
 ) -> Tensor:
     """Balanced cross-entropy between where sentences land and the labels they hold for."""
-    own = torch.randint(len(corpus.own_SD), (BATCH,), generator=generator)
-    said = torch.randint(len(corpus.said_QD), (BATCH,), generator=generator)
-    asked_QD = torch.cat([corpus.own_SD[own], corpus.said_QD[said]])
+    own = torch.randint(len(corpus.own_SF), (BATCH,), generator=generator)
+    said = torch.randint(len(corpus.said_QF), (BATCH,), generator=generator)
+    asked_QF = _blurred(torch.cat([corpus.own_SF[own], corpus.said_QF[said]]), generator)
     truth_QL = torch.cat([corpus.own_SL[own], corpus.said_QL[said]])
-    noise = torch.randn(asked_QD.shape, generator=generator) * NOISE / asked_QD.shape[1] ** 0.5
-    asked_QD = F.normalize(F.normalize(asked_QD + noise, dim=-1) @ map_DD, dim=-1)
-    own_SD = F.normalize(corpus.own_SD @ map_DD, dim=-1)
+    asked_QD = F.normalize(asked_QF @ map_FD, dim=-1)
+    own_SD = F.normalize(corpus.own_SF @ map_FD, dim=-1)
     match_QS = asked_QD @ own_SD.T * log_scale.exp()
     itself = torch.zeros_like(match_QS)
     itself[torch.arange(BATCH), own] = -torch.inf
@@ -89,9 +123,16 @@ def _misplacement(
     return (holds + fails).mean()
 
 
-def _corpus(card: TaskCard, embed: Callable[[Sequence[str]], Tensor]) -> Corpus:
+def _blurred(asked_QF: Tensor, generator: torch.Generator) -> Tensor:
+    """The sentences with noise on their embeddings: another one may mean nearly the same."""
+    width = asked_QF.shape[1] // 2
+    noise_QD = torch.randn(len(asked_QF), width, generator=generator) * NOISE / width**0.5
+    embedding_QD = F.normalize(asked_QF[:, :width] + noise_QD, dim=-1)
+    return torch.cat([embedding_QD, asked_QF[:, width:]], dim=1)
+
+
+def _corpus(card: TaskCard, read: Read) -> Corpus:
     labels = [label for label in card.labels if label.statements]
-    own = [s for label in labels for s in (*label.statements, *label.negations)]
     said: list[str] = []
     rows: list[Tensor] = []
     one_LL = torch.eye(len(labels))
@@ -100,4 +141,4 @@ def _corpus(card: TaskCard, embed: Callable[[Sequence[str]], Tensor]) -> Corpus:
             for assertion, denial in (SAYINGS[k % len(SAYINGS)], SAYINGS[(k + 3) % len(SAYINGS)]):
                 said += [assertion.format(wording.value), denial.format(wording.value)]
                 rows += [one_LL[i], 1 - one_LL[i]]
-    return Corpus(embed(own), truth_table(labels), embed(said), torch.stack(rows))
+    return Corpus(read(sentences(labels)), truth_table(labels), read(said), torch.stack(rows))

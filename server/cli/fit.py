@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,6 +68,7 @@ def _fit_one(
 
 def _calibrate(settings: Settings, tasks: list[Task]) -> None:
     """Weights of the views, then the global rule's constants, on set-aside examples only."""
+    from experts.statements import read_statements
     from routers.fitting.calibrate import ask, calibrate_views
     from routers.fitting.statements import fit_statement_map
     from server.build import build_engine
@@ -83,7 +85,7 @@ def _calibrate(settings: Settings, tasks: list[Task]) -> None:
             ask(backbone.embed, backbone.features, engine.routing.catalogue, cards, aside)
         )
     with busy("Fitting the statement map"):
-        placing = fit_statement_map(list(cards.values()), backbone.embed)
+        placing = fit_statement_map(list(cards.values()), partial(read_statements, backbone))
     constants = calibrate_rule(
         engine, constants, tasks, cards, lambda grid: progress(grid, "Global rule")
     )

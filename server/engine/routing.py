@@ -192,7 +192,9 @@ class Routing:
         tensors = self.library.calibration_tensors()
         if "statement_map" not in tensors:
             return StatementMap.identity(self.backbone.width)
-        return StatementMap(tensors["statement_map"], float(tensors["statement_scale"]))
+        return StatementMap(
+            tensors["statement_map"], tensors["statement_shift"], float(tensors["statement_scale"])
+        )
 
 
 def require_sound(selection: Selection) -> None:

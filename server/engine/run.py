@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 
 import torch
 
@@ -16,10 +17,12 @@ from experts.cache import ExpertCache, Lease
 from experts.errors import ExpertError, InputTooLong, MixError, UnknownExpert
 from experts.library import Entry, Library
 from experts.stacks import StackCache
+from experts.statements import read_statements
 from routers.presets import DEFAULT, Preset
 from routers.token import TOKEN_ROUTERS
 from server.engine import answering
 from server.engine.features import FeatureStore
+from server.engine.judging import Judge
 from server.engine.messages import Outcome, Sample
 from server.engine.passes import forward
 from server.engine.queue import Result
@@ -39,6 +42,7 @@ class Engine:
         self.backbone, self.library, self.cache = backbone, library, cache
         self.words = FeatureStore(backbone.embed)
         self.inputs = FeatureStore(backbone.features)
+        self.said = FeatureStore(partial(read_statements, backbone))
         self.stacks = StackCache()
         self.presets: Mapping[str, Preset] = presets_with_default(router)
         self.routing = Routing(backbone, library, self.words, self.inputs, self.presets, top_k)
@@ -61,14 +65,12 @@ class Engine:
                 self._each(board, lambda work: require_loaded(work, lease, entries))
             asked = [w for w in alive(board) if w.sample.predict]
             with clock.stage("embed"):
-                texts = [t for w in asked for t in answering.texts_needed(w, entries)]
-                self.words.warm(texts)
+                judge = Judge(self.words, self.said, self.routing.statement_map)
+                answering.warm(asked, entries, self.words, judge)
             with clock.stage("forward"):
                 forward(self.backbone, self.stacks, lease.experts, asked)
             for work in asked:
-                work.answer = answering.answer(
-                    work, entries, self.words, self.routing.statement_map
-                )
+                work.answer = answering.answer(work, entries, self.words, judge)
         version = self.routing.calibration.version
         return [
             w.error or Outcome(w.answer, trace_of(w, clock, lease, version), len(w.tokens))

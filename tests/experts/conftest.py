@@ -63,7 +63,7 @@ def artefacts() -> Artefacts:
         drawn = torch.randn(count, 32, generator=generator)
         return torch.nn.functional.normalize(drawn, dim=-1)
 
-    return Artefacts("embedder-1", rows(2), rows(4), rows(1), rows(8))
+    return Artefacts("embedder-1", rows(2), rows(4), rows(1))
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def stored(
         weights = make_expert(kind, id, vectors=("gate", "arrow"))
         whole = Artefacts(
             artefacts.embedder, artefacts.instructions, artefacts.choices, artefacts.centroids,
-            artefacts.statements, weights.vectors,
+            weights.vectors,
         )  # fmt: skip
         return write_expert(root, manifest_of(id, kind=kind), weights, whole, **options)
 

@@ -16,7 +16,6 @@ def test_the_flat_form_gives_the_artefacts_again(artefacts: Artefacts) -> None:
     again = Artefacts.from_tensors("e", flat)
     assert again.embedder == "e"
     assert again.choices is None
-    assert again.statements is None
     assert torch.equal(again.centroids, artefacts.centroids)
     assert torch.equal(again.vectors["gate"][site], torch.ones(3))
 

@@ -56,13 +56,14 @@ def test_a_version_names_the_constants_alone():
 
 
 def test_a_statement_map_is_in_force_once_it_is_written(engine):
-    placing = StatementMap(torch.eye(32) * 2, 44.0)
+    placing = StatementMap(torch.eye(64, 32) * 2, torch.full((32,), 0.5), 44.0)
     engine.library.write_calibration(START.model_dump(mode="json"), tensors_of(placing))
-    assert torch.equal(engine.routing.statement_map.map_DD, placing.map_DD)
+    assert torch.equal(engine.routing.statement_map.map_FD, placing.map_FD)
+    assert torch.equal(engine.routing.statement_map.shift_D, placing.shift_D)
     assert engine.routing.statement_map.scale == 44.0
     assert engine.routing.calibration.views == START.views
 
 
 def test_a_library_without_statements_has_no_map(engine):
     engine.library.write_calibration(START.model_dump(mode="json"), tensors_of(None))
-    assert torch.equal(engine.routing.statement_map.map_DD, torch.eye(32))
+    assert torch.equal(engine.routing.statement_map.map_FD, torch.eye(64, 32))

@@ -13,9 +13,7 @@ from experts.training.recipe import Recipe
 from experts.training.train import batches, train_expert
 
 KINDS = ("lora", "bottleneck")
-RECIPE = Recipe(
-    rank=4, batch_size=8, epochs=1, min_steps=45, learning_rate=1e-2, noise=0.1
-)
+RECIPE = Recipe(rank=4, batch_size=8, epochs=1, min_steps=45, learning_rate=1e-2, noise=0.1)
 
 
 def states(backbone, expert, texts):

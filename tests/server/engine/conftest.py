@@ -77,7 +77,6 @@ def write_one(tiny32: TextEncoder) -> WriteExpert:
             backbone=BackboneRef(id=tiny32.id, fingerprint=tiny32.fingerprint),
         )  # fmt: skip
         words = [w.text for lb in labels for w in lb.known] or ["one", "two"]
-        said = [s for lb in labels for s in (*lb.statements, *lb.negations)]
         generator = torch.Generator().manual_seed(len(id))
         gates = {
             site: standardise(torch.randn(tiny32.sites[site].in_features, generator=generator))
@@ -89,7 +88,6 @@ def write_one(tiny32: TextEncoder) -> WriteExpert:
             instructions=tiny32.embed([instruction]),
             choices=tiny32.embed(words),
             centroids=tiny32.features([f"A text about {word}." for word in words]),
-            statements=tiny32.embed(said) if said else None,
             vectors={name: v for name, v in vectors.items() if v},
         )
         write_expert(root, manifest, weights, artefacts, dtype=torch.float32)

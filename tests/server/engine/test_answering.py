@@ -1,13 +1,17 @@
 """From an adapted state to an answer: choices, label sets, statements, refusals."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from experts.manifest import Label
 from experts.statements import StatementMap
 from routers.policy import Decision
 from routers.types import Chosen, Selection
 from server.engine import answering
-from server.engine.answering import TAU, answer, choose, judges_statement, offered
+from server.engine.answering import answer, judges_statement, offered
+from server.engine.judging import TAU, Judge, choose
 from server.engine.messages import Choice, Question, Sample
 from server.engine.work import Work
 
@@ -19,15 +23,17 @@ YES_NO = (Choice(True), Choice(False))
 def ask(rich):
     """Answer a question from a given state: `ask(question, {"mood": 1.0})`."""
     entries, words = rich.library.entries, rich.words
-    placing = StatementMap(torch.eye(rich.backbone.width), SHARP)
+    judge = Judge(
+        words, rich.said, replace(StatementMap.identity(rich.backbone.width), scale=SHARP)
+    )
 
     def run(question, weights=None, text="What a lovely day!"):
         experts = tuple(Chosen(id=id, weight=w) for id, w in (weights or {}).items())
         work = Work(Sample(text, question))
         work.decision = Decision(Selection(mode="merge" if experts else "base", experts=experts))
         work.state_D = words.get(text)
-        words.warm(answering.texts_needed(work, entries))
-        return answer(work, entries, words, placing)
+        answering.warm([work], entries, words, judge)
+        return answer(work, entries, words, judge)
 
     return run
 
@@ -127,18 +133,20 @@ def test_which_questions_are_about_a_statement():
     assert not judges_statement(Question("score", "x", words))
 
 
-def test_statements_of_other_labels_are_not_used(rich):
-    """Labels may be given anew when an expert is added: stored statements are then not theirs."""
+def test_statements_are_those_of_the_labels_in_force(rich):
+    """Labels may be given anew when an expert is added: nothing is to be fitted for that."""
     entries = dict(rich.library.entries)
     mood = entries["mood"]
-    fewer = mood.manifest.model_copy(update={"labels": mood.manifest.labels[:1]})
-    changed = type(mood)(mood.path, fewer)
+    mute = mood.manifest.model_copy(
+        update={"labels": tuple(Label(value=lb.value) for lb in mood.manifest.labels)}
+    )
+    changed = type(mood)(mood.path, mute)
     work = Work(Sample("x", Question("predicate", "It is happy.")))
     work.decision = Decision(Selection(mode="single", experts=(Chosen(id="mood", weight=1.0),)))
     work.state_D = rich.words.get("x")
-    placing = StatementMap.identity(rich.backbone.width)
-    assert answer(work, {**entries, "mood": changed}, rich.words, placing).refusal
-    assert answer(work, entries, rich.words, placing).refusal is None
+    judge = Judge(rich.words, rich.said, StatementMap.identity(rich.backbone.width))
+    assert answer(work, {**entries, "mood": changed}, rich.words, judge).refusal
+    assert answer(work, entries, rich.words, judge).refusal is None
 
 
 def test_an_embedding_is_the_state_and_offers_nothing(ask, rich):
