@@ -93,11 +93,18 @@ class Settings(BaseSettings):
         1 << 30, ge=1 << 20, description="Bytes of experts kept in memory, least used out first."
     )
     threads: int = Field(0, ge=0, description="Threads of a forward pass; 0 is one per core.")
+    linger_seconds: float = Field(
+        0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="How long after SIGTERM /ready says 503 while requests are still taken: give "
+        "a load balancer time to look away.",
+    )
     drain_seconds: float = Field(
         20.0,
         ge=0,
         allow_inf_nan=False,
-        description="How long running requests may take to finish after SIGTERM.",
+        description="How long running requests may take to finish after that.",
     )
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(

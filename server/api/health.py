@@ -39,7 +39,7 @@ async def ready(request: Request, response: Response) -> ReadyBody:
     """Ready: a 503 here means that requests should go elsewhere."""
     service = context(request).service
     response.status_code = 200 if service.ready else 503
-    if service.draining:
+    if service.retiring:
         return ReadyBody(status="draining")
     return ReadyBody(status="ready" if service.ready else "loading")
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import os
 import signal
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from server.cli.common import busy, notes
@@ -23,24 +23,30 @@ def serve(origins: Origins) -> None:
     import uvicorn
 
     from server.build import build_app  # imports torch: not before --help
+    from server.listener import Listener
     from server.observability.logs import configure_logs
 
     configure_logs(settings.log_level.upper())
     with busy(f"Loading backbone {settings.backbone} and library {settings.library}"):
         app = build_app(settings)
     _greet(app, settings)
-    # uvicorn drains on SIGTERM, then raises the signal again for whoever handled it before: with
-    # nobody there, a clean end would look like a kill.
+    # uvicorn raises SIGTERM again, once it has stopped, for whoever handled it before: with nobody
+    # there, a clean end would look like a kill.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    uvicorn.run(
+    config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
         log_config=None,
         log_level=settings.log_level,
         access_log=False,
-        timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
     )
+    service = app.state.context.service
+    listener = Listener(
+        config, service, linger=settings.linger_seconds, drain=settings.drain_seconds
+    )
+    with suppress(KeyboardInterrupt):
+        listener.run()
 
 
 def _greet(app: FastAPI, settings: Settings) -> None:

@@ -53,7 +53,7 @@ class EngineService:
         self.metrics = metrics or Metrics()
         self.max_batch = max_batch
         self.patience = max_wait_ms / 1000
-        self.draining = False
+        self.retiring = self.draining = False
         self._queue = SampleQueue(max_queue)
         self._jobs: set[Job] = set()
         self._rate = 0.0  # samples per second, smoothed
@@ -76,8 +76,8 @@ class EngineService:
 
     @property
     def ready(self) -> bool:
-        """Whether new requests are taken."""
-        return self.alive and not self.draining
+        """Whether new requests should come here; while retiring they are still taken."""
+        return self.alive and not self.retiring
 
     async def start(self) -> None:
         """Start the engine's thread."""
@@ -85,9 +85,13 @@ class EngineService:
         self._thread = threading.Thread(target=self._work, name="sailplane-engine", daemon=True)
         self._thread.start()
 
+    def retire(self) -> None:
+        """Stop being ready, and go on answering: whoever sends requests should look elsewhere."""
+        self.retiring = True
+
     async def drain(self, timeout: float | None = None) -> None:
         """Refuse what is new, finish what is here (for `timeout` seconds at most), and stop."""
-        self.draining = True
+        self.retiring = self.draining = True
         if self._jobs:
             await asyncio.wait([job.future for job in self._jobs], timeout=timeout)
         for job in list(self._jobs):
@@ -110,11 +114,11 @@ class EngineService:
             QueueFull, Draining: nothing was queued.
             DeadlinePassed: the deadline came first.
         """
-        self._require_ready()
+        self._require_open()
         if self.writer is not None:
             presets = self.engine.presets
             samples = await with_instructions(samples, self.writer, presets, deadline)
-            self._require_ready()  # it may have begun to drain meanwhile
+            self._require_open()  # it may have begun to drain meanwhile
         loop = asyncio.get_running_loop()
         job = Job(samples, loop.create_future(), deadline)
         self._queue.put(job, self._retry_after())
@@ -136,8 +140,8 @@ class EngineService:
         async with self._admin:
             return await asyncio.to_thread(work, *args, **kwargs)
 
-    def _require_ready(self) -> None:
-        if not self.ready:
+    def _require_open(self) -> None:
+        if self.draining or not self.alive:
             raise Draining("The server is not taking requests.")
 
     def _wake_soon(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -16,14 +17,23 @@ ROOT = Path(__file__).parents[3]
 START = 90  # seconds; importing torch is most of it
 
 
+Server = tuple[subprocess.Popen[bytes], str]
+
+
 @pytest.fixture
-def server(library: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """A server on `tiny-random`, ready, and its address."""
+def serve(library: Path, tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Start a server on `tiny-random`: when it is ready, its process and address."""
+    with ExitStack() as stack:
+        yield lambda *options: stack.enter_context(serving(library, tmp_path, options))
+
+
+@contextmanager
+def serving(library: Path, folder: Path, options: Sequence[str]) -> Iterator[Server]:
     port = 20000 + os.getpid() % 20000
     process = subprocess.Popen(
         [sys.executable, "-c", "from server.cli import app; app()", "serve",
-         "--backbone", "tiny-random", "--library", str(library), "--port", str(port)],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+         "--backbone", "tiny-random", "--library", str(library), "--port", str(port), *options],
+        cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     address = f"http://127.0.0.1:{port}"
     try:
@@ -46,18 +56,33 @@ def wait_until_ready(process: subprocess.Popen[bytes], address: str) -> None:
     pytest.fail("the server did not become ready")
 
 
-def test_it_answers_and_ends_with_0_on_sigterm(server):
-    process, address = server
-    choices = [{"value": "a"}, {"value": "b"}]
-    question = {"type": "choice", "instructions": "Say.", "choices": choices}
-    body = {"model": "auto", "input": "Hello.", "questions": [question]}
-    answer = httpx.post(f"{address}/v1/decisions", json=body)
+CHOICES = [{"value": "a"}, {"value": "b"}]
+QUESTION = {"type": "choice", "instructions": "Say.", "choices": CHOICES}
+BODY = {"model": "auto", "input": "Hello.", "questions": [QUESTION]}
+
+
+def test_it_answers_and_ends_with_0_on_sigterm(serve):
+    process, address = serve("--linger-seconds", "3")
+    answer = httpx.post(f"{address}/v1/decisions", json=BODY)
     assert answer.status_code == 200, answer.text
     assert sum(p["probability"] for p in answer.json()["answers"][0]["probabilities"]) == (
         pytest.approx(1)
     )
     process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)  # uvicorn looks at its flag ten times a second; then it lingers
+    ready = httpx.get(f"{address}/ready")
+    assert (ready.status_code, ready.json()) == (503, {"status": "draining"})
+    assert httpx.post(f"{address}/v1/decisions", json=BODY).status_code == 200
     assert process.wait(timeout=30) == 0
+
+
+def test_a_second_interrupt_skips_the_lingering(serve):
+    process, address = serve("--linger-seconds", "600")
+    process.send_signal(signal.SIGINT)
+    while httpx.get(f"{address}/ready").status_code != 503:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    process.wait(timeout=60)
 
 
 @pytest.mark.parametrize(

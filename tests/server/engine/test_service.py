@@ -154,3 +154,12 @@ async def test_a_sample_that_breaks_a_batch_costs_its_own_request_only(
     assert isinstance(bad, ZeroDivisionError)
     assert isinstance(first, Outcome)
     assert isinstance(good, Outcome)
+
+
+async def test_retiring_is_not_ready_and_still_answers(service):
+    service.retire()
+    assert not service.ready
+    assert len(await service.submit(BARE[:2])) == 2
+    await service.drain(10)
+    with pytest.raises(Draining):
+        await service.submit(BARE[:1])
