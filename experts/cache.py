@@ -51,20 +51,21 @@ class Lease:
 
     Attributes:
         experts: what could be loaded, by id. failed: why the others could not.
-        hits: how many ids were in memory. misses: how many were not.
+        held: the ids that were in memory already. hits, misses: how many were, and were not.
     """
 
     def __init__(
         self,
         experts: dict[str, ExpertWeights],
         failed: dict[str, ExpertError],
-        hits: int,
+        held: frozenset[str],
         unpin: Callable[[], None],
     ) -> None:
         self.experts = experts
         self.failed = failed
-        self.hits = hits
-        self.misses = len(experts) + len(failed) - hits
+        self.held = held
+        self.hits = len(held)
+        self.misses = len(experts) + len(failed) - self.hits
         self._unpin: Callable[[], None] | None = unpin
 
     def release(self) -> None:
@@ -118,14 +119,14 @@ class ExpertCache:
 
     async def acquire(self, ids: Sequence[str]) -> Lease:
         """As `pin`, without blocking the event loop; the caller releases the lease."""
-        slots, hits = self._reserve(ids)
+        slots, held = self._reserve(ids)
         waits = [asyncio.wrap_future(slot.future) for slot in slots]
         try:
             await asyncio.gather(*waits, return_exceptions=True)
         except asyncio.CancelledError:
             self._unpin(slots)
             raise
-        return self._lease(slots, hits)
+        return self._lease(slots, held)
 
     def drop(self, id: str) -> None:
         """Forget an expert; its memory is freed once the last lease on it is released."""
@@ -139,29 +140,30 @@ class ExpertCache:
         """Finish the loads under way and stop the threads."""
         self._pool.shutdown()
 
-    def _reserve(self, ids: Sequence[str]) -> tuple[list[_Slot], int]:
-        """Pin a slot for every id, start the loads that nobody has started, count the hits."""
+    def _reserve(self, ids: Sequence[str]) -> tuple[list[_Slot], frozenset[str]]:
+        """Pin a slot for every id, start the loads that nobody has started, note what is held."""
         slots: list[_Slot] = []
         missing: list[_Slot] = []
-        hits = 0
+        held: list[str] = []
         with self._lock:
             for id in dict.fromkeys(ids):
                 slot = self._slots.get(id)
                 if slot is None:
                     slot = self._slots[id] = _Slot(id)
                     missing.append(slot)
-                hits += slot.future.done()
+                if slot.future.done():
+                    held.append(id)
                 slot.pins += 1
                 self._slots.move_to_end(id)
                 slots.append(slot)
             self._lookups += len(slots)
-            self._hits += hits
+            self._hits += len(held)
         for slot in missing:
             work = self._pool.submit(self._timed_load, slot.id)
             work.add_done_callback(partial(self._fill, slot))
-        return slots, hits
+        return slots, frozenset(held)
 
-    def _lease(self, slots: Sequence[_Slot], hits: int) -> Lease:
+    def _lease(self, slots: Sequence[_Slot], held: frozenset[str]) -> Lease:
         """Wait for reserved slots; a load that failed in an unforeseen way is raised here."""
         experts: dict[str, ExpertWeights] = {}
         failed: dict[str, ExpertError] = {}
@@ -176,7 +178,7 @@ class ExpertCache:
         finally:
             if not complete:
                 self._unpin(slots)
-        return Lease(experts, failed, hits, partial(self._unpin, slots))
+        return Lease(experts, failed, held, partial(self._unpin, slots))
 
     def _timed_load(self, id: str) -> ExpertWeights:
         started = time.perf_counter()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from experts.artefacts import REQUEST_ARTEFACTS, Artefacts
@@ -31,14 +31,15 @@ from experts.files import (
     refuse_pickles,
     sha256_of,
 )
-from experts.kinds import KINDS
-from experts.manifest import Manifest, TaskCard
+from experts.kinds import KINDS, group_text
+from experts.manifest import ExpertId, Manifest, TaskCard
 from experts.weights import ExpertWeights
 
 MANIFEST = "expert.json"
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 ROUTING = "routing.safetensors"
+ID = TypeAdapter(ExpertId)
 LIMITS = {CONFIG: MAX_JSON_BYTES, WEIGHTS: MAX_TENSOR_BYTES, ROUTING: MAX_TENSOR_BYTES}
 
 
@@ -157,6 +158,7 @@ def write_expert(
     """
     target = root / manifest.id
     adapter = KINDS[weights.kind].write(weights)
+    manifest = manifest.model_copy(update={"group": group_text(weights)})
     if (target / MANIFEST).exists():
         version = max(manifest.version, read_manifest(target).version + 1)
         manifest = manifest.model_copy(update={"version": version})
@@ -207,6 +209,14 @@ def seal(folder: Path, manifest: Manifest) -> Manifest:
     sealed = manifest.model_copy(update={"files": files})
     (folder / MANIFEST).write_text(sealed.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return sealed
+
+
+def require_id(id: str) -> str:
+    """`id`; raises BadExpert where it cannot be an expert's id, and so the name of its folder."""
+    try:
+        return ID.validate_python(id)
+    except ValidationError as error:
+        raise BadExpert(f"{id!r} cannot be an expert's id: {first_error(error)}.") from error
 
 
 def first_error(error: ValidationError) -> str:

@@ -74,10 +74,11 @@ class BackboneError(ExpertError):
 class InputTooLong(BackboneError):
     """A text has more tokens than the backbone takes."""
 
-    def __init__(self, length: int, limit: int) -> None:
+    def __init__(self, length: int, limit: int, part: str = "input") -> None:
         super().__init__(
-            f"The input has {length} tokens and the backbone takes {limit}; "
+            f"{part} has {length} tokens and the backbone takes {limit}; "
             "shorten it, or send routing.truncate = true.",
+            part=part,
             length=length,
             limit=limit,
         )

@@ -119,12 +119,18 @@ def resolve_inside(source: Path, roots: Sequence[Path]) -> Path:
     """`source` with every symlink followed.
 
     Raises:
-        ForbiddenSource: that lies in none of `roots`. BadExpert: it is no folder.
+        ForbiddenSource: that lies in none of `roots`.
+        BadExpert: it is no folder, or nothing that could be a path at all.
     """
-    resolved = Path(source).resolve()
-    if not any(resolved.is_relative_to(Path(root).resolve()) for root in roots):
+    try:
+        resolved = Path(source).resolve()
+        inside = any(resolved.is_relative_to(Path(root).resolve()) for root in roots)
+        there = resolved.is_dir()
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL byte, a loop of links
+        raise BadExpert("The path cannot be one of a folder on this machine.") from error
+    if not inside:
         raise ForbiddenSource("The path is outside the folders that adapters may be loaded from.")
-    if not resolved.is_dir():
+    if not there:
         raise BadExpert("There is no such folder.")
     return resolved
 
@@ -196,13 +202,17 @@ def atomic_write(path: Path, data: bytes) -> None:
         _fsync(path.parent)
 
 
-def remove_folder(target: Path) -> None:
-    """Take a folder away in one step, then free its space."""
-    with locked(target.parent):
-        doomed = _hidden(target, "tmp")
-        target.rename(doomed)
-        _fsync(target.parent)
-        _delete(doomed)
+def remove_folder(target: Path) -> bool:
+    """Take a folder away in one step, then free its space; False when it was gone already."""
+    try:
+        with locked(target.parent):
+            doomed = _hidden(target, "tmp")
+            target.rename(doomed)
+            _fsync(target.parent)
+            _delete(doomed)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def clean_leftovers(folder: Path) -> None:

@@ -14,7 +14,6 @@ from pathlib import Path
 from types import MappingProxyType
 
 import torch
-from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from experts.constants import CALIBRATION, read_constant_tensors, write_constants
@@ -23,10 +22,10 @@ from experts.entries import (
     MANIFEST,
     Entry,
     copy_adapter,
-    first_error,
     problems,
     read_entry,
     read_manifest,
+    require_id,
     seal,
     write_artefacts,
     write_expert,
@@ -34,27 +33,18 @@ from experts.entries import (
 )
 from experts.errors import (
     BackboneError,
-    BadExpert,
     CorruptExpert,
     DuplicateExpert,
     ExpertError,
     MismatchedExpert,
     UnknownExpert,
 )
-from experts.files import (
-    atomic_folder,
-    clean_leftovers,
-    read_json,
-    remove_folder,
-    resolve_inside,
-)
-from experts.kinds import Adapter, Site, kind_of
+from experts.files import atomic_folder, clean_leftovers, read_json, remove_folder, resolve_inside
+from experts.kinds import Adapter, Site, group_text, kind_of
 from experts.loader import load_expert
-from experts.manifest import BackboneRef, ExpertId, Label, Manifest
+from experts.manifest import BackboneRef, Label, Manifest
 
 __all__ = ["Entry", "Library", "Snapshot", "write_artefacts", "write_expert", "write_scores"]
-
-ID = TypeAdapter(ExpertId)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +75,7 @@ class Library:
         self.backbone_id = backbone_id
         self._snapshot = Snapshot()
         self._writing = threading.Lock()
+        self._tensors: tuple[object, Mapping[str, Tensor]] = (None, {})
         # id -> last version: (id, version) must name one set of tensors while caches may hold it
         self._removed: dict[str, int] = {}
 
@@ -187,8 +178,9 @@ class Library:
                 "tags": tuple(tags)}  # fmt: skip
         with self._writing:
             known = read_manifest(source) if (source / MANIFEST).exists() else None
-            id = self._free_id(id or (known.id if known else source.name))
+            id = require_id(id or (known.id if known else source.name))
             with atomic_folder(self.root / id) as folder:
+                self._require_free(id)  # under the lock that other processes wait for
                 manifest = copy_adapter(source, folder, known) or self._new_manifest(id, folder)
                 given = {name: value for name, value in said.items() if value}
                 version = max(manifest.version, self._removed.get(id, 0) + 1)
@@ -196,9 +188,8 @@ class Library:
                 manifest = seal(folder, manifest)
                 self._require_backbone(manifest)
                 loaded = load_expert(Entry(folder, manifest), sites, dtype=torch.float32)
-                manifest = seal(
-                    folder, manifest.model_copy(update={"without_effect": loaded.inert})
-                )
+                seen = {"without_effect": loaded.inert, "group": group_text(loaded)}
+                manifest = seal(folder, manifest.model_copy(update=seen))
             entry = Entry(self.root / id, manifest)
             self._swap({**self.entries, id: entry}, self.bad, self.calibration)
         return entry
@@ -207,17 +198,19 @@ class Library:
         """Delete an expert's folder, served or bad.
 
         Raises:
-            UnknownExpert: there is none.
+            UnknownExpert: there is none, or another process was faster.
         """
         with self._writing:
             if id not in self.bad:
                 self.get(id)
-            remove_folder(self.root / id)
+            there = remove_folder(self.root / id)
             if id in self.entries:
                 self._removed[id] = self.entries[id].manifest.version
             entries = {name: entry for name, entry in self.entries.items() if name != id}
             bad = {name: why for name, why in self.bad.items() if name != id}
             self._swap(entries, bad, self.calibration)
+        if not there:
+            raise UnknownExpert(f"Another process has removed expert {id!r} already.")
 
     def verify(self) -> dict[str, list[str]]:
         """Check every file again: id -> what is wrong, empty where nothing is."""
@@ -232,9 +225,16 @@ class Library:
             stored = write_constants(self.root, constants, tensors, self.calibration)
             self._swap(self.entries, self.bad, stored)
 
-    def calibration_tensors(self) -> dict[str, Tensor]:
-        """The tensors of the constants, in float32. Raises CorruptExpert as their file does."""
-        return read_constant_tensors(self.root, self.calibration)
+    def calibration_tensors(self) -> Mapping[str, Tensor]:
+        """The tensors of the constants, in float32. Raises CorruptExpert as their file does.
+
+        Read once: another process that calibrates the library deletes the file they came from.
+        """
+        constants = self.calibration
+        name = (constants or {}).get("tensors")
+        if self._tensors[0] != name:
+            self._tensors = (name, read_constant_tensors(self.root, constants))
+        return self._tensors[1]
 
     def _folders(self) -> list[Path]:
         """Sub-folders that look like an expert, after clearing up behind killed writers."""
@@ -266,16 +266,11 @@ class Library:
                 f"one that is served is {self.backbone_id!r} ({str(self.fingerprint)[:12]}...)."
             )
 
-    def _free_id(self, id: str) -> str:
-        try:
-            ID.validate_python(id)
-        except ValidationError as error:
-            raise BadExpert(f"{id!r} cannot be an expert's id: {first_error(error)}.") from error
+    def _require_free(self, id: str) -> None:
         if id in ("auto", self.backbone_id):
             raise DuplicateExpert(f"{id!r} is a model name with another meaning; choose another.")
         if id in self.entries or (self.root / id).exists():
             raise DuplicateExpert(f"The library has an expert {id!r} already; remove it first.")
-        return id
 
     def _new_manifest(self, id: str, folder: Path) -> Manifest:
         """A manifest for an adapter that PEFT wrote, which carries none."""

@@ -16,12 +16,15 @@ from torch import Tensor
 from experts.entries import CONFIG, WEIGHTS, Entry
 from experts.errors import CorruptExpert, MismatchedExpert
 from experts.files import parse_json, parse_tensors
-from experts.kinds import Adapter, Site, kind_of
+from experts.kinds import Adapter, Site, group_text, kind_of
 from experts.kinds.names import require_finite
 from experts.weights import ExpertWeights, SiteTensors
 
 # What arithmetic and pattern matching on a stranger's config may raise.
-NONSENSE = (TypeError, ValueError, ArithmeticError, AssertionError, AttributeError, re.error)
+NONSENSE = (
+    TypeError, ValueError, ArithmeticError, AssertionError, AttributeError, RecursionError,
+    re.error,
+)  # fmt: skip
 
 
 def load_expert(
@@ -59,9 +62,13 @@ def _fit(entry: Entry, adapter: Adapter, sites: Mapping[str, Site]) -> ExpertWei
             f"The manifest says kind {entry.manifest.kind!r} and the adapter is {kind.name!r}."
         )
     try:
-        return kind.read(adapter, sites, entry.id)
+        weights = kind.read(adapter, sites, entry.id)
     except NONSENSE as error:
         raise CorruptExpert(f"{CONFIG} makes no sense: {error or type(error).__name__}.") from error
+    said, group = entry.manifest.group, group_text(weights)
+    if said not in (None, group):
+        raise CorruptExpert(f"The manifest says merge group {said!r} and the tensors {group!r}.")
+    return weights
 
 
 def _vectors(

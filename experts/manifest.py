@@ -75,6 +75,7 @@ class Manifest(TaskCard):
 
     Attributes:
         kind: how the expert changes the backbone. version: grows with every replacement.
+        group: its merge group as text (`Kind.group_text`); None in manifests from before.
         files: sha256 of every other file of the folder, by name.
         without_effect: sites it holds tensors for that cannot reach the backbone's output.
         provenance: data source, licence, recipe. scores: measured figures by name.
@@ -83,9 +84,15 @@ class Manifest(TaskCard):
     format: Literal[1] = 1
     version: int = 1
     kind: str
+    group: str | None = None
     backbone: BackboneRef
     tags: tuple[str, ...] = ()
     without_effect: tuple[str, ...] = ()
     files: Mapping[str, Sha256] = Field(default_factory=dict)
     provenance: Mapping[str, str | int | float | bool | None] = Field(default_factory=dict)
     scores: Mapping[str, float] = Field(default_factory=dict)
+
+    @property
+    def merge_group(self) -> str:
+        """The merge group, or the kind, which is all that older manifests say."""
+        return self.group or self.kind

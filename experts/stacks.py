@@ -64,15 +64,18 @@ class StackedVectors(Mapping[str, Mapping[str, Tensor]]):
     """Artefact -> site -> (E, D), stacked when a token router first asks for the artefact."""
 
     def __init__(self, experts: Sequence[ExpertWeights], sites: Iterable[str]) -> None:
-        self._experts, self._sites = tuple(experts), tuple(sites)
-        self._names = set.intersection(*(set(e.vectors) for e in experts))
+        # Not the experts: a stack outlives their place in the cache, and would keep their tensors.
+        self._vectors, self._sites = tuple(e.vectors for e in experts), tuple(sites)
+        self._names = set.intersection(*map(set, self._vectors))
         self._stacked: dict[str, Mapping[str, Tensor]] = {}
 
     def __getitem__(self, artefact: str) -> Mapping[str, Tensor]:
         if artefact not in self._names:
             raise KeyError(artefact)
         if artefact not in self._stacked:
-            self._stacked[artefact] = _stack_vectors(self._experts, artefact, self._sites)
+            self._stacked[artefact] = _stack_vectors(
+                [vectors[artefact] for vectors in self._vectors], self._sites
+            )
         return self._stacked[artefact]
 
     def __iter__(self) -> Iterator[str]:
@@ -98,12 +101,12 @@ def stack_experts(experts: Sequence[ExpertWeights]) -> Stack:
 
 
 def _stack_vectors(
-    experts: Sequence[ExpertWeights], artefact: str, sites: Sequence[str]
+    per_expert: Sequence[Mapping[str, Tensor]], sites: Sequence[str]
 ) -> dict[str, Tensor]:
     """One artefact's vectors per site; an expert without one there gets zeros: no preference."""
     stacked: dict[str, Tensor] = {}
     for site in sites:
-        found = [e.vectors[artefact].get(site) for e in experts]
+        found = [by_site.get(site) for by_site in per_expert]
         like = next((v for v in found if v is not None), None)
         if like is not None:
             stacked[site] = torch.stack([torch.zeros_like(like) if v is None else v for v in found])

@@ -7,14 +7,24 @@ changes none of them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from experts.manifest import Record
 
 VIEWS: tuple[str, ...] = ("instruction", "choices", "labels", "input")
 """What the instruction router compares: the caller's sentence with task instructions; each choice
 with label wordings; each label with the choices; the input with centroids."""
+
+
+def _complete(views: Mapping[str, float]) -> Mapping[str, float]:
+    if set(views) != set(VIEWS):
+        raise ValueError(f"expected a weight for each of {', '.join(VIEWS)}")
+    return views
+
+
+Views = Annotated[Mapping[str, float], AfterValidator(_complete)]
 
 
 class Calibration(Record):
@@ -28,7 +38,7 @@ class Calibration(Record):
     """
 
     version: str = "uncalibrated"
-    views: Mapping[str, float] = Field(default_factory=lambda: dict.fromkeys(VIEWS, 15.0))
+    views: Views = Field(default_factory=lambda: dict.fromkeys(VIEWS, 15.0))
     floors: Mapping[str, float] = Field(default_factory=dict)
     threshold: float = 0.8
     beta: float = 3.0

@@ -27,7 +27,7 @@ class Routed:
     id: str
     artefacts: Artefacts
     version: int = 1
-    kind: str = "lora"
+    group: str = "lora"
     forms: tuple[int, ...] = ()
 
 
@@ -44,7 +44,7 @@ class Catalogue:
         return len(self.experts)
 
     def position(self, id: str) -> int:
-        """Where an expert stands in every score; ValueError when it is not here."""
+        """Where an expert stands in every score; KeyError when it is not here."""
         return self._positions[id]
 
     @cached_property

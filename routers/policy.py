@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from routers.calibration import Calibration
 from routers.catalogue import Catalogue
-from routers.presets import Preset
+from routers.presets import RANKING, Preset
 from routers.request import Scores
 from routers.types import Chosen, Mode, Selection
 
-# A candidate this far behind in prior cannot be among a token's best: gate scores lie within
-# +-sqrt(d), which is +-19.6 for the 384 features of most sites of the demo backbone.
+# A candidate this far behind in prior is left out. Gate scores lie within +-sqrt(d): at the demo
+# backbone's sites of 384 features two differ by 39.2 at most, so no token could choose it there. At
+# the 6 sites of 1536 features they may differ by 78.4, so one could; the widest difference seen
+# there is 24.5 (all 18 experts, ten sentences).
 HOPELESS = 40.0
 NAMED_DROPPED = 16  # the trace stays bounded
 
@@ -48,25 +50,43 @@ class Decision:
 BASE = Selection(mode="base", reason="The bare backbone was asked for.")
 
 
+def ranked_preset(preset: Preset, catalogue: Catalogue, wishes: Wishes) -> Preset:
+    """The preset as this catalogue needs it, before features are computed and experts are scored.
+
+    One that wants all experts prefers none, and reads nothing of the query. Where some must be left
+    out (too many, or several merge groups) it ranks them by `RANKING`; weights stay equal.
+    """
+    if preset.request != "uniform":
+        return preset
+    able = [e for e in catalogue.experts if _may_answer(e.id, wishes)]
+    if len(able) <= _limit(preset, wishes) and len({e.group for e in able}) <= 1:
+        return preset
+    return replace(preset, request=RANKING)
+
+
 def decide(
     preset: Preset, scores: Scores, catalogue: Catalogue, calibration: Calibration, wishes: Wishes
 ) -> Decision:
-    """Choose experts, weights and mode for one sample."""
-    ranked = _candidates(scores, catalogue, wishes)
-    if not ranked:
+    """Choose experts, weights and mode for one sample.
+
+    Args:
+        preset: from `ranked_preset`. scores: of its request router.
+    """
+    able = _candidates(scores, catalogue, wishes)
+    if not able:
         return _fall_back("no_expert", "No expert of the library may answer.")
-    if scores.fit is not None and scores.fit < 0:
+    # Who wants all experts asks nobody to fit.
+    if not preset.wants_all and scores.fit is not None and scores.fit < 0:
         reason = f"No expert fits: the best match is {-scores.fit:.3f} below what a match needs."
         return _fall_back("no_fit", reason)
-    ranked, dropped = _one_group(ranked, catalogue)
-    limit = _limit(preset, wishes)
+    fitting, dropped = _one_group(able, catalogue)
     token = _token_router(preset, wishes)
     if token is not None:
-        token, ranked, dropped = _with_vectors(token, ranked, catalogue, dropped)
-    kept = ranked[:limit]
-    narrowed = preset.token is not None and preset.rule == "equal" and len(ranked) > limit
-    decision = _weigh(preset, token, kept, scores, catalogue, calibration, wishes)
-    return Decision(decision.selection, decision.alpha, decision.confidence, narrowed, dropped)
+        token, fitting, dropped = _with_vectors(token, fitting, catalogue, dropped)
+    kept = fitting[: _limit(preset, wishes)]
+    decision = _weigh(preset, token, kept, len(able), scores, catalogue, calibration, wishes)
+    narrowed = preset.wants_all and len(kept) < len(able)
+    return replace(decision, narrowed=narrowed, dropped=dropped)
 
 
 def explicit(weights: Mapping[str, float], versions: Mapping[str, int]) -> Selection:
@@ -96,10 +116,14 @@ def _may_answer(id: str, wishes: Wishes) -> bool:
 
 def _one_group(ranked: Sequence[int], catalogue: Catalogue) -> tuple[list[int], dict[str, str]]:
     """Experts merge only within a group: keep the best expert's, and say who was dropped."""
-    kind = catalogue.experts[ranked[0]].kind
-    kept = [i for i in ranked if catalogue.experts[i].kind == kind]
-    other = [i for i in ranked if catalogue.experts[i].kind != kind]
-    return kept, {catalogue.ids[i]: f"kind differs from {kind}" for i in other[:NAMED_DROPPED]}
+    group_E = [e.group for e in catalogue.experts]
+    best = group_E[ranked[0]]
+    kept = [i for i in ranked if group_E[i] == best]
+    other = [i for i in ranked if group_E[i] != best]
+    return kept, {
+        catalogue.ids[i]: f"merge group {group_E[i]} differs from {best}"
+        for i in other[:NAMED_DROPPED]
+    }
 
 
 def _with_vectors(
@@ -128,10 +152,10 @@ def _token_router(preset: Preset, wishes: Wishes) -> str | None:
 
 
 def _weigh(
-    preset: Preset, token: str | None, kept: Sequence[int], scores: Scores,
+    preset: Preset, token: str | None, kept: Sequence[int], able: int, scores: Scores,
     catalogue: Catalogue, calibration: Calibration, wishes: Wishes,
 ) -> Decision:  # fmt: skip
-    """Weights, priors and mode of the experts kept."""
+    """Weights, priors and mode of the experts kept of those able to answer."""
     score_K = scores.score_E[list(kept)].double()
     best = float(score_K[0])
     alpha = calibration.alpha(best) if preset.rule == "global" else None
@@ -160,7 +184,7 @@ def _weigh(
         experts=chosen,
         token_router=token if mode == "token" else None,
         top_k=wishes.top_k or preset.top_k,
-        reason=_reason(preset, mode, chosen, alpha),
+        reason=_reason(preset, mode, chosen, alpha, able),
     )
     return Decision(selection, alpha, confidence)
 
@@ -170,7 +194,11 @@ def _scale(preset: Preset) -> float:
     return 1 / preset.temperature if preset.rule == "softmax" else 0.0
 
 
-def _reason(preset: Preset, mode: Mode, chosen: Sequence[Chosen], alpha: float | None) -> str:
+def _reason(
+    preset: Preset, mode: Mode, chosen: Sequence[Chosen], alpha: float | None, able: int
+) -> str:
+    if preset.wants_all:
+        return _reason_of_all(preset, mode, chosen, able)
     first = chosen[0]
     if mode == "single":
         return f"{first.id} scores {first.score:.2f} and no other expert comes near."
@@ -179,6 +207,19 @@ def _reason(preset: Preset, mode: Mode, chosen: Sequence[Chosen], alpha: float |
         rule = f" under alpha = {alpha:g}" if alpha is not None else ""
         return f"Each token chooses among {len(chosen)} candidates{rule}: {names}, ..."
     return f"The best {len(chosen)} by {preset.request} are merged: {names}."
+
+
+def _reason_of_all(preset: Preset, mode: Mode, chosen: Sequence[Chosen], able: int) -> str:
+    """For a preset that wants all experts: how many of those able it got, and who ranked them."""
+    first, count = chosen[0].id, "all" if len(chosen) == able else str(len(chosen))
+    if able == 1:
+        return f"{first} is the only expert that may answer."
+    by = f", ranked by {preset.request}" if preset.request != "uniform" else ""
+    if mode == "single":
+        return f"Of {able} experts{by}, {first} answers alone: no other may be mixed with it."
+    names = ", ".join(c.id for c in chosen[:3])
+    role = "candidates of every token" if mode == "token" else "merged at equal weight"
+    return f"Of {able} experts{by}, {count} are {role}: {names}{', ...' if len(chosen) > 3 else ''}"
 
 
 def _fall_back(code: str, reason: str) -> Decision:

@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 ALL = 64
-"""How many candidates `all experts` may be; above it the request router's best are kept."""
+"""How many candidates `all experts` may be; above it the best of `RANKING` are kept."""
+RANKING = "instruction"
+"""The request router that says who is left out, where `uniform` would leave it to the alphabet."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,9 @@ class Preset:
         request: name of the request router, None for the bare backbone. rule: how scores become
             weights: "global" (GLIDER's rule), "softmax" at `temperature`, "equal".
         token: name of the token router; None merges at request level.
-        experts: how many experts a sample may use (merge), or candidates (token).
+        experts: how many experts a sample may use (merge), or candidates (token). Where that is
+            `ALL`, every expert is wanted and none is preferred: a request router is asked only
+            when some must be left out (`routers.policy.ranked_preset`).
         top_k: experts per token and site in token mode.
     """
 
@@ -39,6 +43,11 @@ class Preset:
     token: str | None = None
     experts: int = ALL
     top_k: int = 2
+
+    @property
+    def wants_all(self) -> bool:
+        """Whether every expert of the library is wanted."""
+        return self.request is not None and self.experts == ALL
 
 
 PRESETS: dict[str, Preset] = {

@@ -11,6 +11,8 @@ from torch import Tensor
 from experts.manifest import Record
 
 Mode = Literal["single", "merge", "token", "base"]
+MAX_STRENGTH = 1000.0
+"""Far beyond what any merge needs, and far from what overflows."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Selection(Record):
 
     mode: Mode
     experts: tuple[Chosen, ...] = ()
-    strength: float = Field(default=1.0, ge=0)
+    strength: float = Field(default=1.0, ge=0, le=MAX_STRENGTH)
     token_router: str | None = None
     top_k: int = Field(default=2, ge=1)
     reason: str = ""

@@ -77,6 +77,7 @@ def build_engine(settings: Settings, on_load: Callable[[str, float], None] | Non
     if settings.router not in engine.presets:
         known = ", ".join(["default", *engine.presets])
         raise SettingsError(f"router = {settings.router!r}: expected one of {known}")
+    engine.routing.check()
     return engine
 
 

@@ -7,7 +7,8 @@ that is where the token router has most to say. Writes the winner nowhere: the c
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor
@@ -21,9 +22,20 @@ from server.evaluate import measure
 
 THRESHOLDS = (0.6, 0.8, 0.95)
 BETAS = (3.0, 10.0, 30.0)
+GAMMAS = (100.0, 30.0, 300.0)
 PER_TASK = 24
 
-Constants = tuple[float, float]
+
+@dataclass(frozen=True)
+class Point:
+    """One point of the grid: the rule's constants."""
+
+    threshold: float
+    beta: float
+    gamma: float = GAMMAS[0]
+
+
+PLANE = tuple(Point(p, beta) for beta in BETAS for p in THRESHOLDS)
 
 
 def calibrate_rule(
@@ -31,25 +43,29 @@ def calibrate_rule(
     constants: Calibration,
     tasks: Sequence[Task],
     cards: Mapping[str, TaskCard],
-    watch: Callable[[list[Constants]], Iterable[Constants]] = iter,
+    told: Callable[[], object] = lambda: None,
 ) -> Calibration:
-    """The threshold p and beta of the best accuracy.
+    """The threshold p, beta and gamma of the best accuracy.
 
-    The first of equals wins, so the paper's values win a tie. gamma stays GLIDER's 100.
+    p and beta are tried together, then gamma at the best of them. The first of equals wins, so the
+    paper's values win a tie.
 
     Args:
-        watch: wraps the grid, for a progress bar.
+        told: called after each of `POINTS` trials.
     """
-    best, best_accuracy = constants, -1.0
-    grid = [(p, beta) for beta in BETAS for p in THRESHOLDS]
-    for p, beta in watch(grid):
-        candidate = constants.model_copy(update={"threshold": p, "beta": beta})
-        engine.library.write_calibration(candidate.model_dump(mode="json"))
-        result = measure(engine, tasks, ["glider"], "input", cards, PER_TASK, aside=True)
-        accuracy = result["means"]["glider"]
-        if isinstance(accuracy, float) and accuracy > best_accuracy:
-            best, best_accuracy = candidate, accuracy
-    return best
+
+    def accuracy(point: Point) -> float:
+        with engine.routing.trying(constants.model_copy(update=asdict(point))):
+            result = measure(engine, tasks, ["glider"], "input", cards, PER_TASK, aside=True)
+        told()
+        return result["means"]["glider"] or 0.0
+
+    best = max(PLANE, key=accuracy)
+    best = max((replace(best, gamma=gamma) for gamma in GAMMAS), key=accuracy)
+    return constants.model_copy(update=asdict(best))
+
+
+POINTS = len(PLANE) + len(GAMMAS)
 
 
 def tensors_of(placing: StatementMap | None) -> dict[str, Tensor]:
@@ -63,7 +79,10 @@ def tensors_of(placing: StatementMap | None) -> dict[str, Tensor]:
     }
 
 
-def version_of(constants: Calibration) -> str:
-    """A name for exactly these constants."""
-    text = constants.model_copy(update={"version": ""}).model_dump_json()
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+def version_of(constants: Calibration, tensors: Mapping[str, Tensor]) -> str:
+    """A name for exactly these constants and tensors."""
+    text = constants.model_copy(update={"version": "", "tensors": None}).model_dump_json()
+    digest = hashlib.sha256(text.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode() + tensor.float().numpy().tobytes())
+    return digest.hexdigest()[:12]

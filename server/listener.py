@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import socket
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 
 import uvicorn
 
@@ -26,15 +26,23 @@ class Listener(uvicorn.Server):
         service: what is retired and drained before sockets close.
         linger: seconds in which `/ready` says 503 and requests are still taken.
         drain: seconds that running requests may take after that.
+        greet: told the port once requests are taken.
     """
 
     def __init__(
-        self, config: uvicorn.Config, service: EngineService, *, linger: float, drain: float
-    ) -> None:
+        self, config: uvicorn.Config, service: EngineService, *, linger: float, drain: float,
+        greet: Callable[[int], None],
+    ) -> None:  # fmt: skip
         config.timeout_graceful_shutdown = math.ceil(drain)
         super().__init__(config)
         self._service = service
-        self._linger, self._drain = linger, drain
+        self._linger, self._drain, self._greet = linger, drain, greet
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and say where."""
+        await super().startup(sockets)
+        if self.started:
+            self._greet(self.servers[0].sockets[0].getsockname()[1])
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Retire, drain, close."""

@@ -7,7 +7,8 @@ checkpoint (mean pooling). Knows nothing of questions and choices.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,7 @@ from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers.utils import logging
 
 from experts.backbones.base import fingerprint
 from experts.backbones.halfway import HalfWay
@@ -62,16 +64,17 @@ class TextEncoder:
 
     @classmethod
     def load(cls, source: str, id: str | None = None, device: str = "cpu") -> TextEncoder:
-        """Load from a local folder or a hub id; safetensors only, no remote code.
+        """Load from a local folder or a hub id, in float32; safetensors only, no remote code.
 
         Raises:
             BackboneError: it is not there, is damaged, or is not an encoder with mean or cls
                 pooling and safetensors weights.
         """
         try:
-            loaded = SentenceTransformer(
-                source, device=device, model_kwargs={"use_safetensors": True}
-            )
+            # A checkpoint in half precision would bring its type along, and routing needs float32.
+            exact = {"use_safetensors": True, "dtype": torch.float32}
+            with _no_bars():
+                loaded = SentenceTransformer(source, device=device, model_kwargs=exact)
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise BackboneError(f"Cannot load backbone {source!r}: {error}") from error
         names = [type(m).__name__ for m in loaded]
@@ -192,6 +195,18 @@ class TextEncoder:
         else:
             pooled_BD = masked_mean(states_BTD, mask_BT)
         return F.normalize(pooled_BD, dim=-1) if self.pooling.normalize else pooled_BD
+
+
+@contextmanager
+def _no_bars() -> Generator[None]:
+    """Keep transformers from drawing bars: whoever loads a backbone says so in their own way."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def masked_mean(states_BTD: Tensor, mask_BT: Tensor) -> Tensor:

@@ -6,10 +6,11 @@ from experts.errors import UnsupportedExpert
 from experts.kinds.base import Adapter, Kind, Site
 from experts.kinds.bottleneck import Bottleneck
 from experts.kinds.lora import Lora
+from experts.weights import ExpertWeights
 
 KINDS: dict[str, Kind] = {kind.name: kind for kind in (Lora(), Bottleneck())}
 
-__all__ = ["KINDS", "Adapter", "Kind", "Site", "kind_of"]
+__all__ = ["KINDS", "Adapter", "Kind", "Site", "group_text", "kind_of"]
 
 
 def kind_of(adapter: Adapter) -> Kind:
@@ -24,3 +25,8 @@ def kind_of(adapter: Adapter) -> Kind:
             return kind
     served = ", ".join(k.peft_type for k in KINDS.values())
     raise UnsupportedExpert(f"peft_type={peft_type!r} is not served; these are: {served}.")
+
+
+def group_text(expert: ExpertWeights) -> str:
+    """An expert's merge group as text; see `Kind.group_text`."""
+    return KINDS[expert.kind].group_text(expert.sites)

@@ -77,6 +77,13 @@ class Kind(ABC):
         """Experts merge only within one group."""
 
     @abstractmethod
+    def group_text(self, sites: Mapping[str, SiteTensors]) -> str:
+        """`group` as text, for manifests; it opens with the kind's name.
+
+        Equal texts for equal groups, in every release, and for no others.
+        """
+
+    @abstractmethod
     def stack(self, per_expert: Sequence[SiteTensors | None]) -> dict[str, Tensor]:
         """One site's tensors of E experts with a leading E axis; None is an expert not there."""
 

@@ -8,6 +8,7 @@ mixed projection, so mixing outputs instead would be another function. Site tens
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 import torch
@@ -93,6 +94,12 @@ class Bottleneck(Kind):
     def group(self, sites: Mapping[str, SiteTensors]) -> Hashable:
         """Parameter-space merging needs the same sites and shapes."""
         return ("bottleneck", *sorted((s, tuple(t["D"].shape)) for s, t in sites.items()))
+
+    def group_text(self, sites: Mapping[str, SiteTensors]) -> str:
+        """`bottleneck/<widths>/<digest of sites and shapes>`."""
+        widths = sorted({t["D"].shape[0] for t in sites.values()})
+        digest = hashlib.sha256(repr(self.group(sites)).encode()).hexdigest()
+        return f"{self.name}/{'+'.join(map(str, widths))}/{digest[:12]}"
 
     def stack(self, per_expert: Sequence[SiteTensors | None]) -> dict[str, Tensor]:
         """Plain stacks: within a merge group every expert has every site."""

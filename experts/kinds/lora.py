@@ -11,13 +11,14 @@ import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 import torch
-from peft.utils.other import get_pattern_key
 from torch import Tensor
 
 from experts.errors import MismatchedExpert, UnsupportedExpert
 from experts.kernels import Use, low_rank_add
 from experts.kinds.base import Adapter, Kind, Site
 from experts.kinds.names import PREFIX, place, require_finite
+from experts.kinds.patterns import require_quick
+from experts.kinds.targets import require_targeted
 from experts.weights import ExpertWeights, SiteTensors
 
 # What these fields say is either in the tensors already or has no meaning once trained.
@@ -59,9 +60,11 @@ class Lora(Kind):
         for site, tensors in factors.items():
             _require_one_rank(site, tensors)
         require_finite(factors)
+        require_targeted(config, factors, sites)
+        alphas = _alpha_pattern(config, sites)
         loaded: dict[str, SiteTensors] = {}
         for site, t in placed.items():
-            scale = _scaling(config, site, t["A"].shape[0])
+            scale = _scaling(config, alphas, site, t["A"].shape[0])
             loaded[site] = {"A": t["A"].contiguous(), "B": t["B"].T.contiguous() * scale}
         return ExpertWeights(id, self.name, self.group(loaded), loaded, inert=inert)
 
@@ -100,6 +103,10 @@ class Lora(Kind):
     def group(self, sites: Mapping[str, SiteTensors]) -> Hashable:
         """LoRA of any ranks and sites is one group."""
         return ("lora",)
+
+    def group_text(self, sites: Mapping[str, SiteTensors]) -> str:
+        """The one group's name."""
+        return self.name
 
     def stack(self, per_expert: Sequence[SiteTensors | None]) -> dict[str, Tensor]:
         """Factors padded with zeros to the largest rank among the experts."""
@@ -140,16 +147,26 @@ def _pad_rank(t_RX: Tensor, rank: int) -> Tensor:
     return t_RX if not missing else torch.cat([t_RX, t_RX.new_zeros(missing, t_RX.shape[1])])
 
 
-def _scaling(config: Mapping[str, object], site: str, rank: int) -> float:
-    """What PEFT multiplies by: alpha / r, or alpha / sqrt(r) under rsLoRA; its own patterns."""
+def _alpha_pattern(
+    config: Mapping[str, object], sites: Iterable[str]
+) -> list[tuple[re.Pattern[str], object]]:
+    """Patterns of site names and their alpha, put together as PEFT does in `get_pattern_key`."""
     patterns = config.get("alpha_pattern") or {}
     if not isinstance(patterns, Mapping):
         raise UnsupportedExpert("alpha_pattern is not an object of pattern and alpha.")
-    try:
-        key = get_pattern_key(list(patterns), site)
-    except re.error as error:
-        raise UnsupportedExpert(f"alpha_pattern is no regular expression: {error}.") from error
-    alpha = patterns.get(key, config.get("lora_alpha", 8))
+    require_quick("alpha_pattern", patterns, sites)
+    return [(re.compile(rf"(.*\.)?({key})$"), alpha) for key, alpha in patterns.items()]
+
+
+def _scaling(
+    config: Mapping[str, object],
+    alphas: Sequence[tuple[re.Pattern[str], object]],
+    site: str,
+    rank: int,
+) -> float:
+    """What PEFT multiplies by: alpha / r, or alpha / sqrt(r) under rsLoRA; its own patterns."""
+    usual = config.get("lora_alpha", 8)
+    alpha = next((alpha for pattern, alpha in alphas if pattern.match(site)), usual)
     if not isinstance(alpha, int | float) or not math.isfinite(alpha):
         raise UnsupportedExpert(f"lora_alpha of {site} is not a finite number.")
     return alpha / (rank**0.5 if config.get("use_rslora") else rank)

@@ -124,7 +124,8 @@ def _query(example: Example, card: TaskCard, fold: int, foreign: str) -> Query:
         by_value[o].known[fold % len(by_value[o].known)].text if o in by_value else o
         for o in example.options
     ]
-    instruction = card.instructions[fold % len(card.instructions)]
+    said = card.instructions or ("",)
+    instruction = said[fold % len(said)]
     return Query(example.input, instruction, (*choices, *([foreign] if foreign else [])))
 
 

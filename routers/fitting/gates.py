@@ -47,11 +47,12 @@ class GatedMix(Mix):
         assert self.stack is not None
         if site not in self.stack.sites:
             return y_NO
-        open_N1 = torch.sigmoid(x_ND @ self.gates[site]).unsqueeze(1)
-        expert_B1 = torch.zeros(self.size, 1, dtype=torch.long, device=x_ND.device)
-        use = Use(expert_B1, open_N1, 1, x_ND.shape[0], row_N, per_token=True)
-        ones_B = torch.ones(self.size, device=x_ND.device)
-        return KINDS[self.stack.kind].apply(y_NO, x_ND, self.stack.sites[site], use, ones_B)
+        open_N = torch.sigmoid(x_ND @ self.gates[site])
+        # Strength scales an expert's output, a weight its parameters; strength goes by row, so
+        # every token is a row of its own.
+        expert_N1 = torch.zeros(len(x_ND), 1, dtype=torch.long, device=x_ND.device)
+        use = Use(expert_N1, x_ND.new_ones(len(x_ND), 1), 1, len(x_ND))
+        return KINDS[self.stack.kind].apply(y_NO, x_ND, self.stack.sites[site], use, open_N)
 
 
 def fit_gates(

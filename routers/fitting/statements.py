@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from experts.manifest import TaskCard
+from experts.manifest import Label, TaskCard
 from experts.statements import StatementMap, sentences, truth_table
 
 Read = Callable[[Sequence[str]], Tensor]
@@ -51,8 +51,13 @@ class Corpus:
 
 
 def fit_statement_map(cards: Sequence[TaskCard], read: Read, seed: int = 0) -> StatementMap | None:
-    """The map of a library, or None when no expert has statements."""
-    corpora = [_corpus(card, read) for card in cards if any(lb.statements for lb in card.labels)]
+    """The map of a library, or None when no expert has statements to tell apart.
+
+    Raises:
+        ValueError: the map is not finite, as when what `read` gives is not.
+    """
+    # One stated label alone leaves nothing to place a sentence on but itself.
+    corpora = [_corpus(card, read) for card in cards if len(_stated(card)) > 1]
     if not corpora:
         return None
     usual = Standard.of(torch.cat([c.own_SF for c in corpora]))
@@ -70,7 +75,7 @@ def fit_statement_map(cards: Sequence[TaskCard], read: Read, seed: int = 0) -> S
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    return usual.fold(map_FD.detach(), SHARPEN * math.exp(log_scale.item()))
+    return _finite(usual.fold(map_FD.detach(), SHARPEN * math.exp(log_scale.item())))
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,8 +136,25 @@ def _blurred(asked_QF: Tensor, generator: torch.Generator) -> Tensor:
     return torch.cat([embedding_QD, asked_QF[:, width:]], dim=1)
 
 
+def _finite(placing: StatementMap) -> StatementMap:
+    """The map itself.
+
+    Raises:
+        ValueError: it holds NaN or infinity.
+    """
+    parts = (placing.map_FD, placing.shift_D, torch.tensor(placing.scale))
+    if not all(bool(t.isfinite().all()) for t in parts):
+        raise ValueError("The fitted statement map holds NaN or infinity; it cannot be used.")
+    return placing
+
+
+def _stated(card: TaskCard) -> list[Label]:
+    """The labels that have statements."""
+    return [label for label in card.labels if label.statements]
+
+
 def _corpus(card: TaskCard, read: Read) -> Corpus:
-    labels = [label for label in card.labels if label.statements]
+    labels = _stated(card)
     said: list[str] = []
     rows: list[Tensor] = []
     one_LL = torch.eye(len(labels))

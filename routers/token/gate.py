@@ -14,6 +14,9 @@ from torch.nn import functional as F
 from experts.kernels import Use, scores
 
 EPSILON = 1e-5  # as in LayerNorm
+# What rounding leaves of a difference of two sums, in units of the last place of their squares: up
+# to 5 were seen. A spread below it is noise, and would take scores past sqrt(d).
+NOISE = 16
 
 
 class GateRouter:
@@ -24,10 +27,19 @@ class GateRouter:
     def scores(self, x_ND: Tensor, V_ED: Tensor, use: Use) -> Tensor:
         """See `experts.mix.TokenRouter.scores`."""
         D = x_ND.shape[1]
-        # Two plain sums are a fifth of the price of torch.var.
-        variance_N1 = torch.linalg.vector_norm(x_ND, dim=1, keepdim=True).square() / D
-        variance_N1 = variance_N1 - x_ND.mean(dim=1, keepdim=True).square()
-        return scores(x_ND, V_ED, use) * torch.rsqrt((variance_N1 + EPSILON) * D)
+        # Squares and products of ordinary tokens overflow half precision; others stay as they are.
+        wide = torch.promote_types(x_ND.dtype, torch.float32)
+        wide_ND = x_ND.to(wide)
+        score_NK = scores(wide_ND, V_ED.to(wide), use)
+        return (score_NK * torch.rsqrt((_variance(wide_ND) + EPSILON) * D)).to(x_ND.dtype)
+
+
+def _variance(x_ND: Tensor) -> Tensor:
+    """Variance of each token (N, 1); a token that hardly varies gets the noise of rounding."""
+    # Two plain sums are a fifth of the price of torch.var.
+    square_N1 = torch.linalg.vector_norm(x_ND, dim=1, keepdim=True).square() / x_ND.shape[1]
+    variance_N1 = square_N1 - x_ND.mean(dim=1, keepdim=True).square()
+    return torch.maximum(variance_N1, square_N1 * (NOISE * torch.finfo(x_ND.dtype).eps))
 
 
 def standardise(v_D: Tensor) -> Tensor:

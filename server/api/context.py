@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fastapi import Request
 
-from experts.errors import BadExpert, UnknownExpert
-from server.api.wire.routing import ROUTED_ONLY, named_experts
+from experts.errors import ExpertError
+from server.api.wire.routing import NARROWING, ROUTED_ONLY, named_experts
 from server.engine.messages import Outcome, RoutingOptions, Sample
+from server.engine.named import require_expert, require_model
+from server.engine.routing import AUTO
 from server.engine.service import EngineService
-from server.errors import RequestError, UnknownModel
+from server.errors import RequestError, located
 from server.observability.requests import NOTES
-
-AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -53,38 +53,48 @@ class Context:
             UnknownModel: it is neither `auto`, nor an expert, nor the backbone.
             BadExpert: it is an expert of the library whose files cannot be served.
         """
-        if model != AUTO and model != self.backbone_id:
-            self._require_expert(model, UnknownModel(f"No model {model!r}.", param="model"))
+        if model != AUTO:
+            require_model(self.service.engine.library, self.backbone_id, model)
 
-    def require_options(self, model: str, options: Iterable[RoutingOptions]) -> None:
+    def require_options(
+        self, model: str, options: Sequence[RoutingOptions], places: Sequence[str] = ("routing",)
+    ) -> None:
         """Check the names in `routing`, and that they do not contradict `model`.
+
+        Args:
+            places: the path of each one's options in the request.
 
         Raises:
             RequestError: `model` says already who answers, or there is no such router.
             UnknownExpert, BadExpert: a named expert cannot be served.
         """
-        for option in {id(o): o for o in options}.values():
+        shared = {id(o): (o, place) for o, place in zip(options, places, strict=True)}
+        for option, place in shared.values():
             asked = [name for name in ROUTED_ONLY if getattr(option, name)]
             if model != AUTO and asked:
                 raise RequestError(
-                    f"routing.{asked[0]} needs model 'auto': {model!r} says already who answers.",
-                    param=f"routing.{asked[0]}",
+                    f"{place}.{asked[0]} needs model 'auto': {model!r} says already who answers.",
+                    param=f"{place}.{asked[0]}",
                 )
-            if option.router is not None and option.router not in self.service.engine.presets:
-                known = ", ".join(self.service.engine.presets)
-                raise RequestError(
-                    f"No router {option.router!r}; there are {known}.", param="routing.router"
-                )
-            for expert in named_experts(option):
-                self._require_expert(expert, UnknownExpert(f"No expert {expert!r}."))
+            self._require_router(option, place)
+            for expert in sorted(named_experts(option)):
+                try:
+                    require_expert(self.service.engine.library, expert)
+                except ExpertError as error:
+                    raise located(error, place) from None
 
-    def _require_expert(self, id: str, unknown: Exception) -> None:
-        library = self.service.engine.library
-        if id in library.entries:
-            return
-        if id in library.bad:
-            raise BadExpert(f"Expert {id!r} cannot be served: {library.bad[id]}")
-        raise unknown
+    def _require_router(self, option: RoutingOptions, place: str) -> None:
+        presets = self.service.engine.presets
+        name = option.router or "default"
+        if name not in presets:
+            known = ", ".join(presets)
+            raise RequestError(f"No router {name!r}; there are {known}.", param=f"{place}.router")
+        idle = [n for n in (*NARROWING, "instruction") if getattr(option, n)]
+        if presets[name].request is None and idle and not (option.experts or option.selection):
+            raise RequestError(
+                f"{place}.{idle[0]} has no effect: router {name!r} takes the bare backbone.",
+                param=f"{place}.{idle[0]}",
+            )
 
     def note(self, request: Request, samples: Sequence[Sample], results: Sequence[object]) -> None:
         """Add to the request's log line: how much was asked, and which experts came first."""

@@ -20,7 +20,7 @@ from server.api.traces import TraceBody, trace_json
 from server.api.wire.base import Text, Wire
 from server.api.wire.inputs import Input, render_input
 from server.api.wire.questions import Questions
-from server.api.wire.routing import NO_WISHES, RequestRouting, options_per_question
+from server.api.wire.routing import NO_WISHES, RequestRouting, options_per_question, places
 from server.engine.messages import Answer, Outcome, Question, Sample
 from server.engine.queue import Result
 from server.errors import located
@@ -177,7 +177,7 @@ def decision_samples(ctx: Context, body: DecisionRequest, *, predict: bool = Tru
     ctx.require_model(body.model)
     options = options_per_question(body.routing, len(body.questions))
     if body.routing is not NO_WISHES:
-        ctx.require_options(body.model, options)
+        ctx.require_options(body.model, options, places(body.routing, len(options)))
     text = render_input(body.input)
     return [
         Sample(text, question.to_question(), body.model, option, predict)

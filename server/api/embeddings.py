@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 from array import array
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Request, Response
@@ -98,22 +99,30 @@ class EmbeddingResponse(BaseModel):
 
 @router.post("/embeddings", response_model=EmbeddingResponse, responses=ERROR_RESPONSES)
 async def create_embeddings(body: EmbeddingRequest, request: Request) -> Response:
-    """Embed texts with one selection of experts for all of them."""
+    """Embed texts with one selection of experts for all of them.
+
+    Vectors of different selections are not comparable: send `routing.selection` of an earlier
+    response to get more of the same.
+    """
     ctx = context(request)
     options = _options(ctx, body)
     deadline = ctx.deadline(body.routing.timeout_ms)
     routed = None
-    if _must_route_first(body, options):
-        first = Sample(body.input[0], None, body.model, options, predict=False)
-        (routed,) = outcomes(await ctx.service.submit([first], deadline=deadline))
-        options = RoutingOptions(
-            selection=routed.trace.selection, truncate=options.truncate, trace=options.trace
-        )
-    samples = [Sample(text, None, body.model, options) for text in body.input]
-    done = outcomes(await ctx.service.submit(samples, deadline=deadline))
+    with ctx.service.admitted() as submit:
+        if _must_route_first(body, options):
+            first = Sample(body.input[0], None, body.model, options, predict=False)
+            (routed,) = outcomes(await submit([first], deadline=deadline))
+            selection = routed.trace.selection
+            options = RoutingOptions(
+                selection=selection, truncate=options.truncate, trace=options.trace
+            )
+        samples = _samples(body, options)
+        done = outcomes(await submit(samples, deadline=deadline))
     tokens = sum(outcome.tokens for outcome in done)
     ctx.note(request, samples, done)
-    first = routed or done[0]
+    trace = done[0].trace
+    if routed is not None:
+        trace = replace(routed.trace, tokens=trace.tokens, truncated=trace.truncated)
     return json_response(
         {
             "object": "list",
@@ -121,11 +130,20 @@ async def create_embeddings(body: EmbeddingRequest, request: Request) -> Respons
             "data": _vectors(done, body.encoding_format),
             "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
             "routing": {
-                "selection": first.trace.selection,
-                "trace": trace_json(first.trace, options.trace),
+                "selection": trace.selection,
+                "trace": trace_json(trace, options.trace),
             },
         }
     )
+
+
+def _samples(body: EmbeddingRequest, options: RoutingOptions) -> list[Sample]:
+    """One sample per input. There is one trace, and it is the first input's."""
+    quiet = replace(options, trace="none")
+    return [
+        Sample(text, None, body.model, options if i == 0 else quiet)
+        for i, text in enumerate(body.input)
+    ]
 
 
 def outcomes(results: Sequence[Result]) -> list[Outcome]:

@@ -5,6 +5,7 @@ An expert is added from a folder under the roots an operator allowed; nothing is
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,16 +15,22 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from experts.entries import Entry
-from experts.errors import BadExpert, UnknownExpert
-from experts.library import Library
+from experts.errors import BadExpert
+from experts.library import Library, Snapshot
 from experts.manifest import ExpertId, Label, Wording
 from server.api.context import Context, context
 from server.api.faults import ERROR_RESPONSES
 from server.api.lean import LeanRoute, json_response
 from server.api.wire.base import Text, Wire
 from server.api.wire.questions import MAX_CHOICES
+from server.engine.named import require_expert
+from server.engine.run import Engine
 
+MAX_WORDS = 64  # sentences in one list
 router = APIRouter(prefix="/v1", tags=["experts"], route_class=LeanRoute)
+
+
+Sentences = Annotated[tuple[Text, ...], Field(max_length=MAX_WORDS)]
 
 
 class LabelOption(Wire):
@@ -31,26 +38,34 @@ class LabelOption(Wire):
 
     value: Text
     description: str | None = None
+    statements: Sentences = Field(default=(), description="Say that an input has the label.")
+    negations: Sentences = Field(default=(), description="Say that it has not.")
 
     def to_label(self) -> Label:
         """For the manifest; with a description, that is a second wording of the label."""
         worded = (Wording(value=self.value, description=self.description),)
-        return Label(value=self.value, wordings=worded if self.description else ())
+        return Label(
+            value=self.value,
+            wordings=worded if self.description else (),
+            statements=self.statements,
+            negations=self.negations,
+        )
 
 
 class AddExpert(Wire):
     """A folder to add: an adapter that PEFT wrote, or an expert of another library.
 
     What is said of it here goes into its manifest. It is routable when the folder brings routing
-    artefacts (`sailplane fit`); without them it answers by name.
+    artefacts (`sailplane fit`); without them it answers by name. Predicates need a few statements
+    about its labels.
     """
 
     source: Text
     id: ExpertId
     title: Text | None = None
-    instructions: tuple[Text, ...] = ()
+    instructions: Sentences = ()
     choices: Annotated[tuple[LabelOption, ...], Field(max_length=MAX_CHOICES)] = ()
-    tags: tuple[Text, ...] = ()
+    tags: Sentences = ()
 
 
 class ExpertBody(BaseModel):
@@ -94,17 +109,15 @@ class ExpertList(BaseModel):
 @router.get("/experts", response_model=ExpertList, responses=ERROR_RESPONSES)
 async def list_experts(request: Request) -> ExpertList:
     """Every expert, and every entry that cannot be served."""
-    library = context(request).service.engine.library
-    return ExpertList(
-        data=[_body(entry) for _, entry in sorted(library.entries.items())],
-        bad=[BadBody(name=name, reason=why) for name, why in sorted(library.bad.items())],
-    )
+    snapshot = context(request).service.engine.library.snapshot
+    # The first look at an expert reads and checks its artefacts.
+    return await asyncio.to_thread(_listed, snapshot)
 
 
 @router.get("/experts/{id}", response_model=ExpertBody, responses=ERROR_RESPONSES)
 async def get_expert(id: str, request: Request) -> ExpertBody:
     """One expert."""
-    return _body(_entry(context(request), id))
+    return await asyncio.to_thread(_body, _entry(context(request), id))
 
 
 @router.post("/experts", status_code=201, response_model=ExpertBody, responses=ERROR_RESPONSES)
@@ -138,28 +151,35 @@ async def remove_expert(ctx: Context, id: str) -> None:
     Raises:
         UnknownExpert: it is not there.
     """
-    engine = ctx.service.engine
-    await ctx.service.run_blocking(engine.library.remove, id)
-    engine.cache.drop(id)
-    engine.stacks.drop(id)
+    await ctx.service.run_blocking(_remove, ctx.service.engine, id)
 
 
-async def require_servable(ctx: Context, body: AddExpert) -> None:
-    """Check that an expert could be added if its id were free, so that replacing it loses nothing.
+async def replace_expert(ctx: Context, body: AddExpert) -> Entry:
+    """Add to the library in the place of an expert of the same id, if there is one.
 
     Raises:
-        ForbiddenSource, BadExpert: it could not.
+        ForbiddenSource, BadExpert: it cannot be served, and what was there stays.
     """
-    library = ctx.service.engine.library
+    return await ctx.service.run_blocking(_replace, ctx, body)
 
-    def check() -> None:
-        with TemporaryDirectory() as scratch:
+
+def _replace(ctx: Context, body: AddExpert) -> Entry:
+    library = ctx.service.engine.library
+    if body.id in library.entries:
+        with TemporaryDirectory() as scratch:  # could it be added, if its id were free?
             empty = Library.open(
                 Path(scratch), fingerprint=library.fingerprint, backbone_id=library.backbone_id
             )
             _add(ctx, body, empty)
+        _remove(ctx.service.engine, body.id)
+    return _add(ctx, body, library)
 
-    await ctx.service.run_blocking(check)
+
+def _remove(engine: Engine, id: str) -> None:
+    """One piece of work: whoever is interrupted in between would leave old tensors in memory."""
+    engine.library.remove(id)
+    engine.cache.drop(id)
+    engine.stacks.drop(id)
 
 
 def _add(ctx: Context, body: AddExpert, library: Library) -> Entry:
@@ -175,13 +195,24 @@ def _add(ctx: Context, body: AddExpert, library: Library) -> Entry:
     )
 
 
+def _listed(snapshot: Snapshot) -> ExpertList:
+    """Every entry once: one whose files went bad since it was read is bad here too."""
+    data: list[ExpertBody] = []
+    bad = dict(snapshot.bad)
+    for id, entry in sorted(snapshot.entries.items()):
+        try:
+            data.append(_body(entry))
+        except BadExpert as error:
+            bad[id] = error.message
+    return ExpertList(
+        data=data, bad=[BadBody(name=name, reason=why) for name, why in sorted(bad.items())]
+    )
+
+
 def _entry(ctx: Context, id: str) -> Entry:
     library = ctx.service.engine.library
-    if id in library.entries:
-        return library.entries[id]
-    if id in library.bad:
-        raise BadExpert(f"Expert {id!r} cannot be served: {library.bad[id]}")
-    raise UnknownExpert(f"No expert {id!r}.")
+    require_expert(library, id)
+    return library.get(id)
 
 
 def _body(entry: Entry) -> ExpertBody:

@@ -27,8 +27,9 @@ class SiteBody(BaseModel):
 
 
 class CutBody(BaseModel):
-    """How much of an over-long input was read."""
+    """How much of an over-long text was read; `part` is its field."""
 
+    part: str
     tokens_sent: int
     tokens_kept: int
 
@@ -48,7 +49,7 @@ class TraceBody(BaseModel):
     narrowed: bool = False
     fallback: str | None = None
     dropped: dict[str, str]
-    truncated: CutBody | None = None
+    truncated: list[CutBody]
     tokens: list[SiteBody] | None = None
     cache: dict[str, int] | None = None
     milliseconds: dict[str, float] | None = None
@@ -71,17 +72,12 @@ def trace_json(trace: Trace, level: TraceLevel) -> dict[str, object] | None:
         "narrowed": trace.narrowed,
         "fallback": trace.fallback,
         "dropped": trace.dropped,
-        "truncated": _cut(trace),
+        "truncated": [
+            {"part": c.part, "tokens_sent": c.sent, "tokens_kept": c.kept} for c in trace.truncated
+        ],
     }
     if level == "full":
         body["tokens"] = [asdict(site) for site in trace.tokens]
         body["cache"] = trace.cache
         body["milliseconds"] = trace.milliseconds
     return body
-
-
-def _cut(trace: Trace) -> dict[str, int] | None:
-    if trace.truncated is None:
-        return None
-    sent, kept = trace.truncated
-    return {"tokens_sent": sent, "tokens_kept": kept}

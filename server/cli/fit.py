@@ -72,7 +72,7 @@ def _calibrate(settings: Settings, tasks: list[Task]) -> None:
     from routers.fitting.calibrate import ask, calibrate_views
     from routers.fitting.statements import fit_statement_map
     from server.build import build_engine
-    from server.calibrate import calibrate_rule, tensors_of, version_of
+    from server.calibrate import POINTS, calibrate_rule, tensors_of, version_of
 
     aside = {t.name: t.aside for t in tasks}
     if not any(aside.values()):
@@ -86,9 +86,9 @@ def _calibrate(settings: Settings, tasks: list[Task]) -> None:
         )
     with busy("Fitting the statement map"):
         placing = fit_statement_map(list(cards.values()), partial(read_statements, backbone))
-    constants = calibrate_rule(
-        engine, constants, tasks, cards, lambda grid: progress(grid, "Global rule")
-    )
-    constants = constants.model_copy(update={"version": version_of(constants)})
-    engine.library.write_calibration(constants.model_dump(mode="json"), tensors_of(placing))
+    trials = iter(progress(range(POINTS), "Global rule"))
+    constants = calibrate_rule(engine, constants, tasks, cards, lambda: next(trials, None))
+    tensors = tensors_of(placing)
+    constants = constants.model_copy(update={"version": version_of(constants, tensors)})
+    engine.library.write_calibration(constants.model_dump(mode="json"), tensors)
     notes.print(f"Calibration {constants.version}: {constants.model_dump(exclude={'version'})}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from server.cli.common import busy, out
+from server.cli.common import busy, fail, out
 from server.cli.options import with_settings
 from server.settings import Origins
 
@@ -49,6 +49,8 @@ def _sample(text: str, choices: str, instructions: str, model: str) -> Sample:
     from server.engine.messages import Choice, Question, Sample
 
     options = tuple(Choice(c.strip()) for c in choices.split(",") if c.strip())
+    if len(set(options)) < len(options) or len(options) == 1:
+        raise fail("--choices: expected two or more different options, separated by commas")
     return Sample(text, Question("choice", instructions, options), model)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from server.cli.common import busy, notes
@@ -12,7 +13,7 @@ from server.cli.options import with_settings
 from server.settings import Origins, Settings
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
+    from server.engine.run import Engine
 
 
 @with_settings()
@@ -29,7 +30,6 @@ def serve(origins: Origins) -> None:
     configure_logs(settings.log_level.upper())
     with busy(f"Loading backbone {settings.backbone} and library {settings.library}"):
         app = build_app(settings)
-    _greet(app, settings)
     # uvicorn raises SIGTERM again, once it has stopped, for whoever handled it before: with nobody
     # there, a clean end would look like a kill.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -43,16 +43,16 @@ def serve(origins: Origins) -> None:
     )
     service = app.state.context.service
     listener = Listener(
-        config, service, linger=settings.linger_seconds, drain=settings.drain_seconds
-    )
+        config, service, linger=settings.linger_seconds, drain=settings.drain_seconds,
+        greet=partial(_greet, service.engine, settings.host),
+    )  # fmt: skip
     with suppress(KeyboardInterrupt):
         listener.run()
 
 
-def _greet(app: FastAPI, settings: Settings) -> None:
+def _greet(engine: Engine, host: str, port: int) -> None:
     """Say what is served and where, and what of the library is not."""
-    engine = app.state.context.service.engine
-    where = f"http://{settings.host}:{settings.port}"
+    where = f"http://{host}:{port}"
     count, bad = len(engine.library.entries), len(engine.library.bad)
     told = f"{count} experts on {engine.backbone.id} at {where}, documented at {where}/docs"
     notes.print(told, soft_wrap=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from experts.errors import MixError
 from experts.library import Entry
 from server.engine.features import FeatureStore
 from server.engine.judging import Judge, choose
@@ -25,20 +26,26 @@ def warm(
     words.warm(c.text for w in board if w not in statements for c in offered(w, entries))
 
 
-def answer(work: Work, entries: Mapping[str, Entry], words: FeatureStore, judge: Judge) -> Answer:
-    """Answer one sample from its adapted state, when all it needs is warm."""
+def answer(work: Work, entries: Mapping[str, Entry], words: FeatureStore, judge: Judge) -> None:
+    """Set `answer` of one sample from its adapted state, when all it needs is warm.
+
+    Raises:
+        MixError: the selection's weights drove the state out of the numbers.
+    """
     assert work.state_D is not None
+    if not work.state_D.isfinite().all():
+        raise MixError("These weights and strength overflow the backbone; choose smaller ones.")
     question = work.sample.question
     if question is None:
-        return Answer(embedding=tuple(work.state_D.tolist()))
-    if judges_statement(question):
-        return judge.judge(work, question, entries)
-    choices = offered(work, entries)
-    if not choices:
-        return Answer(refusal="The question has no choices and no selected expert has labels.")
-    choice_CD = words.stack([c.text for c in choices])
-    probability_C = choose(work.state_D, choice_CD)
-    return Answer(tuple(probability_C.tolist()), choices)
+        work.answer = Answer(embedding=tuple(work.state_D.tolist()))
+    elif judges_statement(question):
+        work.answer = judge.judge(work, question, entries)
+    elif choices := offered(work, entries):
+        choice_CD = words.stack([c.text for c in choices])
+        work.answer = Answer(tuple(choose(work.state_D, choice_CD).tolist()), choices)
+    else:
+        reason = "The question has no choices and no selected expert has labels."
+        work.answer = Answer(refusal=reason)
 
 
 def judges_statement(question: Question) -> bool:

@@ -46,35 +46,44 @@ class Judge:
         labels = [
             lb for w in board for e in _judges(w, entries) for lb in entries[e].manifest.labels
         ]
-        asked = [w.sample.question.instructions for w in board if w.sample.question]
+        asked = [s for w in board if w.sample.question for s in said_by(w.sample.question) if s]
         self.words.warm(w.text for label in labels for w in label.known)
         self.said.warm([*asked, *sentences(labels)])
 
     def judge(self, work: Work, question: Question, entries: Mapping[str, Entry]) -> Answer:
-        """p(true) of the question's instructions, mixed over the judges by their weights."""
-        if not question.instructions:
-            return Answer(refusal="A predicate needs a statement in its instructions.")
+        """p(true) of what is said, mixed over the judges by their weights."""
+        said, denied = said_by(question)
+        if not said:
+            return Answer(refusal="There is no statement to judge: put it into the instructions.")
         judges = _judges(work, entries)
         if not judges:
-            return Answer(refusal="No selected expert has a label set to judge a statement by.")
-        true = sum(
-            weight / sum(judges.values()) * self._holds(work, question, entries[id].manifest.labels)
-            for id, weight in judges.items()
-        )
+            return Answer(refusal="No selected expert has statements to compare this one with.")
+        true = self._share(work, said, judges, entries)
+        if denied:  # both options are statements of their own: what they claim is shared out
+            false = self._share(work, denied, judges, entries)
+            true = true / (true + false) if true + false else 0.5
         if question.type == "predicate":
             return Answer((true,))
         return Answer(
             tuple(true if c.value else 1 - true for c in question.choices), question.choices
         )
 
-    def _holds(self, work: Work, question: Question, labels: Sequence[Label]) -> float:
-        """p(true) by one expert's label set."""
+    def _share(
+        self, work: Work, said: str, judges: Mapping[str, float], entries: Mapping[str, Entry]
+    ) -> float:
+        """p(true) of one statement."""
+        total = sum(judges.values())
+        return sum(
+            weight / total * self._holds(work, said, entries[id].manifest.labels)
+            for id, weight in judges.items()
+        )
+
+    def _holds(self, work: Work, said: str, labels: Sequence[Label]) -> float:
+        """p(true) of a statement by one expert's label set."""
         assert work.state_D is not None
         probability_L = choose(work.state_D, self._prototypes(labels))
         holds_1L = self.placing.place(
-            self.said.stack([question.instructions]),
-            self.said.stack(sentences(labels)),
-            truth_table(labels),
+            self.said.stack([said]), self.said.stack(sentences(labels)), truth_table(labels)
         )
         return float(holds_1L[0].double() @ probability_L)
 
@@ -82,6 +91,16 @@ class Judge:
         """Each label as the mean of its known wordings: (L, D)."""
         means = [self.words.stack([w.text for w in label.known]).mean(dim=0) for label in labels]
         return F.normalize(torch.stack(means), dim=-1)
+
+
+def said_by(question: Question) -> tuple[str, str]:
+    """What is claimed, and what is claimed against it ("" when that is only its denial).
+
+    A description of a boolean option says what that option means; without one, `true` means what
+    the instructions say.
+    """
+    meant = {choice.value: choice.description or "" for choice in question.choices}
+    return meant.get(True) or question.instructions, meant.get(False, "")
 
 
 def _judges(work: Work, entries: Mapping[str, Entry]) -> dict[str, float]:

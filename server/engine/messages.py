@@ -66,7 +66,7 @@ class Sample:
     """One unit of work. `question` None asks for the routed embedding of the input.
 
     `model` is "auto", an expert id, or the backbone's id. `predict` False stops after routing.
-    `written` is the instruction a writer made before the sample was queued.
+    `written` is the instruction a writer made before the sample was queued, in `writing_ms`.
     """
 
     input: str
@@ -75,6 +75,7 @@ class Sample:
     options: RoutingOptions = field(default_factory=RoutingOptions)
     predict: bool = True
     written: Instruction | None = None
+    writing_ms: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,15 @@ class CandidateTrace:
     score: float
     views: Mapping[str, float]
     """The score's parts: instruction, choices, input."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A text that was too long: the field it stood in, its tokens, and how many were read."""
+
+    part: str
+    sent: int
+    kept: int
 
 
 @dataclass(frozen=True)
@@ -108,9 +118,9 @@ class Trace:
         instruction: the instruction used. writer: "caller" | "template" | "openai" | "none".
         writer_note: why another writer took over, if one did.
         calibration: version of the library's constants. alpha: the global rule's alpha.
-        narrowed: token routing got fewer candidates than it wanted.
+        narrowed: a preset that wants all experts got fewer.
         fallback: code of why no expert answered, if none did.
-        dropped: experts left out, with the reason. truncated: (tokens sent, tokens kept).
+        dropped: experts left out, with the reason. truncated: what was cut.
         confidence: probability mass of the best expert under the policy.
     """
 
@@ -126,7 +136,7 @@ class Trace:
     narrowed: bool = False
     fallback: str | None = None
     dropped: Mapping[str, str] = field(default_factory=dict)
-    truncated: tuple[int, int] | None = None
+    truncated: tuple[Cut, ...] = ()
     tokens: tuple[TokenTrace, ...] = ()
     cache: Mapping[str, int] = field(default_factory=dict)
     milliseconds: Mapping[str, float] = field(default_factory=dict)

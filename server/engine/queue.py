@@ -75,13 +75,21 @@ class SampleQueue:
         """
         count = len(job.samples)
         with self._ready:
-            if self.waiting and self.waiting + count > self.limit:
-                raise QueueFull(
-                    f"{self.waiting} samples wait and the limit is {self.limit}.",
-                    retry_after=retry_after,
-                )
+            self.require_room(count, 0, retry_after)
             self.waiting += count
             self._jobs.append(job)
+
+    def require_room(self, count: int, coming: int, retry_after: int = 1) -> None:
+        """Check that `count` more samples could wait, beside those that are `coming`.
+
+        Raises:
+            QueueFull: they could not.
+        """
+        waiting = self.waiting + coming
+        if waiting and waiting + count > self.limit:
+            raise QueueFull(
+                f"{waiting} samples wait and the limit is {self.limit}.", retry_after=retry_after
+            )
 
     def wake(self) -> None:
         """Tell the engine that there is work."""

@@ -6,26 +6,30 @@ Owns the catalogue that request routers see, rebuilt when the library changes. R
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+
+from pydantic import ValidationError
 
 from experts.artefacts import REQUEST_ARTEFACTS
 from experts.backbones import TextEncoder
-from experts.errors import BadExpert, MixError
+from experts.constants import CALIBRATION
+from experts.entries import first_error
+from experts.errors import BadExpert, CorruptExpert
 from experts.library import Entry, Library
 from experts.statements import StatementMap
 from routers.calibration import Calibration
 from routers.catalogue import Catalogue, Routed
 from routers.instructions import Instruction, template
-from routers.policy import BASE, Decision, Wishes, decide, explicit
+from routers.policy import BASE, Decision, Wishes, decide, explicit, ranked_preset
 from routers.presets import DEFAULT, PRESETS, Preset
 from routers.request import REQUEST_ROUTERS
-from routers.token import TOKEN_ROUTERS
 from routers.types import Features, Query, Selection
 from server.engine.features import FeatureStore
 from server.engine.messages import RoutingOptions
+from server.engine.named import require_expert, require_model, require_sound, require_version
 from server.engine.work import Work
-from server.errors import RequestError, UnknownModel
+from server.errors import RequestError
 
 AUTO = "auto"
 
@@ -43,6 +47,7 @@ class Routing:
         self.words, self.inputs = words, inputs
         self.presets, self.top_k = presets, top_k
         self._built: tuple[int, Catalogue, Calibration, StatementMap] | None = None
+        self._tried: Calibration | None = None
 
     @property
     def catalogue(self) -> Catalogue:
@@ -51,13 +56,30 @@ class Routing:
 
     @property
     def calibration(self) -> Calibration:
-        """The library's constants."""
-        return self._current()[1]
+        """The constants in force: the library's."""
+        return self._tried or self._current()[1]
 
     @property
     def statement_map(self) -> StatementMap:
         """How the library places statements on label sets."""
         return self._current()[2]
+
+    def check(self) -> None:
+        """Read the library's artefacts and constants now, not at the first request.
+
+        Raises:
+            CorruptExpert: the constants, or the tensors they name, are damaged.
+        """
+        self._current()
+
+    @contextmanager
+    def trying(self, constants: Calibration) -> Generator[None]:
+        """Route by other constants inside the context; nothing is written."""
+        self._tried = constants
+        try:
+            yield
+        finally:
+            self._tried = None
 
     def plan(self, work: Work) -> None:
         """Who decides: the caller (a finished selection), or a preset and its query.
@@ -75,7 +97,8 @@ class Routing:
             known = ", ".join(self.presets)
             raise RequestError(f"router {name!r} is unknown; there are: {known}.",
                                param="routing.router")  # fmt: skip
-        work.preset = self.presets[name]
+        wishes = self._wishes(options)
+        work.preset = ranked_preset(self.presets[name], self.catalogue, wishes)
         work.query = seen_query(work)
         work.instruction = work.sample.written or _instruction(work.query)
 
@@ -98,7 +121,7 @@ class Routing:
         if work.preset.request is None:
             work.decision = Decision(BASE)
             return
-        catalogue, calibration, _ = self._current()
+        catalogue, calibration = self.catalogue, self.calibration
         router = REQUEST_ROUTERS[work.preset.request]
         work.catalogue_ids = catalogue.ids
         work.scores = router.score(self._features(work), catalogue, calibration)
@@ -111,7 +134,7 @@ class Routing:
         if options.selection is not None:
             require_sound(options.selection)
             for expert in options.selection.experts:
-                self.library.get(expert.id)
+                require_version(self.library, expert)
             return options.selection
         weights = options.experts
         if weights is None:
@@ -119,13 +142,10 @@ class Routing:
                 return None
             if model == self.backbone.id:
                 return BASE
-            if model not in self.library.entries:
-                self._refuse_bad(model)
-                raise UnknownModel(f"Model {model!r} is not here; GET /v1/models lists them.",
-                                   param="model")  # fmt: skip
+            require_model(self.library, self.backbone.id, model)
             weights = {model: 1.0}
         for id in weights:
-            self._refuse_bad(id)
+            require_expert(self.library, id)
         versions = {id: self.library.get(id).manifest.version for id in weights}
         chosen = explicit(weights, versions)
         if options.mode == "token" and len(weights) > 1:
@@ -133,11 +153,6 @@ class Routing:
                 update={"mode": "token", "token_router": "gate", "top_k": options.top_k or 2}
             )
         return chosen
-
-    def _refuse_bad(self, id: str) -> None:
-        """An expert that is listed as bad is refused with its reason, never served as the base."""
-        if id not in self.library.entries and id in self.library.bad:
-            raise BadExpert(f"Expert {id!r} cannot be served: {self.library.bad[id]}")
 
     def _wishes(self, options: RoutingOptions) -> Wishes:
         allow = frozenset(options.allow) if options.allow is not None else None
@@ -160,11 +175,10 @@ class Routing:
         snapshot = self.library.snapshot
         if self._built is None or self._built[0] != snapshot.generation:
             routed = [routed_of(e) for e in snapshot.entries.values() if self._routable(e)]
-            constants = snapshot.calibration
             self._built = (
                 snapshot.generation,
                 Catalogue(routed, self.backbone.width),
-                Calibration.model_validate(constants) if constants else Calibration(),
+                calibration_of(snapshot.calibration),
                 self._statement_map(),
             )
         return self._built[1:]
@@ -189,28 +203,31 @@ class Routing:
         return True
 
     def _statement_map(self) -> StatementMap:
+        width = self.backbone.width
         tensors = self.library.calibration_tensors()
-        if "statement_map" not in tensors:
-            return StatementMap.identity(self.backbone.width)
-        return StatementMap(
-            tensors["statement_map"], tensors["statement_shift"], float(tensors["statement_scale"])
-        )
+        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        if shapes == {
+            "statement_map": (2 * width, width), "statement_shift": (width,), "statement_scale": (),
+        }:  # fmt: skip
+            return StatementMap(
+                tensors["statement_map"], tensors["statement_shift"],
+                float(tensors["statement_scale"]),
+            )  # fmt: skip
+        if tensors:
+            log.warning("the library's statement map is of another form: fit --calibrate it again")
+        return StatementMap.identity(width)
 
 
-def require_sound(selection: Selection) -> None:
-    """Check a selection that a caller sent: the policy's own are sound.
+def calibration_of(constants: Mapping[str, object] | None) -> Calibration:
+    """The stored constants, or the defaults of a library that was never calibrated.
 
     Raises:
-        MixError: it contradicts itself, or its numbers are not finite.
+        CorruptExpert: they are not what `fit --calibrate` writes.
     """
-    if (selection.mode == "base") == bool(selection.experts):
-        raise MixError(f"A selection of mode {selection.mode!r} has the wrong number of experts.")
-    if (selection.mode == "token") != (selection.token_router in TOKEN_ROUTERS):
-        known = ", ".join(TOKEN_ROUTERS)
-        raise MixError(f"Mode 'token', and it alone, has a token_router: {known}.")
-    numbers = [n for e in selection.experts for n in (e.weight, e.prior)]
-    if not all(map(math.isfinite, (selection.strength, *numbers))):
-        raise MixError("Weights, priors and strength of a selection must be finite.")
+    try:
+        return Calibration.model_validate(constants or {})
+    except ValidationError as error:
+        raise CorruptExpert(f"{CALIBRATION}: {first_error(error)}.") from error
 
 
 def routed_of(entry: Entry) -> Routed:
@@ -220,7 +237,7 @@ def routed_of(entry: Entry) -> Routed:
     choices = entry.artefacts.choices
     known = choices is not None and len(choices) == sum(forms)
     return Routed(
-        entry.id, entry.artefacts, manifest.version, manifest.kind, forms if known else ()
+        entry.id, entry.artefacts, manifest.version, manifest.merge_group, forms if known else ()
     )
 
 

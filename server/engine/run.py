@@ -14,7 +14,7 @@ import torch
 
 from experts.backbones import TextEncoder
 from experts.cache import ExpertCache, Lease
-from experts.errors import ExpertError, InputTooLong, MixError, UnknownExpert
+from experts.errors import ExpertError, MixError, UnknownExpert
 from experts.library import Entry, Library
 from experts.stacks import StackCache
 from experts.statements import read_statements
@@ -26,6 +26,7 @@ from server.engine.judging import Judge
 from server.engine.messages import Outcome, Sample
 from server.engine.passes import forward
 from server.engine.queue import Result
+from server.engine.reading import read
 from server.engine.routing import Routing, presets_with_default
 from server.engine.tracing import trace_of
 from server.engine.work import Clock, Work, alive
@@ -54,7 +55,7 @@ class Engine:
             with clock.stage("instruction"):
                 self._each(board, self.routing.plan)
             with clock.stage("embed"):
-                self._read(board)
+                read(self.backbone, board)
                 self.routing.warm(alive(board))
             with clock.stage("select"):
                 self._each([w for w in alive(board) if w.decision is None], self.routing.decide)
@@ -69,8 +70,7 @@ class Engine:
                 answering.warm(asked, entries, self.words, judge)
             with clock.stage("forward"):
                 forward(self.backbone, self.stacks, lease.experts, asked)
-            for work in asked:
-                work.answer = answering.answer(work, entries, self.words, judge)
+            self._each(asked, lambda work: answering.answer(work, entries, self.words, judge))
         version = self.routing.calibration.version
         return [
             w.error or Outcome(w.answer, trace_of(w, clock, lease, version), len(w.tokens))
@@ -88,21 +88,6 @@ class Engine:
                 step(work)
             except (ExpertError, ServerError) as error:
                 work.error = error
-
-    def _read(self, board: Sequence[Work]) -> None:
-        """Tokenise the inputs; one too long is an error unless its caller allowed a cut."""
-        works = alive(board)
-        texts = dict.fromkeys(w.sample.input for w in works)
-        rows = dict(zip(texts, self.backbone.tokens(list(texts)), strict=True)) if texts else {}
-        limit = self.backbone.max_tokens
-        for work in works:
-            row = rows[work.sample.input]
-            work.tokens = self.backbone.cut(row)
-            if len(row) > limit:
-                if work.sample.options.truncate:
-                    work.truncated = (len(row), limit)
-                else:
-                    work.error = InputTooLong(len(row), limit)
 
 
 def require_loaded(work: Work, lease: Lease, entries: Mapping[str, Entry]) -> None:

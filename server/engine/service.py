@@ -10,9 +10,10 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
 from math import ceil
-from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar, cast
 
 from routers.instructions import InstructionWriter
 from server.engine.messages import Sample
@@ -27,6 +28,16 @@ if TYPE_CHECKING:
 log = logging.getLogger("sailplane.engine")
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class Submit(Protocol):
+    """`EngineService.submit`, for a request that was let in."""
+
+    def __call__(
+        self, samples: Sequence[Sample], *, deadline: float | None = None
+    ) -> Awaitable[list[Result]]:
+        """Results in the order of `samples`."""
+        ...
 
 
 class EngineService:
@@ -56,6 +67,10 @@ class EngineService:
         self.retiring = self.draining = False
         self._queue = SampleQueue(max_queue)
         self._jobs: set[Job] = set()
+        self._admitted = 0  # requests that were let in and are not answered
+        self._none_left = asyncio.Event()
+        self._writing = 0  # samples whose instructions are being written
+        self._ended = False
         self._rate = 0.0  # samples per second, smoothed
         self._waking = False
         self._admin = asyncio.Lock()
@@ -63,6 +78,9 @@ class EngineService:
         self._thread: threading.Thread | None = None
         self.metrics.watch_queue(lambda: self._queue.waiting)
         self.metrics.watch_cache(lambda: engine.cache.stats)
+        self.metrics.watch_features(
+            {"words": engine.words, "inputs": engine.inputs, "statements": engine.said}
+        )
 
     @property
     def started(self) -> bool:
@@ -90,17 +108,47 @@ class EngineService:
         self.retiring = True
 
     async def drain(self, timeout: float | None = None) -> None:
-        """Refuse what is new, finish what is here (for `timeout` seconds at most), and stop."""
+        """Refuse what is new, finish what is here (for `timeout` seconds at most), and stop.
+
+        A second call waits for nothing.
+        """
         self.retiring = self.draining = True
-        if self._jobs:
-            await asyncio.wait([job.future for job in self._jobs], timeout=timeout)
+        if self._ended:
+            return
+        end = None if timeout is None else time.monotonic() + timeout
+        if self._admitted:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await self._none_left.wait()
+        self._ended = True
         for job in list(self._jobs):
             self._fail(job, Draining("The server stopped before it could answer."))
         self._queue.close()
         if self._thread is not None:
-            await asyncio.to_thread(self._thread.join, timeout)
+            left = None if end is None else max(0.0, end - time.monotonic())
+            await asyncio.to_thread(self._thread.join, left)
         if self.writer is not None:
             await self.writer.close()
+
+    @contextmanager
+    def admitted(self) -> Generator[Submit]:
+        """Let one request in: a drain that begins meanwhile waits for all that it submits.
+
+        Yields:
+            `submit`, as below.
+
+        Raises:
+            Draining: nothing new is let in.
+        """
+        if self.draining or not self.alive:
+            raise Draining("The server is not taking requests.")
+        self._admitted += 1
+        try:
+            yield self._submit
+        finally:
+            self._admitted -= 1
+            if not self._admitted and self.draining:
+                self._none_left.set()
 
     async def submit(
         self, samples: Sequence[Sample], *, deadline: float | None = None
@@ -114,11 +162,17 @@ class EngineService:
             QueueFull, Draining: nothing was queued.
             DeadlinePassed: the deadline came first.
         """
-        self._require_open()
+        with self.admitted() as submit:
+            return await submit(samples, deadline=deadline)
+
+    async def _submit(
+        self, samples: Sequence[Sample], *, deadline: float | None = None
+    ) -> list[Result]:
+        """`submit` for a request that was let in."""
         if self.writer is not None:
-            presets = self.engine.presets
-            samples = await with_instructions(samples, self.writer, presets, deadline)
-            self._require_open()  # it may have begun to drain meanwhile
+            samples = await self._written(samples, self.writer, deadline)
+        if self._ended:
+            raise Draining("The server stopped before it could answer.")
         loop = asyncio.get_running_loop()
         job = Job(samples, loop.create_future(), deadline)
         self._queue.put(job, self._retry_after())
@@ -136,13 +190,33 @@ class EngineService:
                 self._queue.remove(job)
 
     async def run_blocking(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run slow work on the library off the event loop, one at a time."""
-        async with self._admin:
-            return await asyncio.to_thread(work, *args, **kwargs)
+        """Run slow work on the library off the event loop, one at a time.
 
-    def _require_open(self) -> None:
-        if self.draining or not self.alive:
-            raise Draining("The server is not taking requests.")
+        It runs to its end even if the caller is cancelled: a change must not be left half done.
+        """
+
+        async def alone() -> T:
+            async with self._admin:
+                return await asyncio.to_thread(work, *args, **kwargs)
+
+        task = asyncio.ensure_future(alone())
+        task.add_done_callback(_look_at)
+        return await asyncio.shield(task)
+
+    async def _written(
+        self, samples: Sequence[Sample], writer: InstructionWriter, deadline: float | None
+    ) -> Sequence[Sample]:
+        """The samples with instructions; what is being written counts as waiting.
+
+        Raises:
+            QueueFull: the queue could not take the samples afterwards.
+        """
+        self._queue.require_room(len(samples), self._writing, self._retry_after())
+        self._writing += len(samples)
+        try:
+            return await with_instructions(samples, writer, self.engine.presets, deadline)
+        finally:
+            self._writing -= len(samples)
 
     def _wake_soon(self, loop: asyncio.AbstractEventLoop) -> None:
         """Wake the engine once for all requests the loop reads in this turn: a free batch."""
@@ -164,7 +238,8 @@ class EngineService:
         while batch := self._queue.take(self.max_batch, self.patience):
             begun = time.monotonic()
             results = self._run([s for part in batch for s in _samples(part)])
-            self._loop.call_soon_threadsafe(self._scatter, batch, results, begun)
+            with suppress(RuntimeError):  # the loop may have closed on a drain that ran out of time
+                self._loop.call_soon_threadsafe(self._scatter, batch, results, begun)
 
     def _run(self, samples: Sequence[Sample]) -> Sequence[Result]:
         """Run a batch. If it fails as a whole, run its samples alone to spare the innocent."""
@@ -195,6 +270,12 @@ class EngineService:
     def _fail(self, job: Job, error: Exception) -> None:
         if not job.future.done():
             job.future.set_exception(error)
+
+
+def _look_at(task: asyncio.Task[object]) -> None:
+    """Take note of a failure whose caller may have left, so that asyncio does not complain."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _samples(part: Slice) -> Sequence[Sample]:

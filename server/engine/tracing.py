@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from experts.cache import Lease
 from server.engine.messages import CandidateTrace, Trace
 from server.engine.work import Clock, Work
@@ -30,9 +32,23 @@ def trace_of(work: Work, clock: Clock, lease: Lease, calibration: str) -> Trace:
         dropped={**decision.dropped, **work.dropped},
         truncated=work.truncated,
         tokens=work.token_traces,
-        cache={"hits": lease.hits, "misses": lease.misses} if full else {},
-        milliseconds=dict(clock.milliseconds),
+        cache=_cache(decision.selection.ids, lease) if full else {},
+        milliseconds=_milliseconds(work, clock),
     )
+
+
+def _milliseconds(work: Work, clock: Clock) -> dict[str, float]:
+    """The batch's time per stage, and what writing this sample's instruction took before it."""
+    spent = dict(clock.milliseconds)
+    if work.sample.writing_ms:
+        spent["instruction"] = round(spent.get("instruction", 0.0) + work.sample.writing_ms, 3)
+    return spent
+
+
+def _cache(ids: Sequence[str], lease: Lease) -> dict[str, int]:
+    """How many of the sample's own experts were in memory."""
+    hits = sum(id in lease.held for id in ids)
+    return {"hits": hits, "misses": len(ids) - hits}
 
 
 def _candidates(work: Work) -> tuple[CandidateTrace, ...]:

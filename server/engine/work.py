@@ -18,7 +18,7 @@ from routers.policy import Decision
 from routers.presets import Preset
 from routers.request import Scores
 from routers.types import Query, Selection
-from server.engine.messages import Answer, Sample, TokenTrace
+from server.engine.messages import Answer, Cut, Sample, TokenTrace
 from server.errors import ServerError
 
 
@@ -29,7 +29,7 @@ class Work:
     sample: Sample
     error: ExpertError | ServerError | None = None
     tokens: Sequence[int] = ()
-    truncated: tuple[int, int] | None = None
+    truncated: tuple[Cut, ...] = ()
     query: Query = field(default_factory=Query)
     instruction: Instruction | None = None
     preset: Preset | None = None

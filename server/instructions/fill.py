@@ -37,14 +37,16 @@ async def with_instructions(
     if not queries:
         return samples
     left = None if deadline is None else max(0.0, (deadline - time.monotonic()) * SHARE)
+    begun = time.perf_counter()
     try:
         async with asyncio.timeout(left):
             written = await writer.write(list(queries.values()))
     except TimeoutError:
         written = [template(query, "timeout") for query in queries.values()]
+    spent = (time.perf_counter() - begun) * 1e3
     filled = list(samples)
     for i, instruction in zip(queries, written, strict=True):
-        filled[i] = replace(samples[i], written=instruction)
+        filled[i] = replace(samples[i], written=instruction, writing_ms=spent)
     return filled
 
 

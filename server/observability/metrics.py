@@ -7,7 +7,8 @@ seen; all others count as `other`, so that a large library cannot swell a scrape
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -95,7 +96,7 @@ class Metrics:
             for error in (r for r in results if not isinstance(r, Outcome)):
                 self.failed.labels(type(error).__name__).inc()
         self.tokens.inc(sum(outcome.tokens for outcome in done))
-        if done:  # the clock is the batch's: every trace holds the same times
+        if done:  # the clock is the batch's; only the writing of an instruction is a sample's own
             for stage, spent in done[0].trace.milliseconds.items():
                 self.stage.labels(stage).observe(spent / 1000)
         for outcome in done:
@@ -130,6 +131,10 @@ class Metrics:
         """Read the expert cache's counters at scrape time."""
         self.registry.register(CacheCollector(stats))
 
+    def watch_features(self, stores: Mapping[str, FeatureCounts]) -> None:
+        """Read the feature stores' counters at scrape time."""
+        self.registry.register(FeatureCollector(stores))
+
     def watch_queue(self, depth: Callable[[], int]) -> None:
         """Read the queue's depth at scrape time."""
         self.depth.set_function(depth)
@@ -162,6 +167,30 @@ class CacheCollector(Collector):
             yield gauge
 
 
+class FeatureCounts(Protocol):
+    """What a feature store counts."""
+
+    lookups: int
+    hits: int
+
+
+class FeatureCollector(Collector):
+    """The feature stores' own counters as metrics, by what they hold vectors of."""
+
+    def __init__(self, stores: Mapping[str, FeatureCounts]) -> None:
+        self._stores = stores
+
+    def collect(self) -> Iterator[Metric]:
+        """The counters now."""
+        for name in ("lookups", "hits"):
+            counter = CounterMetricFamily(
+                f"sailplane_feature_{name}", f"Feature store {name}.", labels=["store"]
+            )
+            for store, counts in self._stores.items():
+                counter.add_metric([store], getattr(counts, name))
+            yield counter
+
+
 def entropy(weights: Sequence[float]) -> float:
     """Entropy in nats of weights, scaled to sum to 1."""
     total = sum(weights)
@@ -174,7 +203,7 @@ def fallbacks(trace: Trace) -> list[str]:
     took = {
         "instruction_writer": trace.writer_note is not None,
         "narrowed": trace.narrowed,
-        "truncated": trace.truncated is not None,
+        "truncated": bool(trace.truncated),
     }
     codes = [reason for reason, fell in took.items() if fell]
     return [*codes, trace.fallback] if trace.fallback else codes

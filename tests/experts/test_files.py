@@ -163,6 +163,13 @@ def test_sources_are_confined_to_the_roots(tmp_path: Path) -> None:
         resolve_inside(tmp_path / "roots" / "b", roots)
 
 
+@pytest.mark.parametrize("name", ["a\x00b", "a" * 300, "loop", "\ud800"])
+def test_what_cannot_be_a_path_is_bad(tmp_path: Path, name: str) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(BadExpert, match="folder on this machine"):
+        resolve_inside(tmp_path / name, [tmp_path])
+
+
 @pytest.mark.parametrize("suffix", ["bin", "pt", "pth", "ckpt", "pkl"])
 def test_pickles_are_refused_with_the_way_out(tmp_path: Path, suffix: str) -> None:
     refuse_pickles(tmp_path)
@@ -187,8 +194,10 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         with atomic_folder(target) as folder:
             (folder / text).write_text(text)
     assert [p.name for p in target.iterdir()] == ["new"]
-    remove_folder(target)
+    assert remove_folder(target)
     assert list(target.parent.iterdir()) == []
+    assert not remove_folder(target)
+    assert not remove_folder(tmp_path / "nowhere" / "expert")
 
 
 def test_a_failed_replacement_leaves_the_old_folder(tmp_path: Path) -> None:

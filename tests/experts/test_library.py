@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -28,6 +29,7 @@ from experts.errors import (
     UnknownExpert,
     UnsupportedExpert,
 )
+from experts.files import locked
 from experts.library import Library, write_artefacts, write_expert, write_scores
 from experts.loader import load_expert
 from experts.manifest import Label
@@ -174,6 +176,56 @@ def test_removal_frees_the_id_and_the_next_version_is_new(
     with pytest.raises(UnknownExpert):
         library.remove("colours")
     assert add(library, peft_folder("colours")).manifest.version == 2
+
+
+def test_of_two_processes_that_add_one_id_one_is_refused(
+    peft_folder: Peft, open_library: Open, add: Callable[..., Entry], root: Path
+) -> None:
+    source = peft_folder("colours")
+    root.mkdir()
+    outcomes: list[object] = []
+
+    def work(library: Library, title: str) -> None:
+        try:
+            outcomes.append(add(library, source, title=title).manifest)
+        except DuplicateExpert as error:
+            outcomes.append(error)
+
+    # A library object knows no other's lock, as in another process; only the folder's is shared.
+    threads = [threading.Thread(target=work, args=(open_library(), t)) for t in ("One", "Two")]
+    with locked(root):
+        for thread in threads:
+            thread.start()
+        time.sleep(0.3)  # both have come as far as they get
+    for thread in threads:
+        thread.join()
+    assert sorted(isinstance(o, DuplicateExpert) for o in outcomes) == [False, True]
+    assert open_library().get("colours").manifest in outcomes
+
+
+def test_removing_what_another_process_removed_is_an_unknown_expert(
+    stored: Stored, open_library: Open, peft_folder: Peft, add: Callable[..., Entry]
+) -> None:
+    stored("tides")
+    library, other = open_library(), open_library()
+    other.remove("tides")
+    with pytest.raises(UnknownExpert, match="Another process"):
+        library.remove("tides")
+    assert dict(library.entries) == {}
+    assert add(library, peft_folder(), "tides").manifest.version == 2
+
+
+def test_manifests_say_the_merge_group(
+    stored: Stored, open_library: Open, peft_folder: Peft, add: Callable[..., Entry]
+) -> None:
+    written = [stored(kind, kind) for kind in ("lora", "bottleneck")]
+    library = open_library()
+    groups = [e.manifest.merge_group for e in (*written, add(library, peft_folder("new")))]
+    assert groups[::2] == ["lora", "lora"]
+    assert groups[1].startswith("bottleneck/4/")
+    copied = add(library, written[1].path, "copied")
+    assert copied.manifest.merge_group == groups[1]
+    assert open_library().get("copied").manifest == copied.manifest
 
 
 def test_replacing_an_expert_or_its_artefacts_grows_the_version(

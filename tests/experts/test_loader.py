@@ -210,3 +210,15 @@ def test_another_kind_than_the_manifest_says_is_refused(
     (entry.path / CONFIG).write_text(json.dumps({**config, "peft_type": "PROMPT_TUNING"}))
     with pytest.raises(UnsupportedExpert, match="PROMPT_TUNING"):
         load(reseal(entry.path))
+
+
+def test_another_merge_group_than_the_manifest_says_is_refused(
+    stored: Stored, edit_manifest: Callable[..., None], reseal: Reseal,
+    load: Callable[..., ExpertWeights],
+) -> None:  # fmt: skip
+    entry = stored(kind="bottleneck")
+    edit_manifest(entry.path, group="bottleneck/48/0")
+    with pytest.raises(CorruptExpert, match="merge group 'bottleneck/48/0'"):
+        load(reseal(entry.path))
+    edit_manifest(entry.path, group=None)  # as older manifests
+    assert load(reseal(entry.path)).kind == "bottleneck"

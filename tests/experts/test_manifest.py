@@ -45,3 +45,12 @@ def test_training_sees_the_name_and_the_wordings_but_not_the_unseen() -> None:
         unseen=Wording(value="drenched"),
     )
     assert [w.text for w in label.known] == ["wet", "rainy: water falls"]
+
+
+def test_the_merge_group_is_the_kind_in_older_manifests(
+    manifest_of: Callable[..., Manifest],
+) -> None:
+    stored = manifest_of("old", kind="bottleneck").model_dump(mode="json")
+    del stored["group"]
+    assert Manifest.model_validate(stored).merge_group == "bottleneck"
+    assert manifest_of("new", group="bottleneck/48/0").merge_group == "bottleneck/48/0"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -36,6 +38,19 @@ def test_vectors_are_stacked_when_every_expert_has_them(make_expert: Make) -> No
     other = stack.vectors["gate"]["encoder.layer.1.output.dense"]
     assert other[0].any()
     assert not other[1].any()
+
+
+def test_a_stack_does_not_keep_its_experts_tensors(make_expert: Make) -> None:
+    site = "encoder.layer.0.output.dense"
+    cache = StackCache()
+    experts = [make_expert("lora", id, vectors=("gate",)) for id in ("a", "b")]
+    gate = experts[1].vectors["gate"][site].clone()
+    [stack] = cache.get(experts)
+    held = [weakref.ref(t) for e in experts for t in e.sites[site].values()]
+    del experts
+    gc.collect()
+    assert [ref() for ref in held] == [None] * 4
+    assert torch.equal(stack.vectors["gate"][site][1], gate)
 
 
 def test_no_experts_or_two_groups_are_refused(make_expert: Make) -> None:

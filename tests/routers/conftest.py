@@ -26,7 +26,7 @@ MakeCatalogue = Callable[..., Catalogue]
 
 @pytest.fixture
 def catalogue_of() -> MakeCatalogue:
-    """A catalogue of E experts `e00`, `e01`, ...: `catalogue_of(3, kind={1: "bottleneck"})`.
+    """A catalogue of E experts `e00`, `e01`, ...: `catalogue_of(3, group={1: "bottleneck/8"})`.
 
     `vectors` names the token artefacts that all but the experts in `without` have.
     """
@@ -34,7 +34,7 @@ def catalogue_of() -> MakeCatalogue:
     def make(
         count: int,
         *,
-        kind: dict[int, str] | None = None,
+        group: dict[int, str] | None = None,
         vectors: tuple[str, ...] = ("gate", "arrow"),
         without: tuple[int, ...] = (),
     ) -> Catalogue:
@@ -49,7 +49,7 @@ def catalogue_of() -> MakeCatalogue:
                     vectors={} if i in without else {v: {"site": units(1, i)[0]} for v in vectors},
                 ),
                 version=i + 1,
-                kind=(kind or {}).get(i, "lora"),
+                group=(group or {}).get(i, "lora"),
                 forms=(2, 3),
             )
             for i in range(count)

@@ -1,14 +1,16 @@
 """One policy: from scores and wishes to a selection, rule by rule."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from routers.calibration import Calibration
-from routers.policy import HOPELESS, Wishes, decide, explicit
+from routers.policy import HOPELESS, Wishes, decide, explicit, ranked_preset
 from routers.presets import ALL, PRESETS
-from routers.request import Scores
+from routers.request import REQUEST_ROUTERS, Scores
+from routers.types import Features
 
 CONSTANTS = Calibration(threshold=0.6, beta=3.0, gamma=100.0)
 
@@ -19,11 +21,13 @@ def scores(*values: float, fit: float | None = 0.9) -> Scores:
 
 @pytest.fixture
 def choose(catalogue_of):
-    """Decide with a preset by name: `choose("dam", scores(...), top_k=1, kind={...})`."""
+    """Decide with a preset by name: `choose("dam", scores(...), top_k=1, group={...})`."""
 
-    def run(preset, given, *, kind=None, without=(), constants=CONSTANTS, **wishes):
-        catalogue = catalogue_of(len(given.score_E), kind=kind, without=without)
-        return decide(PRESETS[preset], given, catalogue, constants, Wishes(**wishes))
+    def run(preset, given, *, group=None, without=(), constants=CONSTANTS, **wishes):
+        catalogue = catalogue_of(len(given.score_E), group=group, without=without)
+        asked = Wishes(**wishes)
+        able = ranked_preset(PRESETS[preset], catalogue, asked)
+        return decide(able, given, catalogue, constants, asked)
 
     return run
 
@@ -67,6 +71,100 @@ def test_glider_takes_eight_candidates_of_many(choose):
     decision = choose("glider", scores(*[0.05] * 20))
     assert len(decision.selection.ids) == 8
     assert not decision.narrowed
+
+
+WANT_ALL = ("phatgoose", "arrow", "average")
+
+
+@pytest.mark.parametrize("preset", WANT_ALL)
+@pytest.mark.parametrize("count", [1, 3, ALL])
+def test_all_experts_of_one_group_are_used_without_a_look_at_the_query(choose, preset, count):
+    decision = choose(preset, scores(*[0.0] * count, fit=None))
+    assert decision.selection.ids == tuple(f"e{i:02d}" for i in range(count))
+    assert len({e.weight for e in decision.selection.experts}) == 1
+    assert not decision.narrowed
+    assert "rank" not in decision.selection.reason
+    said = {1: "the only expert", 3: "Of 3 experts, all are", ALL: "Of 64 experts, all are"}
+    assert said[count] in decision.selection.reason
+
+
+@pytest.mark.parametrize("preset", WANT_ALL)
+@pytest.mark.parametrize(
+    ("count", "group", "wishes", "request_router"),
+    [
+        (ALL, {}, {}, "uniform"),
+        (ALL + 1, {}, {}, "instruction"),
+        (ALL + 1, {}, {"deny": frozenset({"e07"})}, "uniform"),
+        (3, {1: "bottleneck/48"}, {}, "instruction"),
+        (3, {1: "bottleneck/48"}, {"deny": frozenset({"e01"})}, "uniform"),
+        (3, {0: "bottleneck/24", 1: "bottleneck/48", 2: "bottleneck/48"}, {}, "instruction"),
+        (0, {}, {}, "uniform"),
+    ],
+)
+def test_who_is_left_out_is_not_for_the_alphabet(
+    catalogue_of, preset, count, group, wishes, request_router
+):
+    given = ranked_preset(PRESETS[preset], catalogue_of(count, group=group), Wishes(**wishes))
+    assert given.request == request_router
+    assert replace(given, request="uniform") == PRESETS[preset]
+
+
+def test_a_caller_who_wants_few_of_all_gets_the_best(catalogue_of, choose):
+    few = Wishes(top_k=2)
+    assert ranked_preset(PRESETS["average"], catalogue_of(3), few).request == "instruction"
+    assert ranked_preset(PRESETS["average"], catalogue_of(2), few).request == "uniform"
+    assert ranked_preset(PRESETS["phatgoose"], catalogue_of(3), few).request == "uniform"
+    decision = choose("average", scores(0.1, 0.3, 0.6), top_k=1)
+    assert decision.selection.ids == ("e02",)
+    assert decision.selection.reason == (
+        "Of 3 experts, ranked by instruction, e02 answers alone: no other may be mixed with it."
+    )
+
+
+@pytest.mark.parametrize("preset", [name for name in PRESETS if name not in WANT_ALL])
+def test_presets_that_prefer_some_keep_their_request_router(catalogue_of, preset):
+    crowd = catalogue_of(ALL + 1, group={1: "bottleneck/48"})
+    assert ranked_preset(PRESETS[preset], crowd, Wishes()) is PRESETS[preset]
+
+
+@pytest.mark.parametrize("preset", WANT_ALL)
+def test_of_too_many_the_best_64_are_kept_at_equal_weight(catalogue_of, preset):
+    """The query is about the last expert of all; only the first 64 used to be looked at."""
+    catalogue = catalogue_of(ALL + 6)
+    about = catalogue.experts[-1].artefacts
+    query = Features(instruction_D=about.instructions[0])
+    constants = Calibration(floors={"instruction": 2.0})  # nobody fits, and nobody has to
+    given = ranked_preset(PRESETS[preset], catalogue, Wishes())
+    ranking = REQUEST_ROUTERS[given.request].score(query, catalogue, constants)
+    assert ranking.fit < 0
+    decision = decide(given, ranking, catalogue, constants, Wishes())
+    best = ranking.score_E.argsort(descending=True, stable=True)[:ALL].tolist()
+    assert decision.selection.ids == tuple(catalogue.ids[i] for i in best)
+    assert decision.selection.ids[0] == "e69"
+    assert {e.weight for e in decision.selection.experts} == {1 / ALL}
+    assert {e.prior for e in decision.selection.experts} == {0.0}
+    assert (decision.narrowed, decision.fallback, decision.alpha) == (True, None, None)
+    assert decision.selection.reason.startswith("Of 70 experts, ranked by instruction, 64 are ")
+
+
+@pytest.mark.parametrize("preset", WANT_ALL)
+def test_the_query_decides_which_merge_group_answers(catalogue_of, preset):
+    catalogue = catalogue_of(4, group={2: "bottleneck/48", 3: "bottleneck/48"})
+    for own, kept in ((0, {"e00", "e01"}), (3, {"e02", "e03"})):
+        query = Features(instruction_D=catalogue.experts[own].artefacts.instructions[1])
+        given = ranked_preset(PRESETS[preset], catalogue, Wishes())
+        ranking = REQUEST_ROUTERS[given.request].score(query, catalogue, CONSTANTS)
+        decision = decide(given, ranking, catalogue, CONSTANTS, Wishes())
+        assert set(decision.selection.ids) == kept
+        assert decision.narrowed
+        assert decision.dropped.keys() == set(catalogue.ids) - kept
+
+
+def test_a_lone_expert_of_its_group_is_not_said_to_score(choose):
+    decision = choose("average", scores(0.2, 0.7, 0.1), group={1: "bottleneck/48"})
+    assert decision.selection.mode == "single"
+    assert "comes near" not in decision.selection.reason
+    assert "e01 answers alone" in decision.selection.reason
 
 
 @pytest.mark.parametrize("preset", ["phatgoose", "arrow"])
@@ -150,18 +248,21 @@ def test_mode_token_routes_the_candidates_of_a_merging_preset_by_gates(choose):
     assert token.ids == ("e00", "e01")
 
 
-def test_experts_of_another_kind_than_the_best_are_left_out_by_name(choose):
-    decision = choose(
-        "average", scores(0.1, 0.4, 0.3, 0.2), kind={1: "bottleneck", 2: "bottleneck"}
-    )
-    assert decision.selection.ids == ("e01", "e02")
-    assert decision.dropped.keys() == {"e00", "e03"}
-    assert all("bottleneck" in why for why in decision.dropped.values())
+@pytest.mark.parametrize("preset", ["glider", "dam", "average"])
+def test_experts_of_another_group_than_the_best_are_left_out_by_name(choose, preset):
+    """Two bottleneck experts of different widths cannot merge, though they are of one kind."""
+    groups = {1: "bottleneck/48", 2: "bottleneck/24", 3: "bottleneck/48"}
+    decision = choose(preset, scores(0.1, 0.35, 0.3, 0.25), group=groups)
+    assert decision.selection.ids == ("e01", "e03")
+    assert decision.dropped == {
+        "e00": "merge group lora differs from bottleneck/48",
+        "e02": "merge group bottleneck/24 differs from bottleneck/48",
+    }
 
 
 def test_the_dropped_are_named_up_to_a_bound(choose):
-    kinds = dict.fromkeys(range(1, 40), "bottleneck")
-    decision = choose("average", scores(1.0, *[0.0] * 39), kind=kinds)
+    groups = dict.fromkeys(range(1, 40), "bottleneck/48")
+    decision = choose("average", scores(1.0, *[0.0] * 39), group=groups)
     assert decision.selection.ids == ("e00",)
     assert len(decision.dropped) == 16
 
@@ -192,7 +293,6 @@ def test_explicit_weights_keep_their_sum_as_the_strength():
 
 
 def test_every_preset_names_a_request_router_that_exists():
-    from routers.request import REQUEST_ROUTERS
     from routers.token import TOKEN_ROUTERS
 
     for name, preset in PRESETS.items():

@@ -14,19 +14,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Discriminator,
-    JsonValue,
-    Tag,
-)
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, JsonValue, Tag
 
 from server.api.wire.base import Wire, invalid, shape_of, unsupported
 
 JSON_LEVELS, JSON_VALUES, JSON_BYTES = 32, 10_000, 256 * 2**10
+T = TypeVar("T")
+Bounded = Annotated[list[T], Field(max_length=1024)]
+"""A list of items or parts: checking one without a bound would block the event loop."""
 Status = Literal["in_progress", "completed", "incomplete"] | None
 
 
@@ -133,7 +130,8 @@ class Message(Wire):
     type: Literal["message"] = "message"
     role: Literal["user", "developer", "system"]
     content: Annotated[
-        Annotated[str, Tag("<text>")] | Annotated[list[Part], Tag("<list>")], text_or_list
+        Annotated[str, Tag("<text>")] | Annotated[Bounded[Part], Tag("<list>")],
+        text_or_list,
     ]
 
     def speaker(self) -> str:
@@ -151,7 +149,8 @@ class AssistantMessage(Wire):
     type: Literal["message"] = "message"
     role: Literal["assistant"]
     content: Annotated[
-        Annotated[str, Tag("<text>")] | Annotated[list[SpokenPart], Tag("<list>")], text_or_list
+        Annotated[str, Tag("<text>")] | Annotated[Bounded[SpokenPart], Tag("<list>")],
+        text_or_list,
     ]
     phase: Literal["commentary", "final_answer"] | None = None
 
@@ -208,7 +207,8 @@ class ToolOutput(Wire):
     type: Literal["function_call_output", "custom_tool_call_output"]
     call_id: str
     output: Annotated[
-        Annotated[str, Tag("<text>")] | Annotated[list[TextOnly], Tag("<list>")], text_or_list
+        Annotated[str, Tag("<text>")] | Annotated[Bounded[TextOnly], Tag("<list>")],
+        text_or_list,
     ]
     id: str | None = None
     status: Status = None
@@ -273,7 +273,10 @@ def _has_text(content: str | list[Item]) -> str | list[Item]:
 
 
 Input = Annotated[
-    Annotated[Annotated[str, Tag("<text>")] | Annotated[list[Item], Tag("<list>")], text_or_list],
+    Annotated[
+        Annotated[str, Tag("<text>")] | Annotated[Bounded[Item], Tag("<list>")],
+        text_or_list,
+    ],
     AfterValidator(_has_text),
 ]
 """A string or a list of items, with some text in it."""

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Discriminator, Field, StrictBool, StrictStr, Tag
 
 from server.api.wire.base import Text, Wire, invalid, shape_of
-from server.api.wire.inputs import Part, join, text_or_list
+from server.api.wire.inputs import Bounded, Part, join, text_or_list
 from server.engine.messages import Choice, Question
 
 MAX_CHOICES, MAX_QUESTIONS = 255, 400
@@ -25,7 +25,7 @@ def _some_text(content: str | list[Part]) -> str | list[Part]:
 
 
 Instructions = Annotated[
-    Annotated[str, Tag("<text>")] | Annotated[list[Part], Tag("<list>")],
+    Annotated[str, Tag("<text>")] | Annotated[Bounded[Part], Tag("<list>")],
     text_or_list,
     AfterValidator(_some_text),
 ]
@@ -64,11 +64,11 @@ class LevelOption(Wire):
 def _distinct(
     options: Sequence[ChoiceOption | LevelOption],
 ) -> Sequence[ChoiceOption | LevelOption]:
-    seen: set[tuple[type, str]] = set()
+    seen: set[tuple[type, str | bool]] = set()
     for choice in (option.to_choice() for option in options):
-        key = (type(choice.value), choice.text)
-        if key in seen:
-            raise invalid(f"must be unique, and {choice.text!r} is there twice")
+        key = (type(choice.value), choice.value)
+        if key in seen:  # an answer names the value alone, whatever its description
+            raise invalid(f"must be unique, and {choice.value!r} is there twice")
         seen.add(key)
     return options
 

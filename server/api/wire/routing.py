@@ -12,15 +12,19 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from routers.types import Selection
+from routers.types import MAX_STRENGTH, Selection
 from server.api.wire.base import Text, Wire, invalid, shape_of
 from server.engine.messages import RoutingOptions
 from server.errors import RequestError
 
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+MAX_EXPERTS = 1024  # checking a list without a bound would block the event loop
+Weight = Annotated[float, Field(ge=0, le=MAX_STRENGTH, allow_inf_nan=False)]
+Ids = Annotated[tuple[str, ...], Field(max_length=MAX_EXPERTS)]
 SOURCES = ("router", "experts", "selection")
 """Three ways to say who answers; a request names one of them at most."""
-ROUTED_ONLY = (*SOURCES, "top_k", "mode", "allow", "deny")
+NARROWING = ("top_k", "mode", "allow", "deny")
+"""What narrows a router's choice."""
+ROUTED_ONLY = (*SOURCES, *NARROWING, "instruction")
 """What means something only where the server routes."""
 
 
@@ -34,12 +38,12 @@ class Routing(Wire):
     """
 
     router: Text | None = None
-    experts: Annotated[dict[str, Weight], Field(min_length=1)] | None = None
+    experts: Annotated[dict[str, Weight], Field(min_length=1, max_length=MAX_EXPERTS)] | None = None
     top_k: Annotated[int, Field(ge=1)] | None = None
     mode: Literal["merge", "token"] | None = None
     instruction: Text | None = None
-    allow: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
-    deny: tuple[str, ...] = ()
+    allow: Annotated[Ids, Field(min_length=1)] | None = None
+    deny: Ids = ()
     truncate: bool = False
     selection: Selection | None = None
     trace: Literal["none", "summary", "full"] = "summary"
@@ -49,16 +53,23 @@ class Routing(Wire):
         named = [name for name in SOURCES if getattr(self, name) is not None]
         if len(named) > 1:
             raise invalid(f"{' and '.join(named)} exclude each other")
-        if self.selection is not None and self.model_fields_set & {
-            "top_k",
-            "mode",
-            "allow",
-            "deny",
-        }:
-            raise invalid("a selection is used unchanged: top_k, mode, allow, deny do not apply")
+        if idle := sorted(self.model_fields_set & self._idle()):
+            raise invalid(f"{', '.join(idle)}: no effect, since {named[0]} says who answers")
         if self.experts and not any(self.experts.values()):
             raise invalid("experts: at least one weight must be above 0")
+        if self.experts and sum(self.experts.values()) > MAX_STRENGTH:
+            raise invalid(f"experts: weights may sum to {MAX_STRENGTH:g}")
         return self
+
+    def _idle(self) -> frozenset[str]:
+        """What would be accepted and ignored beside what the caller named."""
+        if self.selection is not None:
+            return frozenset({*NARROWING, "instruction"})
+        if self.experts is None:
+            return frozenset()
+        # Token mode reads mode and top_k, which is then per token.
+        tokens = {"mode", "top_k"} if self.mode == "token" else {"mode"}
+        return frozenset({*NARROWING, "instruction"} - tokens)
 
     def values(self) -> dict[str, object]:
         """What the caller set."""
@@ -131,10 +142,16 @@ def options_per_question(routing: RequestRouting, count: int) -> list[RoutingOpt
     return options
 
 
+def places(routing: RequestRouting, count: int) -> list[str]:
+    """Where each question's options stand in the request, for errors."""
+    own = routing.overrides(count)
+    return [f"routing.questions[{i}]" if i in own else "routing" for i in range(count)]
+
+
 def _overridden(base: Mapping[str, object], override: Mapping[str, object]) -> dict[str, object]:
     """`override` over `base`. Naming who answers replaces the other ways of naming it."""
     dropped = set(SOURCES) if any(name in override for name in SOURCES) else set()
-    if "selection" in override:
+    if "selection" in override or "experts" in override:
         dropped |= set(ROUTED_ONLY)
     return {k: v for k, v in base.items() if k not in dropped} | dict(override)
 

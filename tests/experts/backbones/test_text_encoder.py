@@ -75,7 +75,7 @@ def test_too_long_is_an_error_unless_truncated(encoder64: TextEncoder) -> None:
     assert len(whole) == encoder64.max_tokens == 128
     with pytest.raises(InputTooLong, match="129 tokens and the backbone takes 128") as raised:
         encoder64.tokenize(["short", "x" * 127])
-    assert raised.value.details == {"length": 129, "limit": 128}
+    assert raised.value.details == {"part": "input", "length": 129, "limit": 128}
     assert encoder64.tokenize(["x" * 500], truncate=True)[0] == whole
     assert encoder64.embed(["x" * 500]).shape == (1, 32)
 
@@ -165,6 +165,21 @@ def test_a_family_loads_and_ignores_padding(
     }
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_checkpoints_of_other_types_load_in_float32(
+    family: tuple[str, Path, PreTrainedModel], texts: tuple[str, ...], dtype: torch.dtype
+) -> None:
+    _, folder, model = family
+    model.to(dtype).save_pretrained(folder)
+    encoder = TextEncoder.load(str(folder))
+    assert {p.dtype for p in encoder.model.parameters()} == {torch.float32}
+    model.float()
+    [row] = encoder.tokenize([texts[0]])
+    expected = model(input_ids=torch.tensor([row])).last_hidden_state.mean(1)
+    torch.testing.assert_close(encoder.run([row]), expected, rtol=1e-5, atol=1e-5)
+    assert encoder.features([texts[0]]).dtype == torch.float32
+
+
 def test_a_family_takes_experts_of_both_kinds(
     family: tuple[str, Path, PreTrainedModel], texts: tuple[str, ...]
 ) -> None:
@@ -178,7 +193,8 @@ def test_a_family_takes_experts_of_both_kinds(
         adapted = peft.get_peft_model(copy.deepcopy(model), config).double().eval()
     tensors = {n: t.detach() for n, t in peft.get_peft_model_state_dict(adapted).items()}
     expert = KINDS["lora"].read(
-        Adapter({"peft_type": "LORA", "lora_alpha": config.lora_alpha}, tensors),
+        Adapter({"peft_type": "LORA", "lora_alpha": config.lora_alpha,
+                 "target_modules": "all-linear"}, tensors),
         encoder.sites, "e",
     )  # fmt: skip
     mix = build_mix([RowMix.of({"e": 1.0})] * len(rows), [stack_experts([expert])])

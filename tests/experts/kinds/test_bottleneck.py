@@ -18,6 +18,7 @@ from experts.weights import ExpertWeights
 
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
 BOTTLENECK = KINDS["bottleneck"]
+OUTPUT, LATER = "encoder.layer.0.output.dense", "encoder.layer.1.output.dense"
 
 Make = Callable[..., ExpertWeights]
 Rows = list[list[int]]
@@ -166,6 +167,18 @@ def test_other_widths_or_sites_are_another_group(make_expert: Make) -> None:
     site = next(iter(narrow.sites))
     with pytest.raises(MixError, match="sites"):
         BOTTLENECK.stack([narrow.sites[site], None])
+
+
+def test_a_groups_text_is_stable_and_tells_widths_and_sites_apart(make_expert: Make) -> None:
+    def text(**ranks: object) -> str:
+        return BOTTLENECK.group_text(make_expert("bottleneck", "x", **ranks).sites)
+
+    assert text(rank=3) == "bottleneck/3/766b3b438f3f"
+    assert len({text(rank=3), text(rank=4), text(rank={OUTPUT: 3}), text(rank={LATER: 3})}) == 4
+    one = make_expert("bottleneck", "one", {OUTPUT: 3, LATER: 4})
+    other = dict(reversed(one.sites.items()))
+    assert BOTTLENECK.group_text(other) == BOTTLENECK.group_text(one.sites)
+    assert BOTTLENECK.group_text(other).startswith("bottleneck/3+4/")
 
 
 def test_a_fresh_expert_has_almost_no_effect(encoder64: TextEncoder, rows: Rows) -> None:

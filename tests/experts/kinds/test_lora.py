@@ -13,12 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from experts.backbones import TextEncoder
-from experts.kinds import KINDS
+from experts.backbones.tiny import tiny_encoder
+from experts.kinds import KINDS, Adapter
 from experts.mix import RowMix, build_mix
 from experts.stacks import stack_experts
 from experts.weights import ExpertWeights
 
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
+SINGLE = {"rtol": 1e-5, "atol": 1e-5}
 LORA = KINDS["lora"]
 MODULES = ["query", "key", "value", "dense"]
 
@@ -171,6 +173,42 @@ def test_merging_is_what_peft_adds_by_cat(
         torch.testing.assert_close(delta(merged, site), theirs, **EXACT)
     expected = twin_of(model).run(rows)
     torch.testing.assert_close(alone(encoder64, merged, rows), expected, **EXACT)
+
+
+def single(adapter: Adapter) -> Adapter:
+    """The adapter in float32."""
+    return Adapter(adapter.config, {name: t.float() for name, t in adapter.tensors.items()})
+
+
+@pytest.mark.parametrize("config", SHAPES.values(), ids=SHAPES.keys())
+def test_one_expert_is_the_adapter_in_peft_in_float32(
+    config: peft.LoraConfig, make_peft: Callable[..., Any], read: Make, rows: list[list[int]]
+) -> None:
+    made = make_peft(copy.deepcopy(config))
+    made.twin.model.float()
+    ours = alone(tiny_encoder(), read(single(made.adapter)), rows)
+    assert ours.dtype == torch.float32
+    torch.testing.assert_close(ours, made.twin.run(rows), **SINGLE)
+
+
+def test_merging_is_what_peft_adds_in_float32(
+    three: list[ExpertWeights],
+    three_in_peft: peft.PeftModel,
+    read: Make,
+    twin_of: Twin,
+    rows: list[list[int]],
+) -> None:
+    model = three_in_peft.float()
+    model.add_weighted_adapter(list(WEIGHTS), list(WEIGHTS.values()), "sum", "cat")
+    model.set_adapter("sum")
+    expected = twin_of(model).run(rows)
+    experts = [read(single(LORA.write(e)), e.id) for e in three]
+    mix = build_mix([RowMix.of(WEIGHTS)] * len(rows), [stack_experts(experts)])
+    ours = tiny_encoder().run(rows, mix)
+    assert ours.dtype == torch.float32
+    torch.testing.assert_close(ours, expected, **SINGLE)
+    merged = alone(tiny_encoder(), LORA.merge(experts, list(WEIGHTS.values())), rows)
+    torch.testing.assert_close(merged, expected, **SINGLE)
 
 
 def test_averaging_the_factors_apart_is_something_else(

@@ -1,9 +1,12 @@
 """Fitting gates and artefacts on the tiny backbone: what moves, and what must not."""
 
+from functools import partial
+
 import pytest
 import torch
 
 from experts.backbones.tiny import tiny_encoder
+from experts.kernels import Use
 from experts.kinds import KINDS
 from experts.manifest import Label, TaskCard, Wording
 from experts.mix import RowMix, build_mix
@@ -41,16 +44,25 @@ def backbone():
 
 
 @pytest.fixture
-def expert(backbone):
-    """A random expert: gates have something to close."""
-    kind = KINDS["lora"]
+def make(backbone):
+    """A random expert of a kind: gates have something to close."""
+    return partial(random_expert, backbone)
+
+
+@pytest.fixture
+def expert(make):
+    return make("lora")
+
+
+def random_expert(backbone, name):
+    kind = KINDS[name]
     generator = torch.Generator().manual_seed(1)
     fresh = kind.initial(kind.target_sites(backbone.sites.values()), rank=2, generator=generator)
     sites = {
         site: {part: torch.randn(t.shape, generator=generator) * 0.3 for part, t in parts.items()}
         for site, parts in fresh.items()
     }
-    return ExpertWeights("tone", "lora", kind.group(sites), sites)
+    return ExpertWeights("tone", name, kind.group(sites), sites)
 
 
 def test_gates_learn_and_nothing_else_moves(backbone, expert, monkeypatch):
@@ -78,8 +90,13 @@ def test_gates_learn_and_nothing_else_moves(backbone, expert, monkeypatch):
         assert not gate.requires_grad
 
 
-def test_open_and_closed_gates_are_the_expert_and_half_of_it(backbone, expert):
-    """sigmoid(v . u) is 1/2 for v = 0; for LoRA that is a mix at strength 1/2."""
+KIND_NAMES = pytest.mark.parametrize("kind", list(KINDS))
+
+
+@KIND_NAMES
+def test_open_and_closed_gates_are_the_expert_and_half_of_it(backbone, make, kind):
+    """sigmoid(v . u) is 1/2 for v = 0: the expert's output at strength 1/2, whatever its kind."""
+    expert = make(kind)
     rows = backbone.tokenize([e.input for e in EXAMPLES[:5]])
     stack = stack_experts([expert])
     zeros = {site: torch.zeros(backbone.sites[site].in_features) for site in expert.sites}
@@ -87,6 +104,45 @@ def test_open_and_closed_gates_are_the_expert_and_half_of_it(backbone, expert):
     half = build_mix([RowMix.of({"tone": 1.0}, strength=0.5)] * 5, [stack])
     with torch.no_grad():
         torch.testing.assert_close(backbone.run(rows, gated), backbone.run(rows, half))
+
+
+def one_site(backbone, expert, tokens=12):
+    """One site's mix with a random gate, in float64: the mix, the site, tokens, and an output."""
+    generator = torch.Generator().manual_seed(2)
+    site, tensors = next(iter(expert.sites.items()))
+    wide = {part: t.double() for part, t in tensors.items()}
+    stack = stack_experts([ExpertWeights("tone", expert.kind, expert.group, {site: wide})])
+    D, O = backbone.sites[site].in_features, backbone.sites[site].out_features
+    x_ND = torch.randn(tokens, D, generator=generator, dtype=torch.float64)
+    y_NO = torch.randn(tokens, O, generator=generator, dtype=torch.float64)
+    gates = {site: torch.randn(D, generator=generator, dtype=torch.float64)}
+    return GatedMix(groups=(), size=3, stack=stack, gates=gates), site, x_ND, y_NO
+
+
+@KIND_NAMES
+def test_a_gate_scales_the_output_of_the_expert_token_by_token(backbone, make, kind):
+    """PHATGOOSE, section 3.1: y + sigmoid(v . u) times what the expert adds to y."""
+    mix, site, x_ND, y_NO = one_site(backbone, make(kind))
+    got_NO = mix.apply(site, x_ND, y_NO.clone(), torch.arange(len(x_ND)) % 3)
+    alone = Use(torch.zeros(1, 1).long(), torch.ones(1, 1).double(), 1, len(x_ND))
+    whole = KINDS[kind].apply(
+        y_NO.clone(), x_ND, mix.stack.sites[site], alone, torch.ones(1).double()
+    )
+    open_N1 = torch.sigmoid(x_ND @ mix.gates[site]).unsqueeze(1)
+    torch.testing.assert_close(got_NO, y_NO + open_N1 * (whole - y_NO), atol=1e-9, rtol=0)
+
+
+def test_for_lora_the_gate_may_stand_in_the_place_of_the_weight(backbone, make):
+    """Its output is linear in the weight; that of a bottleneck is not."""
+    for kind, same in (("lora", True), ("bottleneck", False)):
+        mix, site, x_ND, y_NO = one_site(backbone, make(kind))
+        open_N1 = torch.sigmoid(x_ND @ mix.gates[site]).unsqueeze(1)
+        use = Use(torch.zeros(3, 1).long(), open_N1, 1, len(x_ND), per_token=True)
+        weighed_NO = KINDS[kind].apply(
+            y_NO.clone(), x_ND, mix.stack.sites[site], use, torch.ones(3).double()
+        )
+        got_NO = mix.apply(site, x_ND, y_NO.clone())
+        assert torch.allclose(got_NO, weighed_NO, atol=1e-9, rtol=0) == same
 
 
 def test_artefacts_hold_every_part_and_nothing_unseen(backbone, expert):

@@ -110,3 +110,19 @@ def test_experts_without_statements_change_nothing(monkeypatch):
     bare = TaskCard(id="bare", title="T", labels=(Label(value="loud"),))
     alone, beside = fit_statement_map(cards(), read), fit_statement_map([bare, *cards()], read)
     assert torch.equal(alone.map_FD, beside.map_FD)
+
+
+def test_a_card_with_one_stated_label_changes_nothing(monkeypatch):
+    """It has nothing to tell its sentences from, and used to make the whole map NaN."""
+    monkeypatch.setattr(statements, "STEPS", 5)
+    lone = TaskCard(id="lone", title="T", labels=(label_of("loud"), Label(value="quiet")))
+    assert fit_statement_map([lone], read) is None
+    alone, beside = fit_statement_map(cards(), read), fit_statement_map([lone, *cards()], read)
+    assert beside.map_FD.isfinite().all()
+    assert torch.equal(alone.map_FD, beside.map_FD)
+
+
+def test_a_map_that_is_not_finite_is_refused(monkeypatch):
+    monkeypatch.setattr(statements, "STEPS", 2)
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        fit_statement_map(cards(), lambda texts: read(texts) * torch.nan)

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from experts.kernels import Use
+from experts.kernels import Use, scores
 from experts.mix import Part, RowMix, build_mix
 from experts.stacks import stack_experts
 from routers.token import TOKEN_ROUTERS
-from routers.token.gate import standardise
+from routers.token.gate import EPSILON, standardise
 
 D, E, K, ROWS, PER_ROW = 24, 5, 3, 4, 7
 
@@ -34,6 +34,47 @@ def test_a_gate_scores_the_standardised_token(drawn):
     slow_NK = torch.stack([u_ND[n] @ v_ED[use.expert_NK[n]].T / D**0.5 for n in range(len(x_ND))])
     torch.testing.assert_close(got_NK, slow_NK, atol=1e-9, rtol=0)
     assert (got_NK.abs() <= D**0.5 + 1e-9).all()  # what the policy's HOPELESS rests on
+
+
+@pytest.mark.parametrize("width", [384, 1536])
+@pytest.mark.parametrize("spread", [0.0, 1e-4, 1e-2])
+@pytest.mark.parametrize("mean", [0.0, 1.0, 100.0, -1000.0])
+def test_a_token_that_hardly_varies_scores_within_the_bound(mean, spread, width):
+    """Its variance is a difference of two sums that are nearly equal: less than 0 by rounding."""
+    generator = torch.Generator().manual_seed(0)
+    x_ND = mean + spread * torch.randn(200, width, generator=generator)
+    V_ED = standardise(torch.randn(E, width, generator=generator))
+    use = Use(torch.arange(E)[None], torch.ones(1, E), E, len(x_ND))
+    got_NE = TOKEN_ROUTERS["gate"].scores(x_ND, V_ED, use)
+    assert got_NE.isfinite().all()
+    assert (got_NE.abs() <= width**0.5).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 100.0, 2000.0])
+def test_half_precision_scores_as_float32_does(scale, dtype):
+    """A norm above 256 squared, or a product with a gate, is more than float16 holds."""
+    width = 384
+    generator = torch.Generator().manual_seed(0)
+    x_ND = (scale * (1 + torch.randn(50, width, generator=generator))).to(dtype)
+    V_ED = standardise(torch.randn(E, width, generator=generator)).to(dtype)
+    use = Use(torch.arange(E)[None], torch.ones(1, E, dtype=dtype), E, len(x_ND))
+    got_NE = TOKEN_ROUTERS["gate"].scores(x_ND, V_ED, use)
+    assert got_NE.dtype == dtype
+    wide_NE = TOKEN_ROUTERS["gate"].scores(x_ND.float(), V_ED.float(), use)
+    torch.testing.assert_close(got_NE, wide_NE.to(dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_ordinary_tokens_score_bit_for_bit_by_the_plain_formula(dtype):
+    generator = torch.Generator().manual_seed(0)
+    x_ND = 1.5 + 3 * torch.randn(50, 384, generator=generator, dtype=dtype)
+    V_ED = standardise(torch.randn(E, 384, generator=generator, dtype=dtype))
+    use = Use(torch.arange(E)[None], torch.ones(1, E, dtype=dtype), E, len(x_ND))
+    variance_N1 = torch.linalg.vector_norm(x_ND, dim=1, keepdim=True).square() / 384
+    variance_N1 = variance_N1 - x_ND.mean(dim=1, keepdim=True).square()
+    plain_NE = scores(x_ND, V_ED, use) * torch.rsqrt((variance_N1 + EPSILON) * 384)
+    assert torch.equal(TOKEN_ROUTERS["gate"].scores(x_ND, V_ED, use), plain_NE)
 
 
 def test_a_gate_of_zeros_and_a_token_of_zeros_score_zero(drawn):

@@ -77,6 +77,20 @@ def choice(**changed: object) -> list[dict[str, object]]:
         ({"routing": {"questions": [{}, {}]}}, "routing.questions"),
         ({"routing": {"sees": "input"}}, "routing.sees"),
         ({"model": "mood", "routing": {"router": "dam"}}, "routing.router"),
+        ({"routing": {"experts": {"mood": 1e39}}}, "routing.experts.mood"),
+        ({"routing": {"experts": {"mood": 600, "weather": 600}}}, "routing"),
+        ({"routing": {"experts": {"mood": 1}, "deny": ["mood"]}}, "routing"),
+        ({"routing": {"experts": {"mood": 1, "weather": 1}, "top_k": 1}}, "routing"),
+        ({"routing": {"experts": {"mood": 1}, "instruction": "Guess."}}, "routing"),
+        ({"routing": {"router": "base", "top_k": 2}}, "routing.top_k"),
+        ({"routing": {"router": "base", "instruction": "Guess."}}, "routing.instruction"),
+        ({"routing": {"questions": {"0": {"router": "no such"}}}}, "routing.questions[0].router"),
+        ({"model": "mood", "routing": {"instruction": "Guess."}}, "routing.instruction"),
+        ({"routing": {"deny": ["x"] * 1025}}, "routing.deny"),
+        ({"input": [{}] * 1025}, "input"),
+        ({"questions": choice(choices=[{"value": "a", "description": "x"},
+                                       {"value": "a", "description": "y"}])},
+         "questions[0].choices"),
         ({"temperature": 0}, "temperature"),
     ],
 )  # fmt: skip
@@ -140,7 +154,7 @@ async def test_an_input_that_is_too_long_is_422_with_both_lengths(client, decisi
     decision["input"] = "x" * 200
     error = error_of(await client.post(DECISIONS, json=decision), 422)
     assert error["code"] == "input_too_long"
-    assert error["details"] == {"length": 202, "limit": 128}
+    assert error["details"] == {"part": "input", "length": 202, "limit": 128}
 
 
 @pytest.mark.parametrize("stream", [False, True])

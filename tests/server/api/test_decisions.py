@@ -132,7 +132,7 @@ async def test_truncation_is_said(client, decision):
     decision["input"] = "wind " * 100
     decision["routing"] = {"truncate": True}
     (trace,) = (await ask(client, decision))["routing"]["questions"]
-    assert trace["truncated"] == {"tokens_sent": 502, "tokens_kept": 128}
+    assert trace["truncated"] == [{"part": "input", "tokens_sent": 502, "tokens_kept": 128}]
 
 
 async def test_no_text_of_a_request_reaches_log_or_metrics(client, decision, caplog):

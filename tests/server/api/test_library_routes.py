@@ -1,5 +1,8 @@
 """`/v1/models`, `/v1/experts` and vLLM's adapter routes: the library, live."""
 
+import asyncio
+import time
+
 import pytest
 
 pytestmark = pytest.mark.anyio
@@ -77,3 +80,63 @@ async def test_a_replaced_expert_answers_with_its_new_weights(client, bare_adapt
     assert (await client.post("/v1/load_lora_adapter", json=body)).status_code == 200
     after = (await client.post("/v1/embeddings", json=embed)).json()["data"][0]["embedding"]
     assert after != pytest.approx(before, abs=1e-3)
+
+
+async def test_a_client_that_leaves_leaves_nothing_half_removed(client, service, adapters):
+    """Removal is one piece of work: its weights are out of memory however it was asked for."""
+    embed = {"model": "mood", "input": "Clear skies."}
+    assert (await client.post("/v1/embeddings", json=embed)).status_code == 200
+    library, asked = service.engine.library, asyncio.Event()
+    loop, remove = asyncio.get_running_loop(), library.remove
+
+    def slow(id: str) -> None:
+        loop.call_soon_threadsafe(asked.set)
+        time.sleep(0.1)
+        remove(id)
+
+    library.remove = slow
+    leaving = asyncio.create_task(client.delete("/v1/experts/mood"))
+    await asked.wait()
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    library.remove = remove
+    body = {"source": str(adapters / "flight"), "id": "mood"}
+    assert (await client.post("/v1/experts", json=body)).status_code == 201  # waits its turn
+    assert service.engine.cache.stats.experts == 0
+
+
+async def test_replacing_at_the_same_time_is_served_in_turn(client, bare_adapter):
+    body = {"lora_name": "mood", "lora_path": str(bare_adapter(rename=False)),
+            "load_inplace": True}  # fmt: skip
+    answers = await asyncio.gather(
+        *(client.post("/v1/load_lora_adapter", json=body) for _ in range(8))
+    )
+    assert [a.status_code for a in answers] == [200] * 8
+
+
+async def test_artefacts_that_went_bad_cost_their_own_expert_alone(client, library):
+    (library / "mood" / "routing.safetensors").write_bytes(b"damaged")
+    listed = (await client.get("/v1/experts")).json()
+    assert [e["id"] for e in listed["data"]] == ["weather"]
+    assert {b["name"] for b in listed["bad"]} == {"broken", "mood"}
+
+
+async def test_statements_given_with_an_expert_let_it_judge(client, adapters):
+    labels = [
+        {"value": v, "statements": [f"The glider goes {v}."],
+         "negations": [f"The glider does not go {v}."]}
+        for v in ("up", "down")
+    ]  # fmt: skip
+    body = {"source": str(adapters / "flight"), "id": "gliding", "choices": labels}
+    assert (await client.post("/v1/experts", json=body)).status_code == 201
+    said = {"type": "predicate", "instructions": "The glider goes up."}
+    asked = {"model": "gliding", "input": "Rising air.", "questions": [said]}
+    (answer,) = (await client.post("/v1/decisions", json=asked)).json()["answers"]
+    assert 0 <= answer["probability"] <= 1
+
+
+@pytest.mark.parametrize("source", ["a\0b", "a" * 300])
+async def test_a_path_that_cannot_be_is_no_fault_of_the_server(client, adapters, source):
+    body = {"source": str(adapters / source), "id": "gliding"}
+    assert (await client.post("/v1/experts", json=body)).status_code in (403, 422)

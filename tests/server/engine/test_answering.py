@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from experts.errors import MixError
 from experts.manifest import Label
 from experts.statements import StatementMap
 from routers.policy import Decision
@@ -33,7 +34,8 @@ def ask(rich):
         work.decision = Decision(Selection(mode="merge" if experts else "base", experts=experts))
         work.state_D = words.get(text)
         answering.warm([work], entries, words, judge)
-        return answer(work, entries, words, judge)
+        answer(work, entries, words, judge)
+        return work.answer
 
     return run
 
@@ -110,6 +112,26 @@ def test_boolean_choices_ask_whether_the_statement_holds(ask):
     assert turned.probabilities == pytest.approx((1 - true, true))
 
 
+def test_descriptions_of_boolean_options_are_what_they_mean(ask):
+    said, against = "It is happy.", "It is sad."
+    p, q = (ask(Question("predicate", s), {"mood": 1.0}).probabilities[0] for s in (said, against))
+    yes = (Choice(True, said), Choice(False))
+    assert ask(Question("choice", "Judge.", yes), {"mood": 1.0}).probabilities[0] == (
+        pytest.approx(p)
+    )
+    both = (Choice(True, said), Choice(False, against))
+    assert ask(Question("choice", "", both), {"mood": 1.0}).probabilities == (
+        pytest.approx((p / (p + q), q / (p + q)))
+    )
+
+
+def test_a_state_out_of_the_numbers_is_an_error_and_no_answer(rich):
+    work = Work(Sample("x"), state_D=torch.full((rich.backbone.width,), torch.nan))
+    judge = Judge(rich.words, rich.said, StatementMap.identity(rich.backbone.width))
+    with pytest.raises(MixError, match="overflow"):
+        answer(work, {}, rich.words, judge)
+
+
 @pytest.mark.parametrize(
     "question", [Question("predicate", "It is."), Question("choice", "", YES_NO)]
 )
@@ -145,8 +167,10 @@ def test_statements_are_those_of_the_labels_in_force(rich):
     work.decision = Decision(Selection(mode="single", experts=(Chosen(id="mood", weight=1.0),)))
     work.state_D = rich.words.get("x")
     judge = Judge(rich.words, rich.said, StatementMap.identity(rich.backbone.width))
-    assert answer(work, {**entries, "mood": changed}, rich.words, judge).refusal
-    assert answer(work, entries, rich.words, judge).refusal is None
+    answer(work, {**entries, "mood": changed}, rich.words, judge)
+    assert work.answer.refusal
+    answer(work, entries, rich.words, judge)
+    assert work.answer.refusal is None
 
 
 def test_an_embedding_is_the_state_and_offers_nothing(ask, rich):

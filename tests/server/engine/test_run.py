@@ -7,7 +7,7 @@ from experts.errors import BadExpert, ExpertError, InputTooLong, MixError, Unkno
 from routers.presets import PRESETS
 from routers.types import Chosen, Selection
 from server.build import build_engine
-from server.engine.messages import Choice, Outcome, Question, RoutingOptions, Sample
+from server.engine.messages import Choice, Cut, Outcome, Question, RoutingOptions, Sample
 from server.engine.tracing import SHOWN_CANDIDATES
 from server.errors import RequestError, UnknownModel
 from server.settings import Settings
@@ -158,15 +158,42 @@ def test_names_that_are_not_here(rich):
 def test_one_failing_sample_fails_alone(rich):
     results = rich.run([sample(), sample(LONG), sample(model="nobody"), sample()])
     assert [type(r) for r in results] == [Outcome, InputTooLong, UnknownModel, Outcome]
-    assert results[1].details == {"length": 302, "limit": 128}
+    assert results[1].details == {"part": "input", "length": 302, "limit": 128}
     same(results[0], results[3])
 
 
 def test_a_cut_is_allowed_by_name_and_told(rich):
     outcome = one(rich, LONG, truncate=True)
-    assert outcome.trace.truncated == (302, 128)
+    assert outcome.trace.truncated == (Cut("input", 302, 128),)
     assert outcome.tokens == 128
-    assert one(rich, truncate=True).trace.truncated is None
+    assert one(rich, truncate=True).trace.truncated == ()
+
+
+@pytest.mark.parametrize(
+    ("question", "part"),
+    [
+        (Question("predicate", LONG), "instructions"),
+        (Question("choice", "", (Choice("a"), Choice("b", LONG))), "choices[1]"),
+        (Question("score", "", (Choice(LONG), Choice("b"))), "levels[0]"),
+    ],
+)
+def test_words_are_never_cut_in_silence(rich, question, part):
+    (refused,) = rich.run([Sample("x", question)])
+    assert isinstance(refused, InputTooLong)
+    assert refused.details["part"] == part
+    (cut,) = rich.run([Sample("x", question, options=RoutingOptions(truncate=True))])
+    assert [c.part for c in cut.trace.truncated] == [part]
+
+
+def test_a_pinned_selection_is_of_the_tensors_that_are_there(rich):
+    pinned = one(rich, experts={"mood": 0.5, "weather": 0.5}).trace.selection
+    assert isinstance(one(rich, selection=pinned), Outcome)
+    mood, weather = pinned.experts
+    older = mood.model_copy(update={"version": 99})
+    heavy = mood.model_copy(update={"weight": 1.0})
+    for experts in ((older, weather), (mood, mood), (heavy, weather)):
+        wrong = pinned.model_copy(update={"experts": experts})
+        assert isinstance(one(rich, selection=wrong), RequestError | MixError)
 
 
 def test_boolean_choices_sum_to_one_and_predicates_stand_alone(rich):

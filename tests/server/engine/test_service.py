@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
+from routers.instructions import Instruction
 from server.engine.messages import Outcome, Sample
 from server.engine.queue import Result
 from server.engine.run import Engine
@@ -163,3 +164,54 @@ async def test_retiring_is_not_ready_and_still_answers(service):
     await service.drain(10)
     with pytest.raises(Draining):
         await service.submit(BARE[:1])
+
+
+async def test_a_drain_waits_for_a_request_of_several_steps(service, gate):
+    gate.open.set()
+    with service.admitted() as submit:
+        draining = asyncio.create_task(service.drain(10))
+        await asyncio.sleep(0)
+        with pytest.raises(Draining):
+            await service.submit(BARE[:1])
+        assert len(await submit(BARE[:1])) == 1
+        assert len(await submit(BARE[1:3])) == 2
+        assert not draining.done()
+    await draining
+
+
+async def test_a_second_drain_waits_for_nothing(service, gate):
+    first = await held(service, gate, BARE[:1])
+    await service.drain(0.02)
+    await service.drain(1000)
+    with pytest.raises(Draining):
+        await first
+
+
+async def test_what_waits_for_its_instruction_counts_as_waiting(engine):
+    asked = [Sample(f"Text number {i}.") for i in range(9)]
+    service = EngineService(engine, max_queue=10, writer=Slow())
+    await service.start()
+    one = asyncio.create_task(service.submit(asked))
+    await asyncio.sleep(0.01)
+    with pytest.raises(QueueFull):
+        await service.submit(asked)
+    service.writer.go.set()
+    (first, *_) = await one
+    assert first.trace.milliseconds["instruction"] >= 10
+    await service.drain(10)
+
+
+class Slow:
+    """A writer that writes when it is told to."""
+
+    name = "openai"
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+
+    async def write(self, queries):
+        await self.go.wait()
+        return [Instruction("Do it.", "openai") for _ in queries]
+
+    async def close(self) -> None:
+        pass

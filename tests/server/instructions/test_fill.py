@@ -12,7 +12,7 @@ from server.build import build_writer
 from server.engine.messages import Choice, Question, RoutingOptions, Sample
 from server.engine.routing import presets_with_default
 from server.engine.service import EngineService
-from server.errors import DeadlinePassed, Draining
+from server.errors import DeadlinePassed
 from server.instructions.fill import unsaid, with_instructions
 from server.instructions.openai import OpenAIWriter
 from server.settings import Settings
@@ -117,11 +117,11 @@ async def test_the_deadline_and_the_drain_hold_while_the_writer_hangs(engine):
     await service.start()
     with pytest.raises(DeadlinePassed):
         await service.submit([SILENT], deadline=time.monotonic())
-    hanging = asyncio.create_task(service.submit([SILENT], deadline=time.monotonic() + 0.4))
+    hanging = asyncio.create_task(service.submit([SILENT], deadline=time.monotonic() + 3))
     await asyncio.sleep(0.05)
     await service.drain(5)
-    with pytest.raises(Draining):
-        await hanging
+    (outcome,) = await hanging  # it was let in before the drain
+    assert outcome.trace.writer_note == "timeout"
 
 
 async def test_the_settings_choose_the_writer():

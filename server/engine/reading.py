@@ -1,0 +1,46 @@
+"""Step 3: the tokens of each input, and whether all that is said fits the backbone.
+
+What is too long is an error unless its caller allowed a cut, and then the trace says what was cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from experts.backbones import TextEncoder
+from experts.errors import InputTooLong
+from server.engine.messages import Cut, Sample
+from server.engine.work import Work, alive
+
+
+def read(backbone: TextEncoder, board: Sequence[Work]) -> None:
+    """Tokenise the inputs of the samples that are alive, and measure their callers' words."""
+    works, limit = alive(board), backbone.max_tokens
+    texts = list(dict.fromkeys(w.sample.input for w in works))
+    rows = dict(zip(texts, backbone.tokens(texts), strict=True)) if texts else {}
+    for work in works:
+        row = rows[work.sample.input]
+        work.tokens = backbone.cut(row)
+        lengths = [("input", len(row)), *_lengths(backbone, work.sample)]
+        cuts = [Cut(part, length, limit) for part, length in lengths if length > limit]
+        if cuts and not work.sample.options.truncate:
+            work.error = InputTooLong(cuts[0].sent, limit, cuts[0].part)
+        work.truncated = tuple(cuts)
+
+
+def _lengths(backbone: TextEncoder, sample: Sample) -> Iterator[tuple[str, int]]:
+    """Tokens of the caller's words that may be too long; most are too short to be counted."""
+    for part, text in _words(sample):
+        if len(text.encode("utf-8", "surrogatepass")) + 2 > backbone.max_tokens:
+            yield part, len(backbone.tokens([text])[0])
+
+
+def _words(sample: Sample) -> Iterator[tuple[str, str]]:
+    """What the caller says beside the input, by the name of its field."""
+    if sample.options.instruction:
+        yield "routing.instruction", sample.options.instruction
+    if sample.question is not None:
+        yield "instructions", sample.question.instructions
+        field = "levels" if sample.question.type == "score" else "choices"
+        for i, choice in enumerate(sample.question.choices):
+            yield f"{field}[{i}]", choice.text
