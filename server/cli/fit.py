@@ -87,6 +87,7 @@ def _calibrate(settings: Settings, tasks: list[Task]) -> None:
     with busy("Fitting the statement map"):
         placing = fit_statement_map(list(cards.values()), partial(read_statements, backbone))
     trials = iter(progress(range(POINTS), "Global rule"))
+    next(trials)  # the bar shows what is done: one behind what it has handed out
     constants = calibrate_rule(engine, constants, tasks, cards, lambda: next(trials, None))
     tensors = tensors_of(placing)
     constants = constants.model_copy(update={"version": version_of(constants, tensors)})
