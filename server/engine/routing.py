@@ -65,12 +65,13 @@ class Routing:
         return self._current()[2]
 
     def check(self) -> None:
-        """Read the library's artefacts and constants now, not at the first request.
+        """Read the library's constants now, not at the first request.
 
         Raises:
             CorruptExpert: the constants, or the tensors they name, are damaged.
         """
-        self._current()
+        calibration_of(self.library.calibration)
+        self._statement_map()
 
     @contextmanager
     def trying(self, constants: Calibration) -> Generator[None]:

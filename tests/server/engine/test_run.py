@@ -235,7 +235,7 @@ def test_allow_and_deny_are_kept(rich):
 
 def test_what_could_not_be_mixed_is_named(rich):
     trace = one(rich, router="average", deny=()).trace
-    assert trace.selection.ids == ("flight", "mood", "quiz", "weather")
+    assert set(trace.selection.ids) == {"flight", "mood", "quiz", "weather"}
     assert set(trace.dropped) == {"sound"}
 
 
@@ -256,13 +256,14 @@ def test_the_callers_instruction_is_used_as_it_stands(rich):
 def test_a_library_that_changes_between_batches_is_seen(rich, rich_library, write_one, tmp_path):
     rich.library.remove("flight")
     before = one(rich, router="average").trace.selection.ids
-    assert before == ("mood", "quiz", "weather")
+    assert set(before) == {"mood", "quiz", "weather"}
     assert isinstance(one(rich, model="flight"), UnknownModel)
     source = write_one(tmp_path / "inbox", "flight")
     rich.library.add(source, sites=rich.backbone.sites, roots=[tmp_path])
     after = one(rich, router="average").trace.selection
-    assert after.ids == ("flight", "mood", "quiz", "weather")
-    assert after.experts[0].version == 2
+    assert {e.id: e.version for e in after.experts} == {
+        "flight": 2, "mood": 1, "quiz": 1, "weather": 1,
+    }  # fmt: skip
     assert isinstance(one(rich, model="flight"), Outcome)
 
 
@@ -295,7 +296,7 @@ def test_artefacts_gone_bad_take_one_expert_out_of_routing_and_not_the_library(
 ):
     (rich_library / "mood" / "routing.safetensors").write_bytes(b"altered since it was read")
     outcome = one(rich, router="average")
-    assert outcome.trace.selection.ids == ("flight", "quiz", "weather")
+    assert set(outcome.trace.selection.ids) == {"flight", "quiz", "weather"}
     assert "mood is left out of routing" in caplog.text
 
 
