@@ -15,6 +15,7 @@ from transformers.utils import logging
 from benchmarks import choose, forward, peers, server
 from benchmarks.figures import Figure, save, show
 from benchmarks.processes import BenchmarkError
+from experts.memory import keep_freed
 
 BENCHMARKS: dict[str, Callable[[bool], list[Figure]]] = {
     "forward": forward.run,
@@ -36,6 +37,7 @@ def main() -> None:
     if unknown := sorted(set(given.names) - set(BENCHMARKS)):
         parser.error(f"no benchmark {', '.join(unknown)}; there are: {', '.join(BENCHMARKS)}")
     logging.disable_progress_bar()
+    keep_freed()  # as `sailplane serve` does; bare passes and PEFT gain by it too
     try:
         if given.setup:
             peers.setup()

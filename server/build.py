@@ -15,6 +15,7 @@ from experts.backbones import TextEncoder, open_backbone
 from experts.cache import ExpertCache
 from experts.library import Library
 from experts.loader import load_expert
+from experts.memory import keep_freed
 from experts.weights import ExpertWeights
 from routers.instructions import InstructionWriter
 from server.app import create_app
@@ -67,6 +68,7 @@ def build_engine(settings: Settings, on_load: Callable[[str, float], None] | Non
     backbone = open_backbone(settings.backbone, settings.device)
     cores = settings.threads or len(os.sched_getaffinity(0))
     if backbone.device.type == "cpu":
+        keep_freed()
         torch.set_num_threads(1)
         backbone.widen(cores)
     library = Library.open(

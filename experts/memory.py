@@ -1,0 +1,30 @@
+"""Freed memory kept in the process, so that the next pass does not ask the system for it again.
+
+A pass allocates and frees tensors of several MB. The C library gives such blocks back to the system
+at once and gets them anew for the next layer, and every page of them then costs a fault: up to a
+fifth of a cold batch on a virtual machine. Knows no tensors; changes the whole process.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+# Of mallopt(3), from <malloc.h>.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+KEPT = 256 * 2**20
+LARGEST = 32 * 2**20  # glibc takes no more
+
+
+def keep_freed() -> bool:
+    """Keep up to 256 MB of freed memory, and blocks below 32 MB out of the system's hands.
+
+    Returns:
+        Whether it was done: only glibc on Linux has these settings.
+    """
+    if sys.platform != "linux":
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    return all([mallopt(M_MMAP_THRESHOLD, LARGEST), mallopt(M_TRIM_THRESHOLD, KEPT)])
