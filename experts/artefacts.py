@@ -32,6 +32,23 @@ class Artefacts:
     centroids: Tensor | None = None
     vectors: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
 
+    def rows(self) -> list[Tensor]:
+        """The request artefacts that are there, each (N, D)."""
+        return [t for n in REQUEST_ARTEFACTS if (t := getattr(self, n)) is not None]
+
+    @property
+    def routable(self) -> bool:
+        """Whether a request router has anything to score the expert by."""
+        return self.instructions is not None or self.centroids is not None
+
+    def slim(self) -> Artefacts:
+        """What routing a request needs, small enough to keep for thousands of experts.
+
+        Request artefacts in half precision, as they are stored; of the token vectors only names.
+        """
+        kept = {n: t.half() for n in REQUEST_ARTEFACTS if (t := getattr(self, n)) is not None}
+        return Artefacts(self.embedder, **kept, vectors={name: {} for name in self.vectors})
+
     def to_tensors(self) -> dict[str, Tensor]:
         """Flat names for safetensors: `instructions`, ..., `gate.<site>`, `arrow.<site>`."""
         flat = {n: t for n in REQUEST_ARTEFACTS if (t := getattr(self, n)) is not None}

@@ -7,33 +7,22 @@ the other experts of a library, nor of backbones.
 from __future__ import annotations
 
 import hashlib
-import json
-import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
-import safetensors.torch
-import torch
 from pydantic import TypeAdapter, ValidationError
-from torch import Tensor
 
 from experts.artefacts import REQUEST_ARTEFACTS, Artefacts
 from experts.errors import BadExpert, CorruptExpert, ExpertError
 from experts.files import (
     MAX_JSON_BYTES,
     MAX_TENSOR_BYTES,
-    atomic_folder,
-    atomic_write,
     parse_tensors,
     read_bytes,
     refuse_pickles,
-    sha256_of,
+    size_of,
 )
-from experts.kinds import KINDS, group_text
-from experts.manifest import ExpertId, Manifest, TaskCard
-from experts.weights import ExpertWeights
+from experts.manifest import ExpertId, Manifest
 
 MANIFEST = "expert.json"
 CONFIG = "adapter_config.json"
@@ -55,9 +44,10 @@ class Entry:
         """The expert's id."""
         return self.manifest.id
 
-    @cached_property
-    def artefacts(self) -> Artefacts:
+    def read_artefacts(self) -> Artefacts:
         """The routing artefacts in float32; empty ones when the expert was never fitted.
+
+        Read and checked anew each time: a library of thousands could not keep them all.
 
         Raises:
             BadExpert: the file is damaged, or not the one that was listed.
@@ -65,11 +55,6 @@ class Entry:
         if ROUTING not in self.manifest.files:
             return Artefacts(embedder="")
         return _artefacts(self.path / ROUTING, self.read(ROUTING))
-
-    @property
-    def routable(self) -> bool:
-        """Whether a request router has anything to score it by."""
-        return self.artefacts.instructions is not None or self.artefacts.centroids is not None
 
     def read(self, name: str) -> bytes:
         """A file of the folder, checked against the sha256 in the manifest.
@@ -96,7 +81,9 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def read_entry(folder: Path) -> Entry:
-    """A folder as an entry, with every file checked.
+    """A folder as an entry, by its manifest: files must be there, in the sizes it lists.
+
+    What they hold is checked when they are first read; `problems` reads all of them now.
 
     Raises:
         BadExpert: something is wrong with it; the message says what.
@@ -109,16 +96,15 @@ def read_entry(folder: Path) -> Entry:
             "`sailplane experts add`."
         )
     entry = Entry(folder, read_manifest(folder))
-    _require_whole(entry)
+    found = [fault for name in _named(entry) if (fault := _absence(entry, name))]
+    if found:
+        raise CorruptExpert(" ".join(found), problems=found)
     return entry
 
 
 def problems(entry: Entry) -> list[str]:
     """Everything wrong with an entry's files now, one sentence each."""
-    names = dict.fromkeys((CONFIG, WEIGHTS, *entry.manifest.files))
-    if (entry.path / ROUTING).exists():
-        names[ROUTING] = None
-    return [fault for name in names if (fault := _fault(entry, name))]
+    return [fault for name in _named(entry) if (fault := _fault(entry, name))]
 
 
 def copy_adapter(source: Path, folder: Path, known: Manifest | None) -> Manifest | None:
@@ -141,76 +127,6 @@ def copy_adapter(source: Path, folder: Path, known: Manifest | None) -> Manifest
     return known
 
 
-def write_expert(
-    root: Path,
-    manifest: Manifest,
-    weights: ExpertWeights,
-    artefacts: Artefacts | None = None,
-    *,
-    dtype: torch.dtype = torch.float16,
-) -> Entry:
-    """Write a whole expert folder under `root`, atomically, with tensors stored as `dtype`.
-
-    An expert that is there already is replaced, and its version grows.
-
-    Raises:
-        CorruptExpert: a value is not finite, or does not fit `dtype`.
-    """
-    target = root / manifest.id
-    adapter = KINDS[weights.kind].write(weights)
-    manifest = manifest.model_copy(update={"group": group_text(weights)})
-    if (target / MANIFEST).exists():
-        version = max(manifest.version, read_manifest(target).version + 1)
-        manifest = manifest.model_copy(update={"version": version})
-    with atomic_folder(target) as folder:
-        text = json.dumps(dict(adapter.config), indent=2)
-        (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
-        (folder / WEIGHTS).write_bytes(_packed(adapter.tensors, dtype, {"format": "pt"}))
-        if artefacts is not None:
-            _write_routing(folder, artefacts, dtype)
-        sealed = seal(folder, manifest)
-    return Entry(target, sealed)
-
-
-def write_artefacts(
-    entry: Entry,
-    artefacts: Artefacts,
-    *,
-    card: TaskCard | None = None,
-    dtype: torch.dtype = torch.float16,
-) -> Entry:
-    """Replace an expert's artefacts, and what its card says, atomically; its version grows.
-
-    Raises:
-        CorruptExpert: a value is not finite, or does not fit `dtype`.
-    """
-    with atomic_folder(entry.path) as folder:
-        for path in entry.path.iterdir():
-            if path.is_file() and path.name not in (ROUTING, MANIFEST):
-                shutil.copyfile(path, folder / path.name)
-        _write_routing(folder, artefacts, dtype)
-        said = {n: getattr(card, n) for n in TaskCard.model_fields if n != "id"} if card else {}
-        grown = entry.manifest.model_copy(update={**said, "version": entry.manifest.version + 1})
-        sealed = seal(folder, grown)
-    return Entry(entry.path, sealed)
-
-
-def write_scores(entry: Entry, scores: Mapping[str, float]) -> Entry:
-    """Add measured figures to an expert's manifest, atomically; its tensors stay as they are."""
-    noted = entry.manifest.model_copy(update={"scores": {**entry.manifest.scores, **scores}})
-    text = noted.model_dump_json(indent=2) + "\n"
-    atomic_write(entry.path / MANIFEST, text.encode())
-    return Entry(entry.path, noted)
-
-
-def seal(folder: Path, manifest: Manifest) -> Manifest:
-    """Write `expert.json` last, with the sha256 of the files beside it; returns what it says."""
-    files = {name: sha256_of(folder / name) for name in LIMITS if (folder / name).exists()}
-    sealed = manifest.model_copy(update={"files": files})
-    (folder / MANIFEST).write_text(sealed.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    return sealed
-
-
 def require_id(id: str) -> str:
     """`id`; raises BadExpert where it cannot be an expert's id, and so the name of its folder."""
     try:
@@ -229,6 +145,29 @@ def _require_whole(entry: Entry) -> None:
     found = problems(entry)
     if found:
         raise CorruptExpert(" ".join(found), problems=found)
+
+
+def _named(entry: Entry) -> list[str]:
+    """The files an expert must have, those its manifest lists, and artefacts that lie there."""
+    names = dict.fromkeys((CONFIG, WEIGHTS, *entry.manifest.files))
+    if (entry.path / ROUTING).exists():
+        names[ROUTING] = None
+    return list(names)
+
+
+def _absence(entry: Entry, name: str) -> str | None:
+    """What can be seen to be wrong with a file without reading it."""
+    listed, path = entry.manifest.files, entry.path / name
+    if name not in LIMITS:
+        return f"{MANIFEST} lists {name!r}, which is no file of an expert."
+    if name not in listed:
+        return f"{name} is not the file that expert.json lists."
+    try:
+        size = size_of(path, LIMITS[name])
+    except CorruptExpert as error:
+        return error.message
+    said = entry.manifest.sizes.get(name, size)
+    return None if said == size else f"{name} has {size} bytes, and {MANIFEST} says {said}."
 
 
 def _fault(entry: Entry, name: str) -> str | None:
@@ -250,20 +189,6 @@ def _artefacts(path: Path, data: bytes) -> Artefacts:
     artefacts = Artefacts.from_tensors(str(file.metadata.get("embedder", "")), flat)
     _require_sound(artefacts)
     return artefacts
-
-
-def _write_routing(folder: Path, artefacts: Artefacts, dtype: torch.dtype) -> None:
-    metadata = {"format": "pt", "embedder": artefacts.embedder}
-    (folder / ROUTING).write_bytes(_packed(artefacts.to_tensors(), dtype, metadata))
-
-
-def _packed(tensors: Mapping[str, Tensor], dtype: torch.dtype, metadata: dict[str, str]) -> bytes:
-    # Cloned, because safetensors refuses tensors that share memory.
-    stored = {n: t.detach().to("cpu", dtype).contiguous().clone() for n, t in tensors.items()}
-    odd = [n for n, t in stored.items() if not t.isfinite().all()]
-    if odd:
-        raise CorruptExpert(f"Not finite as {dtype}: {', '.join(odd[:5])}.", tensors=odd)
-    return safetensors.torch.save(stored, metadata)
 
 
 def _require_sound(artefacts: Artefacts) -> None:

@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,20 +52,37 @@ def read_bytes(path: Path, limit: int) -> bytes:
     Raises:
         CorruptExpert: it is missing, too large, no plain file, or a symlink that leaves.
     """
+    size = size_of(path, limit)
     try:
-        folder = Path(os.path.realpath(path.parent))
-        if not Path(os.path.realpath(path, strict=True)).is_relative_to(folder):
-            _corrupt(path, "is a symlink that leaves its folder")
-        if not path.is_file():  # opening a pipe would wait for ever
-            _corrupt(path, "is not a plain file")
         with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            data = file.read(limit + 1) if size <= limit else b""
+            data = file.read(size + 1)
     except OSError as error:
         _corrupt(path, f"cannot be read ({error.strerror})")
-    if max(size, len(data)) > limit:
-        _corrupt(path, f"has {size} bytes, and {limit} are allowed", limit=limit)
+    if len(data) != size:
+        _corrupt(path, "changed while it was read")
     return data
+
+
+def size_of(path: Path, limit: int) -> int:
+    """Bytes of a file that `read_bytes` would read.
+
+    Raises:
+        CorruptExpert: as `read_bytes`.
+    """
+    try:
+        found = path.lstat()
+        if stat.S_ISLNK(found.st_mode):
+            folder = Path(os.path.realpath(path.parent))
+            if not Path(os.path.realpath(path, strict=True)).is_relative_to(folder):
+                _corrupt(path, "is a symlink that leaves its folder")
+            found = path.stat()
+    except OSError as error:
+        _corrupt(path, f"cannot be read ({error.strerror})")
+    if not stat.S_ISREG(found.st_mode):  # opening a pipe would wait for ever
+        _corrupt(path, "is not a plain file")
+    if found.st_size > limit:
+        _corrupt(path, f"has {found.st_size} bytes, and {limit} are allowed", limit=limit)
+    return found.st_size
 
 
 def parse_json(path: Path, data: bytes) -> dict[str, object]:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import difflib
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -26,10 +25,6 @@ from experts.entries import (
     read_entry,
     read_manifest,
     require_id,
-    seal,
-    write_artefacts,
-    write_expert,
-    write_scores,
 )
 from experts.errors import (
     BackboneError,
@@ -43,24 +38,8 @@ from experts.files import atomic_folder, clean_leftovers, read_json, remove_fold
 from experts.kinds import Adapter, Site, group_text, kind_of
 from experts.loader import load_expert
 from experts.manifest import BackboneRef, Label, Manifest
-
-__all__ = ["Entry", "Library", "Snapshot", "write_artefacts", "write_expert", "write_scores"]
-
-
-@dataclass(frozen=True, eq=False)
-class Snapshot:
-    """The library at one moment.
-
-    Attributes:
-        entries: expert id -> entry. bad: folder name -> why it is not served.
-        calibration: the routing constants, None before the first calibration.
-        generation: grows with every change.
-    """
-
-    entries: Mapping[str, Entry] = field(default_factory=dict)
-    bad: Mapping[str, str] = field(default_factory=dict)
-    calibration: Mapping[str, object] | None = None
-    generation: int = 0
+from experts.snapshot import Snapshot
+from experts.writing import seal
 
 
 class Library:
@@ -75,6 +54,7 @@ class Library:
         self.backbone_id = backbone_id
         self._snapshot = Snapshot()
         self._writing = threading.Lock()
+        self._swapping = threading.Lock()  # held for a moment; `_writing` as long as files take
         self._tensors: tuple[object, Mapping[str, Tensor]] = (None, {})
         # id -> last version: (id, version) must name one set of tensors while caches may hold it
         self._removed: dict[str, int] = {}
@@ -147,7 +127,8 @@ class Library:
                 except ExpertError as error:
                     bad[folder.name] = error.message
             path = self.root / CALIBRATION
-            self._swap(entries, bad, read_json(path) if path.exists() else None)
+            constants = read_json(path) if path.exists() else None
+            self._swap(lambda _: Snapshot(entries, bad, constants))
 
     def add(
         self,
@@ -191,7 +172,7 @@ class Library:
                 seen = {"without_effect": loaded.inert, "group": group_text(loaded)}
                 manifest = seal(folder, manifest.model_copy(update=seen))
             entry = Entry(self.root / id, manifest)
-            self._swap({**self.entries, id: entry}, self.bad, self.calibration)
+            self._swap(lambda now: now.put(entry))
         return entry
 
     def remove(self, id: str) -> None:
@@ -206,11 +187,17 @@ class Library:
             there = remove_folder(self.root / id)
             if id in self.entries:
                 self._removed[id] = self.entries[id].manifest.version
-            entries = {name: entry for name, entry in self.entries.items() if name != id}
-            bad = {name: why for name, why in self.bad.items() if name != id}
-            self._swap(entries, bad, self.calibration)
+            self._swap(lambda now: now.without(id))
         if not there:
             raise UnknownExpert(f"Another process has removed expert {id!r} already.")
+
+    def set_aside(self, entry: Entry, reason: str) -> None:
+        """List an expert as bad whose files turned out so when they were read.
+
+        Its folder stays as it is, and `refresh` looks at it again. One that was replaced or removed
+        meanwhile is not touched.
+        """
+        self._swap(lambda now: now.set_aside(entry, reason))
 
     def verify(self) -> dict[str, list[str]]:
         """Check every file again: id -> what is wrong, empty where nothing is."""
@@ -223,7 +210,7 @@ class Library:
         """Store the routing constants, atomically; without `tensors` the old ones stay."""
         with self._writing:
             stored = write_constants(self.root, constants, tensors, self.calibration)
-            self._swap(self.entries, self.bad, stored)
+            self._swap(lambda now: replace(now, calibration=stored))
 
     def calibration_tensors(self) -> Mapping[str, Tensor]:
         """The tensors of the constants, in float32. Raises CorruptExpert as their file does.
@@ -280,15 +267,6 @@ class Library:
         backbone = BackboneRef(id=self.backbone_id, fingerprint=self.fingerprint)
         return Manifest(id=id, title=id, kind=kind.name, backbone=backbone)
 
-    def _swap(
-        self,
-        entries: Mapping[str, Entry],
-        bad: Mapping[str, str],
-        calibration: Mapping[str, object] | None,
-    ) -> None:
-        now = self._snapshot
-        same = (dict(now.entries), dict(now.bad), now.calibration) == (entries, bad, calibration)
-        if not same:
-            frozen = MappingProxyType(dict(sorted(entries.items())))
-            fresh = Snapshot(frozen, MappingProxyType(dict(bad)), calibration)
-            self._snapshot = replace(fresh, generation=now.generation + 1)
+    def _swap(self, change: Callable[[Snapshot], Snapshot]) -> None:
+        with self._swapping:
+            self._snapshot = change(self._snapshot).after(self._snapshot)

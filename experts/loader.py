@@ -75,7 +75,7 @@ def _vectors(
     entry: Entry, weights: ExpertWeights, sites: Mapping[str, Site]
 ) -> dict[str, dict[str, Tensor]]:
     """Token-routing vectors at the sites the expert changes, as stored."""
-    found = entry.artefacts.vectors
+    found = entry.read_artefacts().vectors
     wrong = [
         f"{artefact}.{site}"
         for artefact, by_site in found.items()

@@ -76,7 +76,8 @@ class Manifest(TaskCard):
     Attributes:
         kind: how the expert changes the backbone. version: grows with every replacement.
         group: its merge group as text (`Kind.group_text`); None in manifests from before.
-        files: sha256 of every other file of the folder, by name.
+        files: sha256 of every other file of the folder, by name. sizes: their bytes, so that a file
+            cut short is seen without reading it; absent in manifests from before.
         without_effect: sites it holds tensors for that cannot reach the backbone's output.
         provenance: data source, licence, recipe. scores: measured figures by name.
     """
@@ -89,6 +90,7 @@ class Manifest(TaskCard):
     tags: tuple[str, ...] = ()
     without_effect: tuple[str, ...] = ()
     files: Mapping[str, Sha256] = Field(default_factory=dict)
+    sizes: Mapping[str, int] = Field(default_factory=dict)
     provenance: Mapping[str, str | int | float | bool | None] = Field(default_factory=dict)
     scores: Mapping[str, float] = Field(default_factory=dict)
 

@@ -32,16 +32,30 @@ class Routed:
 
 
 class Catalogue:
-    """All routable experts, in order of id."""
+    """Routable experts in order of id: all of a library, or a shortlist of `whole` of them."""
 
-    def __init__(self, experts: Iterable[Routed], width: int) -> None:
+    def __init__(self, experts: Iterable[Routed], width: int, whole: int | None = None) -> None:
         self.experts: tuple[Routed, ...] = tuple(sorted(experts, key=lambda e: e.id))
         self.ids: tuple[str, ...] = tuple(e.id for e in self.experts)
         self.width = width
+        self.whole = len(self.experts) if whole is None else whole
 
     def __len__(self) -> int:
         """E, the number of experts."""
         return len(self.experts)
+
+    def get(self, id: str) -> Routed | None:
+        """An expert by its id, if it is here."""
+        at = self._positions.get(id)
+        return None if at is None else self.experts[at]
+
+    def holds(self, expert: Routed) -> bool:
+        """Whether it is this expert that is here, and no other version of it."""
+        return self.get(expert.id) is expert
+
+    def only(self, experts: Iterable[Routed], whole: int) -> Catalogue:
+        """A shortlist of this catalogue, chosen out of `whole` experts."""
+        return Catalogue(experts, self.width, whole)
 
     def position(self, id: str) -> int:
         """Where an expert stands in every score; KeyError when it is not here."""
@@ -83,7 +97,7 @@ class LabelIndex:
         self.vectors = VectorIndex([e.artefacts.choices for e in experts], width)
         owned = [(i, e) for i, e in enumerate(experts) if e.forms]
         tensors = [t for _, e in owned if (t := e.artefacts.choices) is not None]
-        self._all_FD = torch.cat(tensors).float() if tensors else torch.zeros(0, width)
+        self._all_FD = torch.cat([t.float() for t in tensors]) if tensors else torch.zeros(0, width)
         sizes = [forms for _, e in owned for forms in e.forms]
         self._label_F = torch.repeat_interleave(torch.tensor(sizes, dtype=torch.long))
         self._expert_L = torch.tensor([i for i, e in owned for _ in e.forms], dtype=torch.long)

@@ -58,9 +58,12 @@ def ranked_preset(preset: Preset, catalogue: Catalogue, wishes: Wishes) -> Prese
     """
     if preset.request != "uniform":
         return preset
-    able = [e for e in catalogue.experts if _may_answer(e.id, wishes)]
-    if len(able) <= _limit(preset, wishes) and len({e.group for e in able}) <= 1:
-        return preset
+    limit = _limit(preset, wishes)
+    allowed = catalogue.ids if wishes.allow is None else wishes.allow
+    if len(allowed) <= limit + len(wishes.deny):  # else some must be left out, whoever they are
+        able = [e for id in allowed if may_answer(id, wishes) and (e := catalogue.get(id))]
+        if len(able) <= limit and len({e.group for e in able}) <= 1:
+            return preset
     return replace(preset, request=RANKING)
 
 
@@ -70,7 +73,7 @@ def decide(
     """Choose experts, weights and mode for one sample.
 
     Args:
-        preset: from `ranked_preset`. scores: of its request router.
+        preset: from `ranked_preset`. scores: of its request router, over `catalogue`.
     """
     able = _candidates(scores, catalogue, wishes)
     if not able:
@@ -84,8 +87,9 @@ def decide(
     if token is not None:
         token, fitting, dropped = _with_vectors(token, fitting, catalogue, dropped)
     kept = fitting[: _limit(preset, wishes)]
-    decision = _weigh(preset, token, kept, len(able), scores, catalogue, calibration, wishes)
-    narrowed = preset.wants_all and len(kept) < len(able)
+    count = len(able) if catalogue.whole == len(catalogue) else catalogue.whole
+    decision = _weigh(preset, token, kept, count, scores, catalogue, calibration, wishes)
+    narrowed = preset.wants_all and len(kept) < count
     return replace(decision, narrowed=narrowed, dropped=dropped)
 
 
@@ -107,10 +111,11 @@ def explicit(weights: Mapping[str, float], versions: Mapping[str, int]) -> Selec
 def _candidates(scores: Scores, catalogue: Catalogue, wishes: Wishes) -> list[int]:
     """Positions of the experts that may answer, best first."""
     order = torch.argsort(scores.score_E, descending=True, stable=True).tolist()
-    return [i for i in order if _may_answer(catalogue.ids[i], wishes)]
+    return [i for i in order if may_answer(catalogue.ids[i], wishes)]
 
 
-def _may_answer(id: str, wishes: Wishes) -> bool:
+def may_answer(id: str, wishes: Wishes) -> bool:
+    """Whether the caller lets an expert answer."""
     return id not in wishes.deny and (wishes.allow is None or id in wishes.allow)
 
 

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from experts.backbones import TextEncoder, open_backbone
 from experts.cache import ExpertCache
+from experts.errors import BadExpert
 from experts.library import Library
 from experts.loader import load_expert
 from experts.memory import keep_freed
@@ -79,7 +80,7 @@ def build_engine(settings: Settings, on_load: Callable[[str, float], None] | Non
     if settings.router not in engine.presets:
         known = ", ".join(["default", *engine.presets])
         raise SettingsError(f"router = {settings.router!r}: expected one of {known}")
-    engine.routing.check()
+    engine.routing.catch_up()
     return engine
 
 
@@ -99,6 +100,10 @@ def build_writer(settings: Settings) -> InstructionWriter | None:
 def _loader(library: Library, backbone: TextEncoder) -> Callable[[str], ExpertWeights]:
     def load(id: str) -> ExpertWeights:
         entry = library.get(id)
-        return load_expert(entry, backbone.sites, dtype=backbone.dtype, device=backbone.device)
+        try:
+            return load_expert(entry, backbone.sites, dtype=backbone.dtype, device=backbone.device)
+        except BadExpert as error:
+            library.set_aside(entry, error.message)
+            raise
 
     return load

@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypedDict, get_args
 
-from experts.library import Library, write_scores
+from experts.library import Library
 from experts.manifest import TaskCard
 from experts.training.data import Example, Task
+from experts.writing import write_scores
 from server.engine.messages import Choice, Outcome, Question, RoutingOptions, Sample
 from server.engine.run import Engine
 

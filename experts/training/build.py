@@ -7,11 +7,12 @@ from pathlib import Path
 
 from experts.artefacts import Artefacts
 from experts.backbones import TextEncoder
-from experts.library import Library, write_expert
+from experts.library import Library
 from experts.manifest import BackboneRef, Label, Manifest, TaskCard
 from experts.training.data import Task
 from experts.training.recipe import Recipe
 from experts.training.train import Progress, train_expert
+from experts.writing import write_expert
 
 
 def read_cards(folder: Path) -> dict[str, TaskCard]:

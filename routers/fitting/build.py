@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from experts.backbones import TextEncoder
-from experts.library import Entry, Library, write_artefacts
+from experts.library import Entry, Library
 from experts.loader import load_expert
 from experts.manifest import TaskCard
 from experts.training.build import foreign_labels
 from experts.training.data import Task
 from experts.training.recipe import Recipe
 from experts.training.train import Progress
+from experts.writing import write_artefacts
 from routers.fitting.artefacts import fit_artefacts
 
 
 def is_fitted(entry: Entry, backbone: TextEncoder) -> bool:
     """Whether an expert has artefacts made with this embedder."""
-    return entry.routable and entry.artefacts.embedder == backbone.fingerprint
+    artefacts = entry.read_artefacts()
+    return artefacts.routable and artefacts.embedder == backbone.fingerprint
 
 
 def fit_task(

@@ -5,7 +5,6 @@ An expert is added from a folder under the roots an operator allowed; nothing is
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,9 +14,9 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from experts.entries import Entry
-from experts.errors import BadExpert
-from experts.library import Library, Snapshot
+from experts.library import Library
 from experts.manifest import ExpertId, Label, Wording
+from routers.catalogue import Catalogue
 from server.api.context import Context, context
 from server.api.faults import ERROR_RESPONSES
 from server.api.lean import LeanRoute, json_response
@@ -109,22 +108,28 @@ class ExpertList(BaseModel):
 @router.get("/experts", response_model=ExpertList, responses=ERROR_RESPONSES)
 async def list_experts(request: Request) -> ExpertList:
     """Every expert, and every entry that cannot be served."""
-    snapshot = context(request).service.engine.library.snapshot
-    # The first look at an expert reads and checks its artefacts.
-    return await asyncio.to_thread(_listed, snapshot)
+    engine = context(request).service.engine
+    routed = engine.routing.catalogue
+    snapshot = engine.library.snapshot
+    return ExpertList(
+        data=[_body(entry, routed) for entry in snapshot.entries.values()],
+        bad=[BadBody(name=name, reason=why) for name, why in sorted(snapshot.bad.items())],
+    )
 
 
 @router.get("/experts/{id}", response_model=ExpertBody, responses=ERROR_RESPONSES)
 async def get_expert(id: str, request: Request) -> ExpertBody:
     """One expert."""
-    return await asyncio.to_thread(_body, _entry(context(request), id))
+    ctx = context(request)
+    return _body(_entry(ctx, id), ctx.service.engine.routing.catalogue)
 
 
 @router.post("/experts", status_code=201, response_model=ExpertBody, responses=ERROR_RESPONSES)
 async def create_expert(body: AddExpert, request: Request) -> Response:
     """Add an expert; requests may name it as soon as this returns."""
-    entry = await add_expert(context(request), body)
-    response = json_response(_body(entry), 201)
+    ctx = context(request)
+    entry = await add_expert(ctx, body)
+    response = json_response(_body(entry, ctx.service.engine.routing.catalogue), 201)
     response.headers["Location"] = f"/v1/experts/{entry.id}"
     return response
 
@@ -142,7 +147,7 @@ async def add_expert(ctx: Context, body: AddExpert) -> Entry:
     Raises:
         DuplicateExpert, ForbiddenSource, BadExpert: it was not added.
     """
-    return await ctx.service.run_blocking(_add, ctx, body, ctx.service.engine.library)
+    return await ctx.service.run_blocking(_add, ctx, body)
 
 
 async def remove_expert(ctx: Context, id: str) -> None:
@@ -170,9 +175,9 @@ def _replace(ctx: Context, body: AddExpert) -> Entry:
             empty = Library.open(
                 Path(scratch), fingerprint=library.fingerprint, backbone_id=library.backbone_id
             )
-            _add(ctx, body, empty)
+            _copy(ctx, body, empty)
         _remove(ctx.service.engine, body.id)
-    return _add(ctx, body, library)
+    return _add(ctx, body)
 
 
 def _remove(engine: Engine, id: str) -> None:
@@ -180,9 +185,18 @@ def _remove(engine: Engine, id: str) -> None:
     engine.library.remove(id)
     engine.cache.drop(id)
     engine.stacks.drop(id)
+    engine.routing.catch_up()
 
 
-def _add(ctx: Context, body: AddExpert, library: Library) -> Entry:
+def _add(ctx: Context, body: AddExpert) -> Entry:
+    """Add, and have routers see it before the caller hears of it."""
+    engine = ctx.service.engine
+    entry = _copy(ctx, body, engine.library)
+    engine.routing.catch_up()
+    return entry
+
+
+def _copy(ctx: Context, body: AddExpert, library: Library) -> Entry:
     return library.add(
         Path(body.source),
         body.id,
@@ -195,27 +209,13 @@ def _add(ctx: Context, body: AddExpert, library: Library) -> Entry:
     )
 
 
-def _listed(snapshot: Snapshot) -> ExpertList:
-    """Every entry once: one whose files went bad since it was read is bad here too."""
-    data: list[ExpertBody] = []
-    bad = dict(snapshot.bad)
-    for id, entry in sorted(snapshot.entries.items()):
-        try:
-            data.append(_body(entry))
-        except BadExpert as error:
-            bad[id] = error.message
-    return ExpertList(
-        data=data, bad=[BadBody(name=name, reason=why) for name, why in sorted(bad.items())]
-    )
-
-
 def _entry(ctx: Context, id: str) -> Entry:
     library = ctx.service.engine.library
     require_expert(library, id)
     return library.get(id)
 
 
-def _body(entry: Entry) -> ExpertBody:
+def _body(entry: Entry, routed: Catalogue) -> ExpertBody:
     manifest = entry.manifest
     return ExpertBody(
         id=manifest.id,
@@ -225,7 +225,7 @@ def _body(entry: Entry) -> ExpertBody:
         instructions=list(manifest.instructions),
         labels=[label.value for label in manifest.labels],
         tags=list(manifest.tags),
-        routable=entry.routable,
+        routable=routed.get(entry.id) is not None,
         without_effect=list(manifest.without_effect),
         backbone=manifest.backbone.id,
         path=str(entry.path),

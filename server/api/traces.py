@@ -49,6 +49,7 @@ class TraceBody(BaseModel):
     narrowed: bool = False
     fallback: str | None = None
     dropped: dict[str, str]
+    replaced: list[str]
     truncated: list[CutBody]
     tokens: list[SiteBody] | None = None
     cache: dict[str, int] | None = None
@@ -72,6 +73,7 @@ def trace_json(trace: Trace, level: TraceLevel) -> dict[str, object] | None:
         "narrowed": trace.narrowed,
         "fallback": trace.fallback,
         "dropped": trace.dropped,
+        "replaced": list(trace.replaced),
         "truncated": [
             {"part": c.part, "tokens_sent": c.sent, "tokens_kept": c.kept} for c in trace.truncated
         ],

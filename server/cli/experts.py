@@ -51,8 +51,9 @@ def list_experts(origins: Origins, as_json: Json = False) -> None:
 def show(origins: Origins, id: Id) -> None:
     """Print what an expert says of itself, and which routing artefacts it has."""
     entry = _open(origins.settings).get(id)
-    artefacts = {n: list(t.shape) for n, t in entry.artefacts.to_tensors().items() if "." not in n}
-    token = {name: len(sites) for name, sites in entry.artefacts.vectors.items()}
+    stored = entry.read_artefacts()
+    artefacts = {n: list(t.shape) for n, t in stored.to_tensors().items() if "." not in n}
+    token = {name: len(sites) for name, sites in stored.vectors.items()}
     said = entry.manifest.model_dump(mode="json", exclude_defaults=True)
     out.print_json(data={**said, "artefacts": {**artefacts, "sites": token}})
 
@@ -93,7 +94,11 @@ def add(
         instructions=instruction or (),
         labels=[Label(value=value) for value in label or ()],
     )
-    routed = "" if entry.routable else "; run `sailplane fit` so that routers can score it"
+    routed = (
+        ""
+        if entry.read_artefacts().routable
+        else "; run `sailplane fit` so that routers can score it"
+    )
     notes.print(f"Added {escape(entry.id)} ({entry.manifest.kind}){routed}.", highlight=False)
 
 

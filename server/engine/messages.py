@@ -120,7 +120,8 @@ class Trace:
         calibration: version of the library's constants. alpha: the global rule's alpha.
         narrowed: a preset that wants all experts got fewer.
         fallback: code of why no expert answered, if none did.
-        dropped: experts left out, with the reason. truncated: what was cut.
+        dropped: experts left out, with the reason. replaced: those that were chosen and could not
+            be loaded. truncated: what was cut.
         confidence: probability mass of the best expert under the policy.
     """
 
@@ -136,6 +137,7 @@ class Trace:
     narrowed: bool = False
     fallback: str | None = None
     dropped: Mapping[str, str] = field(default_factory=dict)
+    replaced: tuple[str, ...] = ()
     truncated: tuple[Cut, ...] = ()
     tokens: tuple[TokenTrace, ...] = ()
     cache: Mapping[str, int] = field(default_factory=dict)

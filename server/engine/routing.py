@@ -1,25 +1,18 @@
 """Steps 3 to 5 of a request: features, scores, and the policy's selection.
 
-Owns the catalogue that request routers see, rebuilt when the library changes. Runs no expert.
+Looks at the library through its `LibraryView`. Runs no expert.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 
-from pydantic import ValidationError
-
-from experts.artefacts import REQUEST_ARTEFACTS
 from experts.backbones import TextEncoder
-from experts.constants import CALIBRATION
-from experts.entries import first_error
-from experts.errors import BadExpert, CorruptExpert
-from experts.library import Entry, Library
+from experts.library import Library
 from experts.statements import StatementMap
 from routers.calibration import Calibration
-from routers.catalogue import Catalogue, Routed
+from routers.catalogue import Catalogue
 from routers.instructions import Instruction, template
 from routers.policy import BASE, Decision, Wishes, decide, explicit, ranked_preset
 from routers.presets import DEFAULT, PRESETS, Preset
@@ -28,12 +21,11 @@ from routers.types import Features, Query, Selection
 from server.engine.features import FeatureStore
 from server.engine.messages import RoutingOptions
 from server.engine.named import require_expert, require_model, require_sound, require_version
+from server.engine.view import LibraryView
 from server.engine.work import Work
 from server.errors import RequestError
 
 AUTO = "auto"
-
-log = logging.getLogger("sailplane.routing")
 
 
 class Routing:
@@ -46,32 +38,31 @@ class Routing:
         self.backbone, self.library = backbone, library
         self.words, self.inputs = words, inputs
         self.presets, self.top_k = presets, top_k
-        self._built: tuple[int, Catalogue, Calibration, StatementMap] | None = None
+        self.view = LibraryView(backbone, library)
         self._tried: Calibration | None = None
 
     @property
     def catalogue(self) -> Catalogue:
         """The routable experts of the library's current generation."""
-        return self._current()[0]
+        return self.view.current().shortlist.catalogue
 
     @property
     def calibration(self) -> Calibration:
         """The constants in force: the library's."""
-        return self._tried or self._current()[1]
+        return self._tried or self.view.current().calibration
 
     @property
     def statement_map(self) -> StatementMap:
         """How the library places statements on label sets."""
-        return self._current()[2]
+        return self.view.current().placing
 
-    def check(self) -> None:
-        """Read the library's constants now, not at the first request.
+    def catch_up(self) -> None:
+        """Read what is new in the library now, not at the next request.
 
         Raises:
-            CorruptExpert: the constants, or the tensors they name, are damaged.
+            CorruptExpert: its constants, or the tensors they name, are damaged.
         """
-        calibration_of(self.library.calibration)
-        self._statement_map()
+        self.view.current()
 
     @contextmanager
     def trying(self, constants: Calibration) -> Generator[None]:
@@ -116,19 +107,23 @@ class Routing:
             )
         )
 
-    def decide(self, work: Work) -> None:
-        """Score and decide; features are in the store by now."""
+    def decide(self, work: Work, without: Collection[str] = ()) -> None:
+        """Score and decide; features are in the store by now.
+
+        Args:
+            without: experts that turned out to be of no use.
+        """
         assert work.preset is not None
         if work.preset.request is None:
             work.decision = Decision(BASE)
             return
-        catalogue, calibration = self.catalogue, self.calibration
+        features, wishes = self._features(work), self._wishes(work.sample.options, without)
+        catalogue = self.view.current().shortlist.of(features, wishes)
+        calibration = self.calibration
         router = REQUEST_ROUTERS[work.preset.request]
         work.catalogue_ids = catalogue.ids
-        work.scores = router.score(self._features(work), catalogue, calibration)
-        work.decision = decide(
-            work.preset, work.scores, catalogue, calibration, self._wishes(work.sample.options)
-        )
+        work.scores = router.score(features, catalogue, calibration)
+        work.decision = decide(work.preset, work.scores, catalogue, calibration, wishes)
 
     def _named(self, model: str, options: RoutingOptions) -> Selection | None:
         """The selection of a caller who left nothing to a router."""
@@ -155,9 +150,10 @@ class Routing:
             )
         return chosen
 
-    def _wishes(self, options: RoutingOptions) -> Wishes:
+    def _wishes(self, options: RoutingOptions, without: Collection[str] = ()) -> Wishes:
         allow = frozenset(options.allow) if options.allow is not None else None
-        return Wishes(options.top_k or self.top_k, options.mode, allow, frozenset(options.deny))
+        deny = frozenset((*options.deny, *without))
+        return Wishes(options.top_k or self.top_k, options.mode, allow, deny)
 
     def _needs(self, work: Work) -> frozenset[str]:
         if work.preset is None or work.preset.request is None:
@@ -171,75 +167,6 @@ class Routing:
             self.words.get(sentence) if "instruction" in needs and sentence else None,
             self.words.stack(query.choices) if "choices" in needs and query.choices else None,
         )
-
-    def _current(self) -> tuple[Catalogue, Calibration, StatementMap]:
-        snapshot = self.library.snapshot
-        if self._built is None or self._built[0] != snapshot.generation:
-            routed = [routed_of(e) for e in snapshot.entries.values() if self._routable(e)]
-            self._built = (
-                snapshot.generation,
-                Catalogue(routed, self.backbone.width),
-                calibration_of(snapshot.calibration),
-                self._statement_map(),
-            )
-        return self._built[1:]
-
-    def _routable(self, entry: Entry) -> bool:
-        """Whether routers can score it: an expert fitted for another embedder cannot be compared.
-
-        One whose files went bad since they were listed must not stop the routing of all others.
-        """
-        try:
-            if not entry.routable:
-                return False
-        except BadExpert as error:
-            log.warning("expert %s is left out of routing: %s", entry.id, error.message)
-            return False
-        artefacts, width = entry.artefacts, self.backbone.width
-        rows = [getattr(artefacts, name) for name in REQUEST_ARTEFACTS]
-        fits = artefacts.embedder == self.backbone.fingerprint
-        if not (fits and all(t is None or t.shape[1] == width for t in rows)):
-            log.warning("expert %s is left out of routing: fitted for other features", entry.id)
-            return False
-        return True
-
-    def _statement_map(self) -> StatementMap:
-        width = self.backbone.width
-        tensors = self.library.calibration_tensors()
-        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        if shapes == {
-            "statement_map": (2 * width, width), "statement_shift": (width,), "statement_scale": (),
-        }:  # fmt: skip
-            return StatementMap(
-                tensors["statement_map"], tensors["statement_shift"],
-                float(tensors["statement_scale"]),
-            )  # fmt: skip
-        if tensors:
-            log.warning("the library's statement map is of another form: fit --calibrate it again")
-        return StatementMap.identity(width)
-
-
-def calibration_of(constants: Mapping[str, object] | None) -> Calibration:
-    """The stored constants, or the defaults of a library that was never calibrated.
-
-    Raises:
-        CorruptExpert: they are not what `fit --calibrate` writes.
-    """
-    try:
-        return Calibration.model_validate(constants or {})
-    except ValidationError as error:
-        raise CorruptExpert(f"{CALIBRATION}: {first_error(error)}.") from error
-
-
-def routed_of(entry: Entry) -> Routed:
-    """A library entry as the catalogue takes it."""
-    manifest = entry.manifest
-    forms = tuple(len(label.known) for label in manifest.labels)
-    choices = entry.artefacts.choices
-    known = choices is not None and len(choices) == sum(forms)
-    return Routed(
-        entry.id, entry.artefacts, manifest.version, manifest.merge_group, forms if known else ()
-    )
 
 
 def seen_query(work: Work) -> Query:

@@ -13,16 +13,16 @@ from functools import partial
 import torch
 
 from experts.backbones import TextEncoder
-from experts.cache import ExpertCache, Lease
-from experts.errors import ExpertError, MixError, UnknownExpert
-from experts.library import Entry, Library
+from experts.cache import ExpertCache
+from experts.errors import ExpertError
+from experts.library import Library
 from experts.stacks import StackCache
 from experts.statements import read_statements
 from routers.presets import DEFAULT, Preset
-from routers.token import TOKEN_ROUTERS
 from server.engine import answering
 from server.engine.features import FeatureStore
 from server.engine.judging import Judge
+from server.engine.loading import Pinned, require_loaded
 from server.engine.messages import Outcome, Sample
 from server.engine.passes import forward
 from server.engine.queue import Result
@@ -59,21 +59,21 @@ class Engine:
                 self.routing.warm(alive(board))
             with clock.stage("select"):
                 self._each([w for w in alive(board) if w.decision is None], self.routing.decide)
-            entries = self.library.entries  # the library may have changed since it was routed
             with clock.stage("load"):
-                wanted = dict.fromkeys(id for w in alive(board) for id in w.selection.ids)
-                lease = pinned.enter_context(self.cache.pin(list(wanted)))
-                self._each(board, lambda work: require_loaded(work, lease, entries))
+                held = Pinned(self.cache, pinned)
+                held.load(board, self.routing.decide)
+                entries = self.library.entries  # it may have changed since it was routed
+                self._each(board, lambda work: require_loaded(work, held, entries))
             asked = [w for w in alive(board) if w.sample.predict]
             with clock.stage("embed"):
                 judge = Judge(self.words, self.said, self.routing.statement_map)
                 answering.warm(asked, entries, self.words, judge)
             with clock.stage("forward"):
-                forward(self.backbone, self.stacks, lease.experts, asked)
+                forward(self.backbone, self.stacks, held.experts, asked)
             self._each(asked, lambda work: answering.answer(work, entries, self.words, judge))
         version = self.routing.calibration.version
         return [
-            w.error or Outcome(w.answer, trace_of(w, clock, lease, version), len(w.tokens))
+            w.error or Outcome(w.answer, trace_of(w, clock, held.held, version), len(w.tokens))
             for w in board
         ]
 
@@ -88,27 +88,3 @@ class Engine:
                 step(work)
             except (ExpertError, ServerError) as error:
                 work.error = error
-
-
-def require_loaded(work: Work, lease: Lease, entries: Mapping[str, Entry]) -> None:
-    """An expert that could not be loaded fails its sample; it is never left out in silence.
-
-    Raises:
-        BadExpert: why it could not. UnknownExpert: it has just been removed.
-        MixError: the experts are of different merge groups, or lack what token routing reads.
-    """
-    for id in work.selection.ids:
-        if id in lease.failed:
-            raise lease.failed[id]
-        if id not in entries:
-            raise UnknownExpert(f"Expert {id!r} was removed while the request waited.")
-    router = TOKEN_ROUTERS.get(work.selection.token_router or "")
-    for id in work.selection.ids:
-        if router and router.artefact and router.artefact not in lease.experts[id].vectors:
-            raise MixError(f"Expert {id!r} has no {router.artefact} vectors for token routing.")
-    groups = {lease.experts[id].group for id in work.selection.ids}
-    if len(groups) > 1:
-        raise MixError(
-            "Experts of different merge groups cannot act on one sample.",
-            experts=list(work.selection.ids),
-        )

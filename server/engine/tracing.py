@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from experts.cache import Lease
 from server.engine.messages import CandidateTrace, Trace
 from server.engine.work import Clock, Work
 
 SHOWN_CANDIDATES = 8
 
 
-def trace_of(work: Work, clock: Clock, lease: Lease, calibration: str) -> Trace:
+def trace_of(work: Work, clock: Clock, held: Collection[str], calibration: str) -> Trace:
     """Freeze what is known of a sample."""
     decision = work.decision
     assert decision is not None
@@ -30,9 +29,10 @@ def trace_of(work: Work, clock: Clock, lease: Lease, calibration: str) -> Trace:
         narrowed=decision.narrowed,
         fallback=decision.fallback,
         dropped={**decision.dropped, **work.dropped},
+        replaced=work.replaced,
         truncated=work.truncated,
         tokens=work.token_traces,
-        cache=_cache(decision.selection.ids, lease) if full else {},
+        cache=_cache(decision.selection.ids, held) if full else {},
         milliseconds=_milliseconds(work, clock),
     )
 
@@ -45,9 +45,9 @@ def _milliseconds(work: Work, clock: Clock) -> dict[str, float]:
     return spent
 
 
-def _cache(ids: Sequence[str], lease: Lease) -> dict[str, int]:
+def _cache(ids: Sequence[str], held: Collection[str]) -> dict[str, int]:
     """How many of the sample's own experts were in memory."""
-    hits = sum(id in lease.held for id in ids)
+    hits = sum(id in held for id in ids)
     return {"hits": hits, "misses": len(ids) - hits}
 
 

@@ -37,6 +37,7 @@ class Work:
     catalogue_ids: Sequence[str] = ()
     decision: Decision | None = None
     dropped: dict[str, str] = field(default_factory=dict)
+    replaced: tuple[str, ...] = ()
     state_D: Tensor | None = None
     answer: Answer | None = None
     token_traces: tuple[TokenTrace, ...] = ()

@@ -204,6 +204,7 @@ def fallbacks(trace: Trace) -> list[str]:
         "instruction_writer": trace.writer_note is not None,
         "narrowed": trace.narrowed,
         "truncated": bool(trace.truncated),
+        "load_failed": bool(trace.replaced),
     }
     codes = [reason for reason, fell in took.items() if fell]
     return [*codes, trace.fallback] if trace.fallback else codes

@@ -13,10 +13,11 @@ import torch
 from experts.artefacts import Artefacts
 from experts.backbones import TextEncoder
 from experts.backbones.tiny import tiny_encoder
-from experts.entries import MANIFEST, Entry, read_manifest, seal, write_expert
+from experts.entries import MANIFEST, Entry, read_manifest
 from experts.library import Library
 from experts.manifest import BackboneRef, Manifest
 from experts.weights import ExpertWeights
+from experts.writing import seal, write_expert
 
 
 @pytest.fixture

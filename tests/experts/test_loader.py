@@ -162,7 +162,7 @@ def test_artefacts_of_the_wrong_form_are_refused(
     entry = stored()
     edit(entry.path / ROUTING, change)
     with pytest.raises(CorruptExpert, match=ROUTING):
-        _ = reseal(entry.path).artefacts
+        _ = reseal(entry.path).read_artefacts()
 
 
 @pytest.mark.parametrize(

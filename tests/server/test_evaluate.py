@@ -5,9 +5,9 @@ import random
 
 import pytest
 
-from experts.library import write_scores
 from experts.manifest import Label, TaskCard, Wording
 from experts.training.data import Example, Task
+from experts.writing import write_scores
 from routers.types import Selection
 from server.engine.messages import Answer, Choice, Outcome, Trace
 from server.errors import RequestError

@@ -29,7 +29,7 @@ def test_an_expert_is_trained_once_for_each_recipe(task, backbone, card, tmp_pat
     assert manifest.labels == card.labels
     assert manifest.provenance["examples"] == len(task.train)
     assert (manifest.provenance["source"], manifest.provenance["licence"]) == ("ours", "CC0")
-    assert not library.get("tone").routable, "fitting is another step"
+    assert not library.get("tone").read_artefacts().routable, "fitting is another step"
 
 
 def test_an_expert_of_another_backbone_is_trained_again(task, backbone, card, tmp_path):

@@ -4,13 +4,14 @@ import pytest
 import torch
 
 from experts.backbones.base import fingerprint
-from experts.library import Library, write_expert
+from experts.library import Library
 from experts.loader import load_expert
 from experts.manifest import BackboneRef, Manifest
 from experts.mix import RowMix, build_mix
 from experts.stacks import stack_experts
 from experts.training.recipe import Recipe
 from experts.training.train import batches, train_expert
+from experts.writing import write_expert
 
 KINDS = ("lora", "bottleneck")
 RECIPE = Recipe(rank=4, batch_size=8, epochs=1, min_steps=45, learning_rate=1e-2, noise=0.1)

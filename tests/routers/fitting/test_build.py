@@ -51,6 +51,6 @@ def test_fitting_makes_an_expert_routable_and_leaves_its_weights(task, tmp_path)
     weights = "adapter_model.safetensors"
     assert entry.manifest.files[weights] == before.manifest.files[weights]
     torch.testing.assert_close(
-        entry.artefacts.instructions, backbone.embed(said.instructions), rtol=0, atol=1e-3
+        entry.read_artefacts().instructions, backbone.embed(said.instructions), rtol=0, atol=1e-3
     )
     assert not is_fitted(entry, tiny_encoder(seed=1)), "another embedder's vectors say nothing"

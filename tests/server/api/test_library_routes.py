@@ -117,6 +117,9 @@ async def test_replacing_at_the_same_time_is_served_in_turn(client, bare_adapter
 
 async def test_artefacts_that_went_bad_cost_their_own_expert_alone(client, library):
     (library / "mood" / "routing.safetensors").write_bytes(b"damaged")
+    forced = await client.post("/v1/embeddings", json={"model": "mood", "input": "Grey."})
+    assert forced.status_code == 422
+    assert "routing.safetensors" in forced.json()["error"]["message"]
     listed = (await client.get("/v1/experts")).json()
     assert [e["id"] for e in listed["data"]] == ["weather"]
     assert {b["name"] for b in listed["bad"]} == {"broken", "mood"}

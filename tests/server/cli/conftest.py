@@ -13,9 +13,9 @@ from experts.artefacts import Artefacts
 from experts.backbones import TextEncoder
 from experts.backbones.tiny import tiny_encoder
 from experts.kinds import KINDS
-from experts.library import write_expert
 from experts.manifest import BackboneRef, Label, Manifest
 from experts.weights import ExpertWeights
+from experts.writing import write_expert
 from server.cli import app
 
 Run = Callable[..., Result]

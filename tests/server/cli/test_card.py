@@ -2,7 +2,8 @@
 
 import pytest
 
-from experts.library import Library, write_scores
+from experts.library import Library
+from experts.writing import write_scores
 
 
 @pytest.fixture

@@ -35,8 +35,8 @@ def test_from_task_folders_to_a_measured_library(sailplane, run, tmp_path):
     assert library.calibration["version"] in fitted.output
     assert "statement_map" in library.calibration_tensors()
     for entry in library.entries.values():
-        assert {"gate", "arrow"} == set(entry.artefacts.vectors)
-        assert entry.artefacts.centroids is not None
+        assert {"gate", "arrow"} == set(entry.read_artefacts().vectors)
+        assert entry.read_artefacts().centroids is not None
 
     figures = tmp_path / "figures.json"
     measured = sailplane(

@@ -7,9 +7,11 @@ from experts.errors import BadExpert, ExpertError, InputTooLong, MixError, Unkno
 from routers.presets import PRESETS
 from routers.types import Chosen, Selection
 from server.build import build_engine
+from server.engine.loading import TRIES
 from server.engine.messages import Choice, Cut, Outcome, Question, RoutingOptions, Sample
 from server.engine.tracing import SHOWN_CANDIDATES
 from server.errors import RequestError, UnknownModel
+from server.observability.metrics import fallbacks
 from server.settings import Settings
 
 TEXT = "Grey clouds, and drizzle on the canopy."
@@ -282,22 +284,52 @@ def test_an_expert_removed_while_a_batch_runs_fails_its_samples_alone(rich, monk
     assert isinstance(here, Outcome)
 
 
-def test_a_corrupt_file_fails_the_samples_that_need_it_and_no_other(rich, rich_library):
-    (rich_library / "mood" / "adapter_model.safetensors").write_bytes(b"altered since it was read")
-    bad, good = rich.run([sample(model="mood"), sample(model="weather")])
-    assert isinstance(bad, BadExpert)
-    assert isinstance(good, Outcome)
-    assert isinstance(one(rich, router="average"), BadExpert)  # never served without it in silence
-    assert isinstance(one(rich, router="average", deny=("mood",)), Outcome)
+def damage(library, id, name="adapter_model.safetensors"):
+    (library / id / name).write_bytes(b"altered since it was read")
 
 
-def test_artefacts_gone_bad_take_one_expert_out_of_routing_and_not_the_library(
-    rich, rich_library, caplog
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "routing.safetensors"])
+def test_a_routed_expert_that_fails_gives_way_and_a_forced_one_fails_its_sample(
+    rich, rich_library, name
 ):
-    (rich_library / "mood" / "routing.safetensors").write_bytes(b"altered since it was read")
-    outcome = one(rich, router="average")
-    assert set(outcome.trace.selection.ids) == {"flight", "quiz", "weather"}
-    assert "mood is left out of routing" in caplog.text
+    damage(rich_library, "mood", name)
+    forced, other, routed = rich.run(
+        [sample(model="mood"), sample(model="weather"), sample(router="average")]
+    )
+    assert isinstance(forced, BadExpert)
+    assert isinstance(other, Outcome)
+    assert set(routed.trace.selection.ids) == {"flight", "quiz", "weather"}
+    assert routed.trace.replaced == ("mood",)
+    assert name in routed.trace.dropped["mood"]
+    assert "load_failed" in fallbacks(routed.trace)
+    assert name in rich.library.bad["mood"]
+    after = one(rich, router="average")  # it is known by now, and chosen no more
+    assert (after.trace.replaced, after.trace.selection) == ((), routed.trace.selection)
+    assert isinstance(one(rich, model="mood"), BadExpert)
+
+
+def test_the_next_candidate_answers_as_if_the_first_had_been_denied(rich, rich_library):
+    best = one(rich, router="retrieval").trace.selection.ids[0]
+    expected = one(rich, router="retrieval", deny=(best,))
+    rich.cache.drop(best)
+    damage(rich_library, best)
+    replaced = one(rich, router="retrieval")
+    assert replaced.trace.replaced == (best,)
+    assert replaced.trace.selection == expected.trace.selection
+    assert replaced.answer == expected.answer
+
+
+def test_the_bare_backbone_never_stands_in_for_experts_that_fail(rich, rich_library):
+    for id in rich.library.entries:
+        damage(rich_library, id)
+    assert isinstance(one(rich, router="average"), BadExpert)
+
+
+def test_a_disk_that_fails_is_not_asked_for_every_expert(rich, rich_library):
+    for id in rich.library.entries:
+        damage(rich_library, id)
+    assert isinstance(one(rich, router="retrieval"), BadExpert)  # one expert at a time
+    assert len(rich.library.bad) == TRIES
 
 
 def test_artefacts_of_another_embedder_are_not_compared(rich_library, write_one):

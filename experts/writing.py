@@ -1,0 +1,108 @@
+"""Write an expert's folder: whole, or its artefacts or scores anew; always atomically.
+
+Knows the form of one folder, nothing of the library it stands in, nor of backbones.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from experts.artefacts import Artefacts
+from experts.entries import CONFIG, LIMITS, MANIFEST, ROUTING, WEIGHTS, Entry, read_manifest
+from experts.errors import CorruptExpert
+from experts.files import atomic_folder, atomic_write, sha256_of
+from experts.kinds import KINDS, group_text
+from experts.manifest import Manifest, TaskCard
+from experts.weights import ExpertWeights
+
+
+def write_expert(
+    root: Path,
+    manifest: Manifest,
+    weights: ExpertWeights,
+    artefacts: Artefacts | None = None,
+    *,
+    dtype: torch.dtype = torch.float16,
+) -> Entry:
+    """Write a whole expert folder under `root`, atomically, with tensors stored as `dtype`.
+
+    An expert that is there already is replaced, and its version grows.
+
+    Raises:
+        CorruptExpert: a value is not finite, or does not fit `dtype`.
+    """
+    target = root / manifest.id
+    adapter = KINDS[weights.kind].write(weights)
+    manifest = manifest.model_copy(update={"group": group_text(weights)})
+    if (target / MANIFEST).exists():
+        version = max(manifest.version, read_manifest(target).version + 1)
+        manifest = manifest.model_copy(update={"version": version})
+    with atomic_folder(target) as folder:
+        text = json.dumps(dict(adapter.config), indent=2)
+        (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
+        (folder / WEIGHTS).write_bytes(_packed(adapter.tensors, dtype, {"format": "pt"}))
+        if artefacts is not None:
+            _write_routing(folder, artefacts, dtype)
+        sealed = seal(folder, manifest)
+    return Entry(target, sealed)
+
+
+def write_artefacts(
+    entry: Entry,
+    artefacts: Artefacts,
+    *,
+    card: TaskCard | None = None,
+    dtype: torch.dtype = torch.float16,
+) -> Entry:
+    """Replace an expert's artefacts, and what its card says, atomically; its version grows.
+
+    Raises:
+        CorruptExpert: a value is not finite, or does not fit `dtype`.
+    """
+    with atomic_folder(entry.path) as folder:
+        for path in entry.path.iterdir():
+            if path.is_file() and path.name not in (ROUTING, MANIFEST):
+                shutil.copyfile(path, folder / path.name)
+        _write_routing(folder, artefacts, dtype)
+        said = {n: getattr(card, n) for n in TaskCard.model_fields if n != "id"} if card else {}
+        grown = entry.manifest.model_copy(update={**said, "version": entry.manifest.version + 1})
+        sealed = seal(folder, grown)
+    return Entry(entry.path, sealed)
+
+
+def write_scores(entry: Entry, scores: Mapping[str, float]) -> Entry:
+    """Add measured figures to an expert's manifest, atomically; its tensors stay as they are."""
+    noted = entry.manifest.model_copy(update={"scores": {**entry.manifest.scores, **scores}})
+    text = noted.model_dump_json(indent=2) + "\n"
+    atomic_write(entry.path / MANIFEST, text.encode())
+    return Entry(entry.path, noted)
+
+
+def seal(folder: Path, manifest: Manifest) -> Manifest:
+    """Write `expert.json` last, with the sha256 of the files beside it; returns what it says."""
+    files = {name: sha256_of(folder / name) for name in LIMITS if (folder / name).exists()}
+    sizes = {name: (folder / name).stat().st_size for name in files}
+    sealed = manifest.model_copy(update={"files": files, "sizes": sizes})
+    (folder / MANIFEST).write_text(sealed.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return sealed
+
+
+def _write_routing(folder: Path, artefacts: Artefacts, dtype: torch.dtype) -> None:
+    metadata = {"format": "pt", "embedder": artefacts.embedder}
+    (folder / ROUTING).write_bytes(_packed(artefacts.to_tensors(), dtype, metadata))
+
+
+def _packed(tensors: Mapping[str, Tensor], dtype: torch.dtype, metadata: dict[str, str]) -> bytes:
+    # Cloned, because safetensors refuses tensors that share memory.
+    stored = {n: t.detach().to("cpu", dtype).contiguous().clone() for n, t in tensors.items()}
+    odd = [n for n, t in stored.items() if not t.isfinite().all()]
+    if odd:
+        raise CorruptExpert(f"Not finite as {dtype}: {', '.join(odd[:5])}.", tensors=odd)
+    return safetensors.torch.save(stored, metadata)

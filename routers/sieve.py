@@ -1,0 +1,83 @@
+"""A first sieve over thousands of experts: the ones whose vectors lie nearest, view by view.
+
+Nearly surely, not exactly: who passes is scored exactly afterwards. A faiss index by size: flat
+while that is fast, 4-bit product quantisation above (Jegou et al. 2011; faiss `PQ..x4fs`). Knows no
+requests and decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import chain, zip_longest
+
+import faiss
+import torch
+from torch import Tensor
+
+from routers.catalogue import Routed
+from routers.types import Features
+
+FLAT = 2048
+"""Vectors up to which everything is compared: 0.3 ms."""
+TRAINED_ON = 10_000
+LEAST = 8  # vectors looked at for each of many choices
+
+
+class Near:
+    """Very many unit vectors, each owned by an expert, and the nearest few of them."""
+
+    def __init__(self, per_expert: Sequence[Tensor | None], width: int) -> None:
+        owned = [(e, v) for e, v in enumerate(per_expert) if v is not None and len(v)]
+        counts = torch.tensor([len(v) for _, v in owned], dtype=torch.long)
+        positions = torch.tensor([e for e, _ in owned], dtype=torch.long)
+        self._owner_P = torch.repeat_interleave(positions, counts)
+        flat = len(self._owner_P) <= FLAT or width % 2
+        spec = "Flat" if flat else f"PQ{width // 2}x4fs"
+        self._index = faiss.index_factory(width, spec, faiss.METRIC_INNER_PRODUCT)
+        if owned:
+            _fill(self._index, torch.cat([v for _, v in owned]))
+
+    def owners(self, query_QD: Tensor, count: int) -> Iterable[int]:
+        """Owners of about `count` vectors nearest to the queries, nearest first; some repeat."""
+        if not len(query_QD) or not len(self._owner_P):
+            return ()
+        each = min(max(LEAST, count // len(query_QD)), len(self._owner_P))
+        _, found_QP = self._index.search(query_QD.float().contiguous().numpy(), each)
+        rank_major = torch.from_numpy(found_QP).T.reshape(-1)
+        return self._owner_P[rank_major[rank_major >= 0]].tolist()
+
+
+class Sieve:
+    """The experts it was built from, and who of them comes near a query."""
+
+    def __init__(self, experts: Sequence[Routed], width: int) -> None:
+        self.experts = tuple(experts)
+        self.known = frozenset(map(id, self.experts))
+        self.size = sum(len(v) for e in experts for v in e.artefacts.rows())
+        self._instructions = Near([e.artefacts.instructions for e in experts], width)
+        self._choices = Near([e.artefacts.choices for e in experts], width)
+        self._inputs = Near([e.artefacts.centroids for e in experts], width)
+
+    def nearest(self, query: Features, count: int) -> list[Routed]:
+        """Experts that own one of about `count` nearest vectors of a view, nearest first.
+
+        The views take turns, so that none of them crowds out another.
+        """
+        views: list[Iterable[int]] = []
+        if query.instruction_D is not None:
+            views.append(self._instructions.owners(query.instruction_D[None], count))
+        if query.choice_CD is not None:
+            views.append(self._choices.owners(query.choice_CD, count))
+        if query.input_D is not None:
+            views.append(self._inputs.owners(query.input_D[None], count))
+        ranked = chain.from_iterable(zip_longest(*views))
+        return [self.experts[e] for e in dict.fromkeys(ranked) if e is not None]
+
+
+def _fill(index: faiss.Index, vector_PD: Tensor) -> None:
+    rng = torch.Generator().manual_seed(0)
+    if not index.is_trained:
+        sample_P = torch.randperm(len(vector_PD), generator=rng)[:TRAINED_ON]
+        index.train(vector_PD[sample_P].float().contiguous().numpy())
+    for part_PD in vector_PD.split(TRAINED_ON):  # never all of them in float32
+        index.add(part_PD.float().contiguous().numpy())

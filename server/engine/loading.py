@@ -1,0 +1,96 @@
+"""Step 6: the experts of a batch, pinned; a routed one that cannot be loaded gives way to the next.
+
+Who named an expert gets that expert or an error; who left the choice to a router gets the next
+candidate, and the trace says so. Never does the bare backbone stand in for what failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
+
+from experts.cache import ExpertCache, Lease
+from experts.errors import ExpertError, MixError, UnknownExpert
+from experts.library import Entry
+from experts.weights import ExpertWeights
+from routers.token import TOKEN_ROUTERS
+from server.engine.work import Work, alive
+
+TRIES = 3
+"""Loads before a sample fails: a dead disk must not be asked for every expert there is."""
+
+Decide = Callable[[Work, Collection[str]], None]
+"""Decides anew for a sample, without the experts named."""
+
+
+class Pinned:
+    """What a batch holds in memory.
+
+    Attributes:
+        experts: what could be loaded, by id. failed: why the others could not. held: the ids that
+            were in memory already.
+    """
+
+    def __init__(self, cache: ExpertCache, stack: ExitStack) -> None:
+        self.experts: dict[str, ExpertWeights] = {}
+        self.failed: dict[str, ExpertError] = {}
+        self.held: set[str] = set()
+        self._cache, self._stack = cache, stack
+
+    def pin(self, ids: Sequence[str]) -> None:
+        """Pin what is not pinned yet, until the stack is left."""
+        missing = [id for id in ids if id not in self.experts and id not in self.failed]
+        if not missing:
+            return
+        lease: Lease = self._stack.enter_context(self._cache.pin(missing))
+        self.experts |= lease.experts
+        self.failed |= lease.failed
+        self.held |= lease.held
+
+    def load(self, board: Sequence[Work], decide: Decide) -> None:
+        """Pin what the samples selected; where that fails, have it decided anew.
+
+        A sample that still has an expert that failed is for `require_loaded` to refuse.
+        """
+        for left in reversed(range(TRIES)):
+            self.pin(list(dict.fromkeys(id for w in alive(board) for id in w.selection.ids)))
+            failed = self.failed.keys()
+            stuck = [w for w in alive(board) if w.preset and failed & {*w.selection.ids}]
+            for work in stuck if left else ():
+                self._replace(work, decide)
+            if not stuck:
+                return
+
+    def _replace(self, work: Work, decide: Decide) -> None:
+        """Another selection for a sample, or the failure itself where there is no other expert."""
+        gone = [id for id in work.selection.ids if id in self.failed]
+        decide(work, self.failed.keys())
+        if work.selection.mode == "base":
+            work.error = self.failed[gone[0]]
+            return
+        work.replaced += tuple(gone)
+        work.dropped |= {id: f"could not be loaded: {self.failed[id].message}" for id in gone}
+
+
+def require_loaded(work: Work, pinned: Pinned, entries: Mapping[str, Entry]) -> None:
+    """An expert that could not be loaded fails its sample; it is never left out in silence.
+
+    Raises:
+        BadExpert: why it could not. UnknownExpert: it has just been removed.
+        MixError: the experts are of different merge groups, or lack what token routing reads.
+    """
+    for id in work.selection.ids:
+        if id in pinned.failed:
+            raise pinned.failed[id]
+        if id not in entries:
+            raise UnknownExpert(f"Expert {id!r} was removed while the request waited.")
+    router = TOKEN_ROUTERS.get(work.selection.token_router or "")
+    for id in work.selection.ids:
+        if router and router.artefact and router.artefact not in pinned.experts[id].vectors:
+            raise MixError(f"Expert {id!r} has no {router.artefact} vectors for token routing.")
+    groups = {pinned.experts[id].group for id in work.selection.ids}
+    if len(groups) > 1:
+        raise MixError(
+            "Experts of different merge groups cannot act on one sample.",
+            experts=list(work.selection.ids),
+        )

@@ -1,0 +1,134 @@
+"""What routers see of the library: a catalogue, its shortlist, and the library's constants.
+
+Made anew when the library changes, from what is new in it alone. Routes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from experts.artefacts import Artefacts
+from experts.backbones import TextEncoder
+from experts.constants import CALIBRATION
+from experts.entries import first_error
+from experts.errors import BadExpert, CorruptExpert
+from experts.library import Entry, Library, Snapshot
+from experts.manifest import Manifest
+from experts.statements import StatementMap
+from routers.calibration import Calibration
+from routers.catalogue import Catalogue, Routed
+from routers.shortlist import Shortlist
+
+log = logging.getLogger("sailplane.routing")
+
+
+@dataclass(frozen=True, eq=False)
+class Built:
+    """What routers see of one generation of the library."""
+
+    generation: int
+    shortlist: Shortlist
+    calibration: Calibration
+    placing: StatementMap
+
+
+class LibraryView:
+    """The library as routers see it."""
+
+    def __init__(self, backbone: TextEncoder, library: Library) -> None:
+        self.backbone, self.library = backbone, library
+        self._built: Built | None = None
+        self._known: dict[str, tuple[Entry, Routed | None]] = {}
+        self._building = threading.Lock()
+
+    def current(self) -> Built:
+        """What routers see of the library's current generation."""
+        built, snapshot = self._built, self.library.snapshot
+        if built is not None and built.generation == snapshot.generation:
+            return built
+        with self._building:
+            self._built = self._build(self.library.snapshot)
+            return self._built
+
+    def _build(self, snapshot: Snapshot) -> Built:
+        """As before where nothing changed: only new entries are read."""
+        known = {id: self._seen(entry) for id, entry in snapshot.entries.items()}
+        self._known = known
+        routed = [expert for _, expert in known.values() if expert is not None]
+        return Built(
+            snapshot.generation,
+            Shortlist(
+                Catalogue(routed, self.backbone.width), self._built and self._built.shortlist
+            ),
+            calibration_of(snapshot.calibration),
+            self._statement_map(),
+        )
+
+    def _seen(self, entry: Entry) -> tuple[Entry, Routed | None]:
+        """An entry, and what routers see of it."""
+        before = self._known.get(entry.id)
+        return before if before and before[0] is entry else (entry, self._routed(entry))
+
+    def _routed(self, entry: Entry) -> Routed | None:
+        """An entry as the catalogue takes it, None where routers cannot score it.
+
+        One fitted for another embedder cannot be compared, and one whose files went bad since they
+        were listed must not stop the routing of all others.
+        """
+        try:
+            artefacts = entry.read_artefacts()
+        except BadExpert as error:
+            log.warning("expert %s is no longer served: %s", entry.id, error.message)
+            self.library.set_aside(entry, error.message)
+            return None
+        if not artefacts.routable:
+            return None
+        width = self.backbone.width
+        fits = artefacts.embedder == self.backbone.fingerprint
+        if not (fits and all(rows.shape[1] == width for rows in artefacts.rows())):
+            log.warning("expert %s is left out of routing: fitted for other features", entry.id)
+            return None
+        return routed_of(entry.manifest, artefacts)
+
+    def _statement_map(self) -> StatementMap:
+        width = self.backbone.width
+        tensors = self.library.calibration_tensors()
+        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        if shapes == {
+            "statement_map": (2 * width, width), "statement_shift": (width,), "statement_scale": (),
+        }:  # fmt: skip
+            return StatementMap(
+                tensors["statement_map"], tensors["statement_shift"],
+                float(tensors["statement_scale"]),
+            )  # fmt: skip
+        if tensors:
+            log.warning("the library's statement map is of another form: fit --calibrate it again")
+        return StatementMap.identity(width)
+
+
+def calibration_of(constants: Mapping[str, object] | None) -> Calibration:
+    """The stored constants, or the defaults of a library that was never calibrated.
+
+    Raises:
+        CorruptExpert: they are not what `fit --calibrate` writes.
+    """
+    try:
+        return Calibration.model_validate(constants or {})
+    except ValidationError as error:
+        raise CorruptExpert(f"{CALIBRATION}: {first_error(error)}.") from error
+
+
+def routed_of(manifest: Manifest, artefacts: Artefacts) -> Routed:
+    """What a manifest and its artefacts say, as the catalogue takes it."""
+    forms = tuple(len(label.known) for label in manifest.labels)
+    choices = artefacts.choices
+    known = choices is not None and len(choices) == sum(forms)
+    return Routed(
+        manifest.id, artefacts.slim(), manifest.version, manifest.merge_group,
+        forms if known else (),
+    )  # fmt: skip
