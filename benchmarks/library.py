@@ -1,0 +1,202 @@
+"""A library of 10,000 experts: opening it, routing over it, and serving more than fits in memory.
+
+`python -m benchmarks.library FOLDER` opens a library in a process of its own and prints seconds
+and bytes as JSON; `run` compares that and the engine with a library of 18.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import time
+from bisect import bisect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from benchmarks.figures import Figure, at_least, at_most, reported
+from benchmarks.many import many_experts, name_of, near
+from benchmarks.material import question, text
+from benchmarks.timing import take_turns
+from experts.backbones import TextEncoder, open_backbone
+from experts.library import Library
+from routers.policy import Wishes
+from routers.types import Features
+from server.build import build_engine
+from server.engine.messages import Outcome, RoutingOptions, Sample
+from server.engine.run import Engine
+from server.engine.view import LibraryView
+from server.settings import read_settings
+
+FEW, MANY = 18, 10_000
+OPEN_SECONDS, OPEN_MB, ROUTE_MS, RECALL, HOT, GROWTH = 10.0, 300.0, 2.0, 0.99, 0.5, 1.05
+QUERIES, BATCH, OVER = 200, 32, 10
+BEST = 8  # what the default preset takes
+
+
+def run(quick: bool) -> list[Figure]:
+    """All figures of a large library."""
+    count = 600 if quick else MANY
+    backbone = open_backbone("demo")
+    few, many = many_experts(backbone, FEW), many_experts(backbone, count)
+    return [
+        *_opening(many, 1 if quick else 3),
+        *_routing(backbone, few, many, count),
+        *_growth(few, many, 2 if quick else 15),
+        *_working_set(many, count, 2 if quick else 5, 4 if quick else 40),
+    ]
+
+
+def _opening(many: Path, rounds: int) -> list[Figure]:
+    """In fresh processes: what the library adds to one that has the backbone already."""
+    command = [sys.executable, "-m", "benchmarks.library", str(many)]
+    told = [json.loads(subprocess.check_output(command)) for _ in range(rounds)]
+    return [
+        at_most("open: seconds", median(t["seconds"] for t in told), OPEN_SECONDS),
+        at_most("open: resident MB added", median(t["mb"] for t in told), OPEN_MB),
+    ]
+
+
+def _routing(backbone: TextEncoder, few: Path, many: Path, count: int) -> list[Figure]:
+    """The router and the policy alone, from embeddings to a selection, one query at a time."""
+    small, large = _engine(few), _engine(many)
+    queries = [
+        (i, Features(near(backbone, i, 1), near(backbone, i, 2)))
+        for i in random.Random(0).sample(range(count), QUERIES)
+    ]
+    seconds = {name: [_timed(engine, q) for _, q in queries]
+               for name, engine in {"few": small, "many": large}.items()}  # fmt: skip
+    view = large.routing.view.current().shortlist
+    hits = [
+        len({*_best(view.of(q, Wishes()), q)} & {*_best(view.catalogue, q)}) / BEST
+        for _, q in queries
+    ]
+    return [
+        at_most("routing one query over all, ms", median(seconds["many"]) * 1e3, ROUTE_MS),
+        reported(f"routing one query over {FEW}, ms", median(seconds["few"]) * 1e3),
+        at_least(f"shortlist: recall of the best {BEST}", sum(hits) / len(hits), RECALL),
+    ]
+
+
+def _best(catalogue, query: Features) -> list[str]:
+    """The best experts of a catalogue by the default router, all of it scored."""
+    from routers.calibration import Calibration
+    from routers.request import REQUEST_ROUTERS
+
+    score_E = REQUEST_ROUTERS["instruction"].score(query, catalogue, Calibration()).score_E
+    return [catalogue.ids[i] for i in score_E.topk(min(BEST, len(score_E))).indices.tolist()]
+
+
+def _timed(engine: Engine, query: Features) -> float:
+    from routers.policy import decide
+    from routers.presets import PRESETS
+    from routers.request import REQUEST_ROUTERS
+
+    built, router = engine.routing.view.current(), REQUEST_ROUTERS["instruction"]
+    begun = time.perf_counter()
+    catalogue = built.shortlist.of(query, Wishes())
+    scores = router.score(query, catalogue, built.calibration)
+    decide(PRESETS["glider"], scores, catalogue, built.calibration, Wishes())
+    return time.perf_counter() - begun
+
+
+def _growth(few: Path, many: Path, rounds: int) -> list[Figure]:
+    """The same batch over the same 16 experts, in a small and in a large library."""
+    samples = [_forced(i, i % 16) for i in range(BATCH)]
+    cases: dict[str, Callable[[], object]] = {
+        name: lambda engine=engine: _answer(engine, samples)
+        for name, engine in {"few": _engine(few), "many": _engine(many)}.items()
+    }
+    times = take_turns(cases, rounds)
+    return [at_most(f"batch over {MANY} experts / over {FEW}", times.ratio("many", "few"), GROWTH)]
+
+
+def _working_set(many: Path, count: int, rounds: int, batches: int) -> list[Figure]:
+    """Zipf(1) traffic over ten times what the cache holds, against traffic that is all in memory."""
+    probe = _engine(many)
+    with probe.cache.pin([name_of(0)]) as lease:
+        each = lease.experts[name_of(0)].nbytes
+    loads: list[float] = []
+    engine = _engine(many, count * each // OVER, lambda _, seconds: loads.append(seconds))
+    hot, order = _zipf(count // OVER // 4), _zipf(count)
+    engine.cache.pin
+    at = iter(range(10**9))
+
+    def batch(draw: Callable[[random.Random], int]) -> float:
+        rng = random.Random(next(at))
+        samples = [_forced(next(at), draw(rng)) for _ in range(BATCH)]
+        begun = time.perf_counter()
+        _answer(engine, samples)
+        return time.perf_counter() - begun
+
+    ratios: list[float] = []
+    for _ in range(rounds):
+        for index in range(count // OVER // 4):  # what the hot traffic asks for
+            with engine.cache.pin([name_of(index)]):
+                pass
+        all_hot = sum(batch(hot) for _ in range(batches))
+        for index in range(count - 1, count - count // OVER - 1, -1):  # push all of it out again
+            with engine.cache.pin([name_of(index)]):
+                pass
+        loads.clear()
+        mixed = sum(batch(order) for _ in range(batches))
+        ratios.append(all_hot / mixed)
+    stats = engine.cache.stats
+    return [
+        at_least("working set 10x the cache, from cold / all hot, throughput", median(ratios), HOT),
+        reported("expert load, p50 ms", median(loads) * 1e3),
+        reported("expert load, p99 ms", sorted(loads)[int(len(loads) * 0.99)] * 1e3),
+        reported("cache budget, MB", engine.cache.budget / 1e6),
+        reported("cache evictions", stats.evictions),
+    ]
+
+
+def _zipf(count: int) -> Callable[[random.Random], int]:
+    """Draws an expert: the k-th most popular with probability proportional to 1 / k."""
+    total = list(accumulate(1 / k for k in range(1, count + 1)))
+    return lambda rng: bisect(total, rng.random() * total[-1])
+
+
+def _forced(index: int, expert: int) -> Sample:
+    options = RoutingOptions(trace="none")
+    return Sample(text(index), question(index), model=name_of(expert), options=options)
+
+
+def _answer(engine: Engine, samples: Sequence[Sample]) -> None:
+    for result in engine.run(samples):
+        if not isinstance(result, Outcome):
+            raise result
+
+
+def _engine(library: Path, budget: int | None = None, on_load=None) -> Engine:
+    given: dict[str, object] = {"library": library}
+    if budget is not None:
+        given["cache_bytes"] = budget
+    return build_engine(read_settings(given).settings, on_load=on_load)
+
+
+def _open(folder: Path) -> dict[str, float]:
+    """Seconds and resident megabytes of a library, in a process that has the backbone already."""
+    backbone = open_backbone("demo")
+    backbone.embed(["warm"])
+    before, begun = _resident_mb(), time.perf_counter()
+    view = LibraryView(backbone, Library.open(folder, fingerprint=backbone.fingerprint))
+    query = near(backbone, 0, 0)
+    view.current().shortlist.of(Features(query, query), Wishes())
+    return {"seconds": time.perf_counter() - begun, "mb": _resident_mb() - before}
+
+
+def _resident_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096 / 1e6
+
+
+if __name__ == "__main__":
+    with torch.inference_mode():
+        sys.stdout.write(json.dumps(_open(Path(sys.argv[1]))))
