@@ -12,7 +12,7 @@ from collections.abc import Callable
 from rich.console import Console
 from transformers.utils import logging
 
-from benchmarks import choose, forward, peers, server
+from benchmarks import choose, forward, library, peers, server
 from benchmarks.figures import Figure, save, show
 from benchmarks.processes import BenchmarkError
 from experts.memory import keep_freed
@@ -20,6 +20,7 @@ from experts.memory import keep_freed
 BENCHMARKS: dict[str, Callable[[bool], list[Figure]]] = {
     "forward": forward.run,
     "choose": choose.run,
+    "library": library.run,
     "server": server.run,
     "peers": peers.run,
 }

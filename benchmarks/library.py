@@ -13,7 +13,6 @@ import sys
 import time
 from bisect import bisect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from statistics import median
@@ -26,7 +25,11 @@ from benchmarks.material import question, text
 from benchmarks.timing import take_turns
 from experts.backbones import TextEncoder, open_backbone
 from experts.library import Library
-from routers.policy import Wishes
+from routers.calibration import Calibration
+from routers.catalogue import Catalogue
+from routers.policy import Wishes, decide
+from routers.presets import PRESETS
+from routers.request import REQUEST_ROUTERS
 from routers.types import Features
 from server.build import build_engine
 from server.engine.messages import Outcome, RoutingOptions, Sample
@@ -84,20 +87,13 @@ def _routing(backbone: TextEncoder, few: Path, many: Path, count: int) -> list[F
     ]
 
 
-def _best(catalogue, query: Features) -> list[str]:
+def _best(catalogue: Catalogue, query: Features) -> list[str]:
     """The best experts of a catalogue by the default router, all of it scored."""
-    from routers.calibration import Calibration
-    from routers.request import REQUEST_ROUTERS
-
     score_E = REQUEST_ROUTERS["instruction"].score(query, catalogue, Calibration()).score_E
     return [catalogue.ids[i] for i in score_E.topk(min(BEST, len(score_E))).indices.tolist()]
 
 
 def _timed(engine: Engine, query: Features) -> float:
-    from routers.policy import decide
-    from routers.presets import PRESETS
-    from routers.request import REQUEST_ROUTERS
-
     built, router = engine.routing.view.current(), REQUEST_ROUTERS["instruction"]
     begun = time.perf_counter()
     catalogue = built.shortlist.of(query, Wishes())
@@ -118,14 +114,13 @@ def _growth(few: Path, many: Path, rounds: int) -> list[Figure]:
 
 
 def _working_set(many: Path, count: int, rounds: int, batches: int) -> list[Figure]:
-    """Zipf(1) traffic over ten times what the cache holds, against traffic that is all in memory."""
+    """Zipf(1) traffic over ten times what the cache holds, against traffic all in memory."""
     probe = _engine(many)
     with probe.cache.pin([name_of(0)]) as lease:
         each = lease.experts[name_of(0)].nbytes
     loads: list[float] = []
     engine = _engine(many, count * each // OVER, lambda _, seconds: loads.append(seconds))
     hot, order = _zipf(count // OVER // 4), _zipf(count)
-    engine.cache.pin
     at = iter(range(10**9))
 
     def batch(draw: Callable[[random.Random], int]) -> float:
@@ -174,7 +169,9 @@ def _answer(engine: Engine, samples: Sequence[Sample]) -> None:
             raise result
 
 
-def _engine(library: Path, budget: int | None = None, on_load=None) -> Engine:
+def _engine(
+    library: Path, budget: int | None = None, on_load: Callable[[str, float], None] | None = None
+) -> Engine:
     given: dict[str, object] = {"library": library}
     if budget is not None:
         given["cache_bytes"] = budget

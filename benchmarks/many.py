@@ -52,9 +52,7 @@ def _write(root: Path, backbone: TextEncoder, index: int) -> None:
     for parts in tensors.values():
         parts["B"].normal_(std=0.01, generator=rng)
     gates = {s.name: F.normalize(torch.randn(s.in_features, generator=rng), dim=0) for s in sites}
-    weights = ExpertWeights(
-        name_of(index), "lora", lora.group(tensors), tensors, {"gate": gates}
-    )
+    weights = ExpertWeights(name_of(index), "lora", lora.group(tensors), tensors, {"gate": gates})
     centre_D = _centre(backbone.width, index)
     artefacts = Artefacts(
         backbone.fingerprint,

@@ -1,20 +1,27 @@
-"""Nearest vectors by owner: many unit vectors per expert, one best score per expert.
+"""Best vector by owner: many unit vectors per expert, one best score per expert.
 
-A faiss inner-product index. Knows nothing of what the vectors mean.
+Exact: one product compares a query with all of them. Which experts of a large library are worth
+that is for `routers.sieve` to say. Knows nothing of what the vectors mean.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import faiss
 import torch
 from torch import Tensor
 
 UNSCORED = -1.0
 """The score of an expert that has no vectors: the least a cosine can be."""
-NEIGHBOURS = 2048
-"""How many vectors are looked at, the nearest first."""
+
+
+def owned(per_expert: Sequence[Tensor | None], width: int) -> tuple[Tensor, Tensor]:
+    """All experts' vectors together: (P,) whose each is, by position, and (P, width) they."""
+    there = [(e, v.shape[0], v) for e, v in enumerate(per_expert) if v is not None]
+    if not there:
+        return torch.zeros(0, dtype=torch.long), torch.zeros(0, width)
+    positions, counts, vectors = zip(*there, strict=True)
+    return torch.tensor(positions).repeat_interleave(torch.tensor(counts)), torch.cat(vectors)
 
 
 class VectorIndex:
@@ -22,26 +29,11 @@ class VectorIndex:
 
     def __init__(self, per_expert: Sequence[Tensor | None], width: int) -> None:
         self.experts = len(per_expert)
-        owned = [(e, v) for e, v in enumerate(per_expert) if v is not None and len(v)]
-        self._index = faiss.IndexFlatIP(width)
-        self._owner_P = torch.zeros(0, dtype=torch.long)
-        if owned:
-            self._owner_P = torch.cat([torch.full((len(v),), e) for e, v in owned])
-            self._index.add(torch.cat([v for _, v in owned]).float().contiguous().numpy())
-        self._owned_E = torch.zeros(self.experts, dtype=torch.bool)
-        self._owned_E[self._owner_P] = True
+        self._owner_P, vector_PD = owned(per_expert, width)
+        self._vector_PD = vector_PD.float()
 
     def best(self, query_QD: Tensor) -> Tensor:
-        """For each query and expert the largest cosine with one of the expert's vectors: (Q, E).
-
-        An expert with no vector among the nearest gets the least of their cosines.
-        """
+        """For each query and expert the largest cosine with one of the expert's vectors: (Q, E)."""
         best_QE = torch.full((len(query_QD), self.experts), UNSCORED)
-        if not len(self._owner_P) or not len(query_QD):
-            return best_QE
-        near = min(NEIGHBOURS, len(self._owner_P))
-        score, found = self._index.search(query_QD.float().contiguous().numpy(), near)
-        owner_QP = self._owner_P[torch.from_numpy(found)]
-        score_QP = torch.from_numpy(score)
-        best_QE[:, self._owned_E] = score_QP[:, -1:]
-        return best_QE.scatter_reduce(1, owner_QP, score_QP, "amax")
+        score_QP = query_QD.float() @ self._vector_PD.T
+        return best_QE.scatter_reduce(1, self._owner_P.expand_as(score_QP), score_QP, "amax")

@@ -138,7 +138,8 @@ def _with_vectors(
     scored = [i for i in ranked if token in catalogue.experts[i].artefacts.vectors]
     if not scored or scored[0] != ranked[0]:
         return None, list(ranked), dict(dropped)
-    other = [i for i in ranked if i not in set(scored)]
+    known = set(scored)
+    other = [i for i in ranked if i not in known]
     reasons = {catalogue.ids[i]: f"no {token} vectors" for i in other[:NAMED_DROPPED]}
     return token, scored, {**dropped, **reasons}
 

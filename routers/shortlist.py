@@ -6,6 +6,8 @@ library as it is; scores nothing and decides nothing.
 
 from __future__ import annotations
 
+from itertools import islice
+
 from routers.catalogue import Catalogue, Routed
 from routers.policy import Wishes, may_answer
 from routers.sieve import Sieve
@@ -13,9 +15,9 @@ from routers.types import Features
 
 SMALL = 256
 """A library up to this size is scored as a whole."""
-KEPT = 128
-"""How many experts are scored of a larger one: twice what any preset can use."""
-NEAREST = 512  # vectors looked at first; an expert owns several
+KEPT = 96
+"""How many experts are scored of a larger one: half as many again as any preset can use."""
+NEAREST = 384  # vectors looked at first; an expert owns several
 FRESH = 512
 """So many experts may join before the large sieve is made anew."""
 
@@ -48,9 +50,10 @@ class Shortlist:
         count = NEAREST
         while True:
             near = sieve.nearest(query, count)
-            found = [e for e in near if self.catalogue.holds(e) and may_answer(e.id, wishes)]
-            if len(found) >= KEPT or count >= sieve.size:
-                return found[:KEPT]
+            able = (e for e in near if self.catalogue.holds(e) and may_answer(e.id, wishes))
+            found = list(islice(able, KEPT))
+            if len(found) == KEPT or count >= sieve.size:
+                return found
             count *= 4
 
     def _able(self, wishes: Wishes) -> int:

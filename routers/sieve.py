@@ -7,7 +7,7 @@ requests and decides nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, zip_longest
 
 import faiss
@@ -15,11 +15,13 @@ import torch
 from torch import Tensor
 
 from routers.catalogue import Routed
+from routers.index import owned
 from routers.types import Features
 
 FLAT = 2048
 """Vectors up to which everything is compared: 0.3 ms."""
 TRAINED_ON = 10_000
+ROUNDS = 8  # of k-means; the usual 25 double the time and find no more
 LEAST = 8  # vectors looked at for each of many choices
 
 
@@ -27,15 +29,12 @@ class Near:
     """Very many unit vectors, each owned by an expert, and the nearest few of them."""
 
     def __init__(self, per_expert: Sequence[Tensor | None], width: int) -> None:
-        owned = [(e, v) for e, v in enumerate(per_expert) if v is not None and len(v)]
-        counts = torch.tensor([len(v) for _, v in owned], dtype=torch.long)
-        positions = torch.tensor([e for e, _ in owned], dtype=torch.long)
-        self._owner_P = torch.repeat_interleave(positions, counts)
+        self._owner_P, vector_PD = owned(per_expert, width)
         flat = len(self._owner_P) <= FLAT or width % 2
         spec = "Flat" if flat else f"PQ{width // 2}x4fs"
         self._index = faiss.index_factory(width, spec, faiss.METRIC_INNER_PRODUCT)
-        if owned:
-            _fill(self._index, torch.cat([v for _, v in owned]))
+        if len(self._owner_P):
+            _fill(self._index, vector_PD)
 
     def owners(self, query_QD: Tensor, count: int) -> Iterable[int]:
         """Owners of about `count` vectors nearest to the queries, nearest first; some repeat."""
@@ -58,7 +57,7 @@ class Sieve:
         self._choices = Near([e.artefacts.choices for e in experts], width)
         self._inputs = Near([e.artefacts.centroids for e in experts], width)
 
-    def nearest(self, query: Features, count: int) -> list[Routed]:
+    def nearest(self, query: Features, count: int) -> Iterator[Routed]:
         """Experts that own one of about `count` nearest vectors of a view, nearest first.
 
         The views take turns, so that none of them crowds out another.
@@ -70,13 +69,17 @@ class Sieve:
             views.append(self._choices.owners(query.choice_CD, count))
         if query.input_D is not None:
             views.append(self._inputs.owners(query.input_D[None], count))
-        ranked = chain.from_iterable(zip_longest(*views))
-        return [self.experts[e] for e in dict.fromkeys(ranked) if e is not None]
+        seen: set[int | None] = {None}  # what fills up the shorter views
+        for e in chain.from_iterable(zip_longest(*views)):
+            if e not in seen:
+                seen.add(e)
+                yield self.experts[e]
 
 
 def _fill(index: faiss.Index, vector_PD: Tensor) -> None:
     rng = torch.Generator().manual_seed(0)
-    if not index.is_trained:
+    if isinstance(index, faiss.IndexPQFastScan):
+        index.pq.cp.niter = ROUNDS
         sample_P = torch.randperm(len(vector_PD), generator=rng)[:TRAINED_ON]
         index.train(vector_PD[sample_P].float().contiguous().numpy())
     for part_PD in vector_PD.split(TRAINED_ON):  # never all of them in float32

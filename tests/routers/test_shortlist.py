@@ -139,8 +139,8 @@ def test_quantised_search_finds_nearly_all_that_a_flat_one_finds(monkeypatch):
 
 
 def test_a_query_without_a_part_or_an_expert_without_vectors(catalogue_of):
-    assert Sieve((), WIDTH).nearest(Features(units(1, 0)[0]), 5) == []
-    assert Sieve(catalogue_of(3).experts, WIDTH).nearest(Features(), 5) == []
+    assert list(Sieve((), WIDTH).nearest(Features(units(1, 0)[0]), 5)) == []
+    assert list(Sieve(catalogue_of(3).experts, WIDTH).nearest(Features(), 5)) == []
 
 
 def test_the_reason_counts_the_whole_library(catalogue_of):
