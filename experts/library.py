@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from experts.artefacts import Artefacts
 from experts.constants import CALIBRATION, read_constant_tensors, write_constants
 from experts.entries import (
     CONFIG,
@@ -39,7 +40,11 @@ from experts.kinds import Adapter, Site, group_text, kind_of
 from experts.loader import load_expert
 from experts.manifest import BackboneRef, Label, Manifest
 from experts.snapshot import Snapshot
-from experts.writing import seal
+from experts.weights import ExpertWeights
+from experts.writing import put_artefacts, seal
+
+Describe = Callable[[ExpertWeights, Manifest, Artefacts], Artefacts]
+"""From an expert's weights, its manifest and the artefacts it brings to those it will have."""
 
 
 class Library:
@@ -141,6 +146,7 @@ class Library:
         instructions: Sequence[str] = (),
         labels: Sequence[Label] = (),
         tags: Sequence[str] = (),
+        describe: Describe | None = None,
     ) -> Entry:
         """Copy an adapter into the library, if it loads on the served backbone.
 
@@ -148,6 +154,7 @@ class Library:
             source: a folder that PEFT or Sailplane wrote. id: by default its manifest's id, or
                 the folder's name. sites: the backbone's. roots: folders it may come from.
             title: this and the others replace what the manifest says, where given.
+            describe: makes the routing artefacts; without it those the folder brings stay.
 
         Raises:
             ForbiddenSource: `source` lies outside all `roots`.
@@ -170,6 +177,9 @@ class Library:
                 self._require_backbone(manifest)
                 loaded = load_expert(Entry(folder, manifest), sites, dtype=torch.float32)
                 seen = {"without_effect": loaded.inert, "group": group_text(loaded)}
+                if describe:
+                    brought = Entry(folder, manifest).read_artefacts()
+                    put_artefacts(folder, describe(loaded, manifest, brought))
                 manifest = seal(folder, manifest.model_copy(update=seen))
             entry = Entry(self.root / id, manifest)
             self._swap(lambda now: now.put(entry))

@@ -29,13 +29,16 @@ class Part:
     weight: float
     prior: float = 0.0
     """Token mode: what the request router adds to the token router's score."""
+    fixed: bool = False
+    """Token mode: every token gives it `weight`; the token router shares out what is left."""
 
 
 @dataclass(frozen=True)
 class RowMix:
     """What acts on one row: experts of one merge group, with weights that sum to 1.
 
-    `per_token` leaves the weights to the token router, which keeps the best `top_k`.
+    `per_token` leaves the weights to the token router, which keeps the best `top_k` of the parts
+    that are not fixed.
     No parts at all is the bare backbone.
     """
 
@@ -83,6 +86,7 @@ class GroupMix:
     per_token_B: Tensor
     prior_BK: Tensor
     keep_B1: Tensor
+    fixed_BK: Tensor
     router: TokenRouter | None
     recorder: TokenRecorder | None = None
     uses: dict[int, Use] = field(default_factory=dict)
@@ -102,9 +106,15 @@ class GroupMix:
         """Whether the token router weighs every row."""
         return bool(self.per_token_B.all())
 
+    @cached_property
+    def some_fixed(self) -> bool:
+        """Whether a token-mode row has parts that keep their weight at every token."""
+        return bool(self.fixed_BK.any())
+
     def rows(self, index: Tensor) -> GroupMix:
         """The same mix for rows `index` of this one."""
-        names = ("expert_BK", "weight_BK", "strength_B", "per_token_B", "prior_BK", "keep_B1")
+        names = ("expert_BK", "weight_BK", "strength_B", "per_token_B", "prior_BK", "keep_B1",
+                 "fixed_BK")  # fmt: skip
         chosen = {n: getattr(self, n).index_select(0, index) for n in names}
         return replace(self, **chosen, uses={})
 
@@ -123,6 +133,10 @@ class GroupMix:
         V_ED = by_site.get(site, x_ND.new_zeros(self.stack.size, x_ND.shape[1]))
         score_NK = self.router.scores(x_ND, V_ED, use) + use.per_token_rows(self.prior_BK)
         weight_NK = top_softmax(score_NK, use.per_token_rows(self.keep_B1))
+        if self.some_fixed:
+            fixed_NK = use.per_token_rows(self.fixed_BK)
+            left_N1 = 1 - fixed_NK.sum(dim=1, keepdim=True)
+            weight_NK = weight_NK * left_N1.clamp_min(0) + fixed_NK
         if not self.all_per_token:
             routed_N1 = use.per_token_rows(self.per_token_B).unsqueeze(1)
             weight_NK = torch.where(routed_N1, weight_NK, use.weight_NK)
@@ -190,8 +204,8 @@ def build_mix(
     """
     for row in rows:
         _require_sound(row, stacks)
-        if row.per_token and row.parts and router is None:
-            raise MixError("A row asks for weights per token and there is no token router.")
+        if row.per_token and row.parts:
+            _require_routable(row, stacks, router)
     groups = tuple(
         _group_mix(rows, stack, router, recorder)
         for stack in stacks
@@ -218,13 +232,14 @@ def _group_mix(
     expert = [[0 if p is None else stack.index[p.expert] for p in row] for row in padded]
     used = [float(r.strength) if parts else 0.0 for r, parts in zip(rows, mine, strict=True)]
     per_token = [r.per_token and bool(parts) for r, parts in zip(rows, mine, strict=True)]
-    keep = [[max(1, min(r.top_k, len(parts)))] for r, parts in zip(rows, mine, strict=True)]
-    prior_BK = table("prior", -torch.inf)
+    free = [sum(not p.fixed for p in parts) for parts in mine]
+    keep = [[max(1, min(r.top_k, count))] for r, count in zip(rows, free, strict=True)]
+    fixed_BK = table("fixed", 0.0) * torch.tensor(per_token, device=device).unsqueeze(1)
+    prior_BK = table("prior", -torch.inf).masked_fill(fixed_BK > 0, -torch.inf)
     # Rows without token routing here get finite scores: a softmax over nothing but -inf is NaN,
     # and its gradient stays NaN where the value itself is thrown away.
     prior_BK[~torch.tensor(per_token, device=device)] = 0.0
-    if any(per_token):
-        _require_artefact(stack, router)
+    fixed_BK = fixed_BK * table("weight", 0.0)
     return GroupMix(
         stack=stack,
         expert_BK=torch.tensor(expert, device=device),
@@ -233,16 +248,27 @@ def _group_mix(
         per_token_B=torch.tensor(per_token, device=device),
         prior_BK=prior_BK,
         keep_B1=torch.tensor(keep, device=device),
+        fixed_BK=fixed_BK,
         router=router if any(per_token) else None,
         recorder=recorder,
     )
 
 
-def _require_artefact(stack: Stack, router: TokenRouter | None) -> None:
-    if router is not None and router.artefact and router.artefact not in stack.vectors:
+def _require_routable(row: RowMix, stacks: Sequence[Stack], router: TokenRouter | None) -> None:
+    if router is None:
+        raise MixError("A row asks for weights per token and there is no token router.")
+    free = [p.expert for p in row.parts if not p.fixed]
+    if not free:
+        raise MixError("In token mode, the token router weighs at least one expert.")
+    lacking = [
+        e for e in free for s in stacks
+        if e in s.index and router.artefact and e not in s.owners.get(router.artefact, ())
+    ]  # fmt: skip
+    if lacking:
         raise MixError(
-            f"Token routing by {router.artefact!r} needs those vectors of every expert in the mix.",
-            experts=list(stack.index),
+            f"Token routing by {router.artefact!r} needs those vectors of every expert that keeps "
+            "no fixed weight.",
+            experts=lacking,
         )
 
 

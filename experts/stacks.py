@@ -26,13 +26,15 @@ class Stack:
 
     Attributes:
         index: expert id -> position in the stack.
-        sites: site -> the kind's stacked tensors. vectors: artefact -> site -> (E, D).
+        sites: site -> the kind's stacked tensors. vectors: artefact -> site -> (E, D), zeros for an
+            expert that has none. owners: artefact -> ids of the experts that have it.
     """
 
     kind: str
     index: Mapping[str, int]
     sites: Mapping[str, Mapping[str, Tensor]]
     vectors: Mapping[str, Mapping[str, Tensor]]
+    owners: Mapping[str, frozenset[str]]
 
     @property
     def size(self) -> int:
@@ -66,7 +68,7 @@ class StackedVectors(Mapping[str, Mapping[str, Tensor]]):
     def __init__(self, experts: Sequence[ExpertWeights], sites: Iterable[str]) -> None:
         # Not the experts: a stack outlives their place in the cache, and would keep their tensors.
         self._vectors, self._sites = tuple(e.vectors for e in experts), tuple(sites)
-        self._names = set.intersection(*map(set, self._vectors))
+        self._names = set[str]().union(*self._vectors)
         self._stacked: dict[str, Mapping[str, Tensor]] = {}
 
     def __getitem__(self, artefact: str) -> Mapping[str, Tensor]:
@@ -74,7 +76,7 @@ class StackedVectors(Mapping[str, Mapping[str, Tensor]]):
             raise KeyError(artefact)
         if artefact not in self._stacked:
             self._stacked[artefact] = _stack_vectors(
-                [vectors[artefact] for vectors in self._vectors], self._sites
+                [vectors.get(artefact, {}) for vectors in self._vectors], self._sites
             )
         return self._stacked[artefact]
 
@@ -97,7 +99,9 @@ def stack_experts(experts: Sequence[ExpertWeights]) -> Stack:
     names = dict.fromkeys(site for e in experts for site in e.sites)
     sites = {name: kind.stack([e.sites.get(name) for e in experts]) for name in names}
     index = {e.id: i for i, e in enumerate(experts)}
-    return Stack(kind.name, index, sites, StackedVectors(experts, names))
+    vectors = StackedVectors(experts, names)
+    owners = {name: frozenset(e.id for e in experts if name in e.vectors) for name in vectors}
+    return Stack(kind.name, index, sites, vectors, owners)
 
 
 def _stack_vectors(

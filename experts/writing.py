@@ -49,7 +49,7 @@ def write_expert(
         (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
         (folder / WEIGHTS).write_bytes(_packed(adapter.tensors, dtype, {"format": "pt"}))
         if artefacts is not None:
-            _write_routing(folder, artefacts, dtype)
+            put_artefacts(folder, artefacts, dtype)
         sealed = seal(folder, manifest)
     return Entry(target, sealed)
 
@@ -70,7 +70,7 @@ def write_artefacts(
         for path in entry.path.iterdir():
             if path.is_file() and path.name not in (ROUTING, MANIFEST):
                 shutil.copyfile(path, folder / path.name)
-        _write_routing(folder, artefacts, dtype)
+        put_artefacts(folder, artefacts, dtype)
         said = {n: getattr(card, n) for n in TaskCard.model_fields if n != "id"} if card else {}
         grown = entry.manifest.model_copy(update={**said, "version": entry.manifest.version + 1})
         sealed = seal(folder, grown)
@@ -85,6 +85,16 @@ def write_scores(entry: Entry, scores: Mapping[str, float]) -> Entry:
     return Entry(entry.path, noted)
 
 
+def put_artefacts(folder: Path, artefacts: Artefacts, dtype: torch.dtype = torch.float16) -> None:
+    """Write artefacts into a folder that is being filled; `seal` it afterwards.
+
+    Raises:
+        CorruptExpert: a value is not finite, or does not fit `dtype`.
+    """
+    metadata = {"format": "pt", "embedder": artefacts.embedder}
+    (folder / ROUTING).write_bytes(_packed(artefacts.to_tensors(), dtype, metadata))
+
+
 def seal(folder: Path, manifest: Manifest) -> Manifest:
     """Write `expert.json` last, with the sha256 of the files beside it; returns what it says."""
     files = {name: sha256_of(folder / name) for name in LIMITS if (folder / name).exists()}
@@ -92,11 +102,6 @@ def seal(folder: Path, manifest: Manifest) -> Manifest:
     sealed = manifest.model_copy(update={"files": files, "sizes": sizes})
     (folder / MANIFEST).write_text(sealed.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return sealed
-
-
-def _write_routing(folder: Path, artefacts: Artefacts, dtype: torch.dtype) -> None:
-    metadata = {"format": "pt", "embedder": artefacts.embedder}
-    (folder / ROUTING).write_bytes(_packed(artefacts.to_tensors(), dtype, metadata))
 
 
 def _packed(tensors: Mapping[str, Tensor], dtype: torch.dtype, metadata: dict[str, str]) -> bytes:

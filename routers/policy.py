@@ -83,10 +83,8 @@ def decide(
         reason = f"No expert fits: the best match is {-scores.fit:.3f} below what a match needs."
         return _fall_back("no_fit", reason)
     fitting, dropped = _one_group(able, catalogue)
-    token = _token_router(preset, wishes)
-    if token is not None:
-        token, fitting, dropped = _with_vectors(token, fitting, catalogue, dropped)
     kept = fitting[: _limit(preset, wishes)]
+    token = _token_router(preset, wishes)
     count = len(able) if catalogue.whole == len(catalogue) else catalogue.whole
     decision = _weigh(preset, token, kept, count, scores, catalogue, calibration, wishes)
     narrowed = preset.wants_all and len(kept) < count
@@ -131,17 +129,9 @@ def _one_group(ranked: Sequence[int], catalogue: Catalogue) -> tuple[list[int], 
     }
 
 
-def _with_vectors(
-    token: str, ranked: Sequence[int], catalogue: Catalogue, dropped: Mapping[str, str]
-) -> tuple[str | None, list[int], dict[str, str]]:
-    """Experts a token router can score. Without vectors for the best, the request decides alone."""
-    scored = [i for i in ranked if token in catalogue.experts[i].artefacts.vectors]
-    if not scored or scored[0] != ranked[0]:
-        return None, list(ranked), dict(dropped)
-    known = set(scored)
-    other = [i for i in ranked if i not in known]
-    reasons = {catalogue.ids[i]: f"no {token} vectors" for i in other[:NAMED_DROPPED]}
-    return token, scored, {**dropped, **reasons}
+def _has_vectors(token: str, i: int, catalogue: Catalogue) -> bool:
+    """Whether the token router can score an expert, or it must keep its weight at every token."""
+    return token in catalogue.experts[i].artefacts.vectors
 
 
 def _limit(preset: Preset, wishes: Wishes) -> int:
@@ -171,7 +161,9 @@ def _weigh(
     if token is not None:
         alive = [k for k in range(len(kept)) if float(prior_K[0] - prior_K[k]) <= HOPELESS]
         kept, prior_K = [kept[k] for k in alive], prior_K[alive]
-    elif alpha is not None and len(kept) > 2 and wishes.top_k is None:
+        if not any(_has_vectors(token, i, catalogue) for i in kept):
+            token = None  # the request decides alone
+    if token is None and alpha is not None and len(kept) > 2 and wishes.top_k is None:
         kept, prior_K = kept[: preset.top_k], prior_K[: preset.top_k]
     weight_K = torch.softmax(prior_K, dim=0)
     chosen = tuple(
@@ -181,6 +173,7 @@ def _weigh(
             weight=float(weight_K[k]),
             score=float(scores.score_E[i]),
             prior=float(prior_K[k]) if token else 0.0,
+            fixed=token is not None and not _has_vectors(token, i, catalogue),
         )
         for k, i in enumerate(kept)
     )

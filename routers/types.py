@@ -46,6 +46,8 @@ class Chosen(Record):
     """What the request router gave it."""
     prior: float = 0.0
     """Token mode: alpha * score, added to the token router's score."""
+    fixed: bool = False
+    """Token mode: without vectors for the token router, it keeps `weight` at every token."""
 
 
 class Selection(Record):

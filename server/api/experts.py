@@ -6,6 +6,7 @@ An expert is added from a folder under the roots an operator allowed; nothing is
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
@@ -17,6 +18,7 @@ from experts.entries import Entry
 from experts.library import Library
 from experts.manifest import ExpertId, Label, Wording
 from routers.catalogue import Catalogue
+from routers.fitting.describe import describe
 from server.api.context import Context, context
 from server.api.faults import ERROR_RESPONSES
 from server.api.lean import LeanRoute, json_response
@@ -26,6 +28,7 @@ from server.engine.named import require_expert
 from server.engine.run import Engine
 
 MAX_WORDS = 64  # sentences in one list
+MAX_EXAMPLES = 256
 router = APIRouter(prefix="/v1", tags=["experts"], route_class=LeanRoute)
 
 
@@ -54,15 +57,19 @@ class LabelOption(Wire):
 class AddExpert(Wire):
     """A folder to add: an adapter that PEFT wrote, or an expert of another library.
 
-    What is said of it here goes into its manifest. It is routable when the folder brings routing
-    artefacts (`sailplane fit`); without them it answers by name. Predicates need a few statements
-    about its labels.
+    What is said of it here goes into its manifest. One sentence of instructions (or a title) makes
+    it routable, a few inputs of its task make its routing better; with neither, and no artefacts in
+    the folder (`sailplane fit`), it answers by name only. Predicates need a few statements about
+    its labels.
     """
 
     source: Text
     id: ExpertId
     title: Text | None = None
-    instructions: Sentences = ()
+    instructions: Sentences = Field(default=(), description="What its task is, a sentence each.")
+    examples: Annotated[tuple[Text, ...], Field(max_length=MAX_EXAMPLES)] = Field(
+        default=(), description="Inputs of its task. They are read once and not kept."
+    )
     choices: Annotated[tuple[LabelOption, ...], Field(max_length=MAX_CHOICES)] = ()
     tags: Sentences = ()
 
@@ -70,7 +77,7 @@ class AddExpert(Wire):
 class ExpertBody(BaseModel):
     """One expert.
 
-    `routable` False: it answers when named, and no router will choose it. `without_effect`: sites
+    `state` "unrouted": it answers when named, and no router will choose it. `without_effect`: sites
     that the adapter changes and that cannot reach the backbone's output.
     """
 
@@ -82,7 +89,7 @@ class ExpertBody(BaseModel):
     instructions: list[str]
     labels: list[str]
     tags: list[str]
-    routable: bool
+    state: Literal["routed", "unrouted"]
     without_effect: list[str]
     backbone: str
     path: str
@@ -197,15 +204,17 @@ def _add(ctx: Context, body: AddExpert) -> Entry:
 
 
 def _copy(ctx: Context, body: AddExpert, library: Library) -> Entry:
+    backbone = ctx.service.engine.backbone
     return library.add(
         Path(body.source),
         body.id,
-        sites=ctx.service.engine.backbone.sites,
+        sites=backbone.sites,
         roots=ctx.adapter_roots,
         title=body.title,
         instructions=body.instructions,
         labels=[choice.to_label() for choice in body.choices],
         tags=body.tags,
+        describe=partial(describe, backbone, examples=body.examples),
     )
 
 
@@ -225,7 +234,7 @@ def _body(entry: Entry, routed: Catalogue) -> ExpertBody:
         instructions=list(manifest.instructions),
         labels=[label.value for label in manifest.labels],
         tags=list(manifest.tags),
-        routable=routed.get(entry.id) is not None,
+        state="routed" if routed.get(entry.id) else "unrouted",
         without_effect=list(manifest.without_effect),
         backbone=manifest.backbone.id,
         path=str(entry.path),

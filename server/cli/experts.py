@@ -6,6 +6,7 @@ Only `add` loads the backbone: an expert comes in when it loads on it, and not b
 from __future__ import annotations
 
 import errno
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -73,11 +74,15 @@ def add(
     label: Annotated[
         list[str] | None, typer.Option(help="A label it answers with; may be repeated.")
     ] = None,
+    examples: Annotated[
+        Path | None, typer.Option(help="A text file of inputs of its task, one a line.")
+    ] = None,
 ) -> None:
     """Copy an adapter into the library, if it loads on the backbone."""
     from experts.backbones import open_backbone  # imports torch: not before --help
     from experts.library import Library
     from experts.manifest import Label
+    from routers.fitting.describe import describe
 
     settings = origins.settings
     with busy(f"Loading backbone {settings.backbone}"):
@@ -93,12 +98,10 @@ def add(
         title=title,
         instructions=instruction or (),
         labels=[Label(value=value) for value in label or ()],
+        describe=partial(describe, backbone, examples=_lines(examples)),
     )
-    routed = (
-        ""
-        if entry.read_artefacts().routable
-        else "; run `sailplane fit` so that routers can score it"
-    )
+    routable = entry.read_artefacts().routable
+    routed = "" if routable else "; no router will choose it without --instruction or --examples"
     notes.print(f"Added {escape(entry.id)} ({entry.manifest.kind}){routed}.", highlight=False)
 
 
@@ -129,6 +132,11 @@ def verify(origins: Origins) -> None:
         out.print(f"{id}: {'; '.join(problems) or 'ok'}", markup=False, highlight=False)
     if any(found.values()):
         raise typer.Exit(FAILED)
+
+
+def _lines(path: Path | None) -> list[str]:
+    """The lines of a text file that say something."""
+    return [line for line in path.read_text("utf-8").splitlines() if line.strip()] if path else []
 
 
 def _open(settings: Settings) -> Library:

@@ -85,9 +85,13 @@ def require_loaded(work: Work, pinned: Pinned, entries: Mapping[str, Entry]) -> 
         if id not in entries:
             raise UnknownExpert(f"Expert {id!r} was removed while the request waited.")
     router = TOKEN_ROUTERS.get(work.selection.token_router or "")
-    for id in work.selection.ids:
-        if router and router.artefact and router.artefact not in pinned.experts[id].vectors:
-            raise MixError(f"Expert {id!r} has no {router.artefact} vectors for token routing.")
+    for expert in work.selection.experts:
+        if not router or not router.artefact or expert.fixed:
+            continue
+        if router.artefact not in pinned.experts[expert.id].vectors:
+            raise MixError(
+                f"Expert {expert.id!r} has no {router.artefact} vectors for token routing."
+            )
     groups = {pinned.experts[id].group for id in work.selection.ids}
     if len(groups) > 1:
         raise MixError(

@@ -74,6 +74,8 @@ def require_sound(selection: Selection) -> None:
     if (selection.mode == "token") != (selection.token_router in TOKEN_ROUTERS):
         known = ", ".join(TOKEN_ROUTERS)
         raise MixError(f"Mode 'token', and it alone, has a token_router: {known}.")
+    if selection.mode == "token" and all(e.fixed for e in selection.experts):
+        raise MixError("In token mode, the token router weighs at least one expert.")
     numbers = [n for e in selection.experts for n in (e.weight, e.prior)]
     if not all(map(math.isfinite, (selection.strength, *numbers))):
         raise MixError("Weights, priors and strength of a selection must be finite.")

@@ -45,7 +45,7 @@ def forward(
 
 def row_mix(selection: Selection) -> RowMix:
     """A selection as the primitive takes it."""
-    parts = tuple(Part(e.id, e.weight, e.prior) for e in selection.experts)
+    parts = tuple(Part(e.id, e.weight, e.prior, e.fixed) for e in selection.experts)
     return RowMix(parts, selection.strength, selection.mode == "token", selection.top_k)
 
 
@@ -78,5 +78,5 @@ def _token_traces(
 
 def _row_key(work: Work) -> Hashable:
     s = work.selection
-    experts = tuple((e.id, e.version, e.weight, e.prior) for e in s.experts)
+    experts = tuple((e.id, e.version, e.weight, e.prior, e.fixed) for e in s.experts)
     return (tuple(work.tokens), experts, s.strength, s.mode, s.token_router, s.top_k)

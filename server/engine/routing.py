@@ -9,6 +9,7 @@ from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 
 from experts.backbones import TextEncoder
+from experts.errors import MixError
 from experts.library import Library
 from experts.statements import StatementMap
 from routers.calibration import Calibration
@@ -145,10 +146,24 @@ class Routing:
         versions = {id: self.library.get(id).manifest.version for id in weights}
         chosen = explicit(weights, versions)
         if options.mode == "token" and len(weights) > 1:
-            return chosen.model_copy(
-                update={"mode": "token", "token_router": "gate", "top_k": options.top_k or 2}
-            )
+            return self._per_token(chosen, options.top_k or 2)
         return chosen
+
+    def _per_token(self, chosen: Selection, top_k: int) -> Selection:
+        """Named experts mixed per token; those without gates keep their weights.
+
+        Raises:
+            MixError: none of them has gates.
+        """
+        known = {e.id: self.catalogue.get(e.id) for e in chosen.experts}
+        experts = tuple(
+            e.model_copy(update={"fixed": "gate" not in (r.artefacts.vectors if r else ())})
+            for e, r in zip(chosen.experts, known.values(), strict=True)
+        )
+        if all(e.fixed for e in experts):
+            raise MixError("None of these experts has gate vectors; ask for mode 'merge'.")
+        said = {"mode": "token", "token_router": "gate", "top_k": top_k, "experts": experts}
+        return chosen.model_copy(update=said)
 
     def _wishes(self, options: RoutingOptions, without: Collection[str] = ()) -> Wishes:
         allow = frozenset(options.allow) if options.allow is not None else None

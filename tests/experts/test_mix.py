@@ -54,10 +54,12 @@ def stacks(make_expert: Make) -> list[Stack]:
     return StackCache().get(experts)
 
 
-def token_row(ids: str, top_k: int = 2, strength: float = 1.0) -> RowMix:
-    """Token routing among experts, with priors that differ."""
-    names = ids.split()
-    parts = tuple(Part(e, 1 / len(names), prior=0.3 * i) for i, e in enumerate(names))
+def token_row(ids: str, top_k: int = 2, strength: float = 1.0, fixed: str = "") -> RowMix:
+    """Token routing among experts, with priors that differ; `fixed` ones keep their weight."""
+    names, kept = ids.split(), fixed.split()
+    parts = tuple(
+        Part(e, 1 / len(names), prior=0.3 * i, fixed=e in kept) for i, e in enumerate(names)
+    )
     return RowMix(parts, strength, per_token=True, top_k=top_k)
 
 
@@ -65,7 +67,7 @@ MIXED = (
     RowMix.of({"l0": 0.6, "l2": 0.4}),
     token_row("b0 b1 b2"),
     RowMix(),
-    token_row("l0 l1 l2", top_k=1, strength=0.8),
+    token_row("l0 l1 l2", top_k=1, strength=0.8, fixed="l1"),
     RowMix.of({"b1": 1.0}, strength=0.5),
 )
 
@@ -120,6 +122,49 @@ def test_token_mode_with_constant_scores_is_merge_mode(
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("fixed", ["0", "2", "0 1"])
+def test_fixed_parts_and_constant_scores_are_merge_mode_too(
+    kind: str, fixed: str, stacks: list[Stack], encoder64: TextEncoder, rows: Rows
+) -> None:
+    weights = dict(zip((f"{kind[0]}{i}" for i in range(3)), (0.5, 0.2, 0.3), strict=True))
+    parts = tuple(Part(e, w, prior=math.log(w), fixed=e[1] in fixed) for e, w in weights.items())
+    torch.testing.assert_close(
+        encoder64.run(
+            rows, build_mix([RowMix(parts, per_token=True, top_k=3)] * 5, stacks, Constant())
+        ),
+        encoder64.run(rows, build_mix([RowMix.of(weights)] * 5, stacks)),
+        **EXACT,
+    )
+
+
+def test_a_fixed_part_has_its_weight_at_every_token_and_takes_no_place_of_the_top_k(
+    stacks: list[Stack], encoder64: TextEncoder, rows: Rows
+) -> None:
+    heard: list[Use] = []
+    row = token_row("l0 l1 l2", top_k=1, fixed="l1")
+    mix = build_mix([row], stacks, Gate(), lambda site, use: heard.append(use))
+    encoder64.run(rows[:1], mix)
+    for use in heard:
+        dense_NE = use.dense_weight_NE
+        torch.testing.assert_close(dense_NE.sum(1), torch.ones(use.tokens).double(), **EXACT)
+        torch.testing.assert_close(dense_NE[:, 1], torch.full((use.tokens,), 1 / 3).double())
+        assert (dense_NE[:, [0, 2]] > 0).sum(1).eq(1).all()
+    assert len({int(u.dense_weight_NE[:, [0, 2]].argmax(1).sum()) for u in heard}) > 1
+
+
+def test_what_token_routing_needs(make_expert: Make) -> None:
+    stack = StackCache().get(
+        [make_expert("lora", "a", vectors=("gate",)), make_expert("lora", "b")]
+    )
+    build_mix([token_row("a b", fixed="b")], stack, Gate())
+    with pytest.raises(MixError, match="'gate'") as refused:
+        build_mix([token_row("a b")], stack, Gate())
+    assert refused.value.details["experts"] == ["b"]
+    with pytest.raises(MixError, match="at least one"):
+        build_mix([token_row("a b", fixed="a b")], stack, Gate())
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_explicit_weights_map_to_strength(
     kind: str, stacks: list[Stack], encoder64: TextEncoder, rows: Rows
 ) -> None:
@@ -169,7 +214,7 @@ def test_gradients_stay_finite_beside_rows_of_another_group(
     routed = [
         Stack(s.kind, s.index, s.sites,
               {a: {n: v.clone().requires_grad_() for n, v in by_site.items()}
-               for a, by_site in s.vectors.items()})
+               for a, by_site in s.vectors.items()}, s.owners)
         for s in stacks
     ]  # fmt: skip
     leaves = [v for s in routed for v in s.vectors["gate"].values()]

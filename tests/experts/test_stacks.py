@@ -28,12 +28,15 @@ def test_a_stack_holds_each_expert_at_its_index(make_expert: Make) -> None:
         assert all(t.is_contiguous() for t in tensors.values())
 
 
-def test_vectors_are_stacked_when_every_expert_has_them(make_expert: Make) -> None:
+def test_vectors_are_stacked_with_zeros_for_whom_has_none(make_expert: Make) -> None:
     site = "encoder.layer.0.output.dense"
     both = make_expert("lora", "both", vectors=("gate", "arrow"))
     some = make_expert("lora", "some", {site: 2}, vectors=("gate",))
     stack = stack_experts([both, some])
-    assert set(stack.vectors) == {"gate"}
+    assert set(stack.vectors) == {"gate", "arrow"}
+    assert stack.owners == {"gate": {"both", "some"}, "arrow": {"both"}}
+    assert stack.vectors["arrow"][site][0].any()
+    assert not stack.vectors["arrow"][site][1].any()
     assert torch.equal(stack.vectors["gate"][site][1], some.vectors["gate"][site])
     other = stack.vectors["gate"]["encoder.layer.1.output.dense"]
     assert other[0].any()

@@ -267,15 +267,26 @@ def test_the_dropped_are_named_up_to_a_bound(choose):
     assert len(decision.dropped) == 16
 
 
-def test_experts_without_gates_are_no_candidates_of_tokens(choose):
-    decision = choose("glider", scores(0.4, 0.35, 0.25), without=(1,))
-    assert decision.selection.ids == ("e00", "e02")
-    assert decision.dropped == {"e01": "no gate vectors"}
+@pytest.mark.parametrize("without", [0, 1, 2])
+def test_an_expert_without_gates_keeps_its_weight_at_every_token(choose, without):
+    given = scores(0.4, 0.38, 0.36)
+    selection = choose("glider", given, without=(without,)).selection
+    everyone = choose("glider", given).selection
+    assert (selection.mode, selection.ids) == ("token", everyone.ids)
+    assert [e.fixed for e in selection.experts] == [i == without for i in range(3)]
+    assert [e.weight for e in selection.experts] == [e.weight for e in everyone.experts]
 
 
-def test_a_best_expert_without_gates_is_merged_and_not_passed_over(choose):
-    selection = choose("glider", scores(0.4, 0.35, 0.25), without=(0,)).selection
+def test_without_any_gates_the_request_decides_alone(choose):
+    selection = choose("glider", scores(0.4, 0.35, 0.25), without=(0, 1, 2)).selection
     assert (selection.mode, selection.ids) == ("merge", ("e00", "e01"))
+    assert not any(e.fixed for e in selection.experts)
+
+
+def test_gates_too_far_behind_to_be_heard_leave_the_request_alone(choose):
+    constants = Calibration(beta=300.0, gamma=0.0)
+    selection = choose("glider", scores(0.5, 0.45, 0.05), without=(0, 1), constants=constants)
+    assert (selection.selection.mode, selection.selection.ids) == ("merge", ("e00", "e01"))
 
 
 def test_explicit_weights_keep_their_sum_as_the_strength():

@@ -24,7 +24,7 @@ async def test_experts_are_listed_with_the_bad_ones_and_why(client):
     listed = (await client.get("/v1/experts")).json()
     mood, _ = listed["data"]
     assert mood["labels"] == ["happy", "sad"]
-    assert mood["routable"] is True
+    assert mood["state"] == "routed"
     assert mood == (await client.get("/v1/experts/mood")).json()
     (bad,) = listed["bad"]
     assert bad["name"] == "broken"
@@ -53,7 +53,7 @@ async def test_vllms_routes_load_replace_and_unload(client, bare_adapter):
     body = {"lora_name": "bare", "lora_path": str(bare_adapter(rename=False))}
     loaded = await client.post("/v1/load_lora_adapter", json=body)
     assert loaded.text == "Success: LoRA adapter 'bare' added successfully."
-    assert (await client.get("/v1/experts/bare")).json()["routable"] is False
+    assert (await client.get("/v1/experts/bare")).json()["state"] == "unrouted"
     assert (await client.post("/v1/load_lora_adapter", json=body)).status_code == 409
     again = await client.post("/v1/load_lora_adapter", json={**body, "load_inplace": True})
     assert again.status_code == 200, again.text
@@ -123,6 +123,37 @@ async def test_artefacts_that_went_bad_cost_their_own_expert_alone(client, libra
     listed = (await client.get("/v1/experts")).json()
     assert [e["id"] for e in listed["data"]] == ["weather"]
     assert {b["name"] for b in listed["bad"]} == {"broken", "mood"}
+
+
+async def test_one_sentence_makes_a_bare_adapter_routable_at_once(client, bare_adapter):
+    """It comes with no data and no gates: its weight is the request's at every token."""
+    said = "Decide how the glider flies."
+    body = {"source": str(bare_adapter(rename=False)), "id": "gliding", "instructions": [said]}
+    added = await client.post("/v1/experts", json=body)
+    assert (added.status_code, added.json()["state"]) == (201, "routed")
+    asked = {"model": "auto", "input": "Rising air.", "routing": {"instruction": said}}
+    routing = (await client.post("/v1/embeddings", json=asked)).json()["routing"]
+    best = routing["selection"]["experts"][0]
+    assert best["id"] == "gliding"
+    assert best["fixed"] or routing["selection"]["mode"] != "token"
+
+
+async def test_examples_make_an_adapter_routable_by_its_inputs(client, bare_adapter, library):
+    texts = ["The glider climbs in rising air.", "The glider sinks in falling air."]
+    body = {"source": str(bare_adapter(rename=False)), "id": "gliding", "examples": texts}
+    added = await client.post("/v1/experts", json=body)
+    assert (added.status_code, added.json()["state"]) == (201, "routed")
+    asked = {"model": "auto", "input": texts[0], "routing": {"router": "dam"}}
+    routing = (await client.post("/v1/embeddings", json=asked)).json()["routing"]
+    assert routing["selection"]["experts"][0]["id"] == "gliding"
+    stored = b"".join(p.read_bytes() for p in (library / "gliding").iterdir())
+    assert b"glider" not in stored  # an example is read once and not kept
+
+
+async def test_too_many_examples_are_refused(client, bare_adapter):
+    body = {"source": str(bare_adapter(rename=False)), "id": "g", "examples": ["text"] * 257}
+    refused = await client.post("/v1/experts", json=body)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (422, "examples")
 
 
 async def test_statements_given_with_an_expert_let_it_judge(client, adapters):

@@ -67,10 +67,27 @@ def test_add_takes_a_folder_that_loads_on_the_backbone(experts, library, tmp_pat
         "--instruction", "Judge the tone.", "--backbone", "tiny-random",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
-    assert "run `sailplane fit`" in result.output
+    assert "no router" not in result.output
     told = json.loads(experts("show", "tone").stdout)
+    assert told["artefacts"]["instructions"] == [1, 32]
+    assert told["artefacts"]["choices"] == [2, 32]
     assert told["instructions"] == ["Judge the tone."]
     assert [label["value"] for label in told["labels"]] == ["warm", "cold"]
+
+
+def test_add_says_how_an_expert_becomes_routable(experts, library, tmp_path):
+    shutil.copytree(library / "mood", tmp_path / "given")
+    (tmp_path / "given" / "expert.json").unlink()
+    (tmp_path / "texts").write_text("It is warm.\n\nIt is cold.\n")
+    folder, backbone = str(tmp_path / "given"), ("--backbone", "tiny-random")
+    silent = experts("add", folder, "--id", "silent", *backbone)
+    assert "without --instruction or --examples" in silent.output
+    shown = experts(
+        "add", folder, "--id", "shown", "--examples", str(tmp_path / "texts"), *backbone
+    )
+    assert (shown.exit_code, "no router" in shown.output) == (0, False)
+    told = json.loads(experts("show", "shown").stdout)
+    assert told["artefacts"]["centroids"] == [3, 32]
 
 
 def test_add_refuses_an_id_that_is_taken(experts, library, tmp_path):
