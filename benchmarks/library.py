@@ -116,8 +116,8 @@ def _growth(few: Path, many: Path, rounds: int) -> list[Figure]:
 def _working_set(many: Path, count: int, rounds: int, batches: int) -> list[Figure]:
     """Zipf(1) traffic over ten times what the cache holds, against traffic all in memory."""
     probe = _engine(many)
-    with probe.cache.pin([name_of(0)]) as lease:
-        each = lease.experts[name_of(0)].nbytes
+    with probe.cache.pin([_reference(0)]) as lease:
+        each = lease.experts[_reference(0)].nbytes
     loads: list[float] = []
     engine = _engine(many, count * each // OVER, lambda _, seconds: loads.append(seconds))
     hot, order = _zipf(count // OVER // 4), _zipf(count)
@@ -133,11 +133,11 @@ def _working_set(many: Path, count: int, rounds: int, batches: int) -> list[Figu
     ratios: list[float] = []
     for _ in range(rounds):
         for index in range(count // OVER // 4):  # what the hot traffic asks for
-            with engine.cache.pin([name_of(index)]):
+            with engine.cache.pin([_reference(index)]):
                 pass
         all_hot = sum(batch(hot) for _ in range(batches))
         for index in range(count - 1, count - count // OVER - 1, -1):  # push all of it out again
-            with engine.cache.pin([name_of(index)]):
+            with engine.cache.pin([_reference(index)]):
                 pass
         loads.clear()
         mixed = sum(batch(order) for _ in range(batches))
@@ -156,6 +156,11 @@ def _zipf(count: int) -> Callable[[random.Random], int]:
     """Draws an expert: the k-th most popular with probability proportional to 1 / k."""
     total = list(accumulate(1 / k for k in range(1, count + 1)))
     return lambda rng: bisect(total, rng.random() * total[-1])
+
+
+def _reference(index: int) -> str:
+    """What the cache knows an expert by."""
+    return f"{name_of(index)}@1"
 
 
 def _forced(index: int, expert: int) -> Sample:

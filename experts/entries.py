@@ -45,6 +45,11 @@ class Entry:
         """The expert's id."""
         return self.manifest.id
 
+    @property
+    def ref(self) -> str:
+        """`id@version`: names exactly these tensors."""
+        return f"{self.id}@{self.manifest.version}"
+
     def read_artefacts(self) -> Artefacts:
         """The routing artefacts in float32; empty ones when the expert was never fitted.
 

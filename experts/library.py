@@ -6,45 +6,41 @@ of routing, and loads an expert only to check one that is being added.
 
 from __future__ import annotations
 
-import difflib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from experts.artefacts import Artefacts
 from experts.constants import CALIBRATION, read_constant_tensors, write_constants
 from experts.entries import (
     CONFIG,
     MANIFEST,
     Entry,
-    copy_adapter,
     problems,
     read_entry,
     read_manifest,
     require_id,
 )
 from experts.errors import (
-    BackboneError,
     CorruptExpert,
     DuplicateExpert,
     ExpertError,
-    MismatchedExpert,
     UnknownExpert,
 )
 from experts.files import atomic_folder, clean_leftovers, read_json, remove_folder, resolve_inside
-from experts.kinds import Adapter, Site, group_text, kind_of
-from experts.loader import load_expert
-from experts.manifest import BackboneRef, Label, Manifest
+from experts.joining import Describe, require_backbone, settle
+from experts.kinds import Site
+from experts.manifest import BackboneRef, Label
 from experts.snapshot import Snapshot
-from experts.weights import ExpertWeights
-from experts.writing import put_artefacts, seal
-
-Describe = Callable[[ExpertWeights, Manifest, Artefacts], Artefacts]
-"""From an expert's weights, its manifest and the artefacts it brings to those it will have."""
+from experts.versions import (
+    copy_files,
+    forget,
+    keep,
+    read_kept,
+    too_old,
+)
 
 
 class Library:
@@ -56,6 +52,9 @@ class Library:
     def __init__(self, root: Path, fingerprint: str | None, backbone_id: str) -> None:
         self.root = root
         self.fingerprint = fingerprint
+        self._backbone = (
+            BackboneRef(id=backbone_id, fingerprint=fingerprint) if fingerprint else None
+        )
         self.backbone_id = backbone_id
         self._snapshot = Snapshot()
         self._writing = threading.Lock()
@@ -107,19 +106,12 @@ class Library:
         return self._snapshot.generation
 
     def get(self, id: str) -> Entry:
-        """The entry of an expert.
+        """The entry of an expert; see `Snapshot.get`."""
+        return self._snapshot.get(id)
 
-        Raises:
-            UnknownExpert: there is none; the message names the closest ids.
-        """
-        entries, bad = self._snapshot.entries, self._snapshot.bad
-        if id in entries:
-            return entries[id]
-        if id in bad:
-            raise UnknownExpert(f"Expert {id!r} cannot be served: {bad[id]}", reason=bad[id])
-        close = difflib.get_close_matches(id, entries, n=3)
-        hint = f" Did you mean {', '.join(close)}?" if close else ""
-        raise UnknownExpert(f"The library has no expert {id!r}.{hint}", closest=close)
+    def find(self, name: str) -> Entry:
+        """The entry of `id` or `id@version`; see `Snapshot.find`."""
+        return self._snapshot.find(name)
 
     def refresh(self) -> None:
         """Read the folder again; entries that did not change stay the same objects."""
@@ -133,7 +125,8 @@ class Library:
                     bad[folder.name] = error.message
             path = self.root / CALIBRATION
             constants = read_json(path) if path.exists() else None
-            self._swap(lambda _: Snapshot(entries, bad, constants))
+            kept = {ref: e for ref, e in read_kept(self.root).items() if e.id in {*entries, *bad}}
+            self._swap(lambda now: Snapshot(entries, bad, constants, kept=now.same(kept)))
 
     def add(
         self,
@@ -147,6 +140,7 @@ class Library:
         labels: Sequence[Label] = (),
         tags: Sequence[str] = (),
         describe: Describe | None = None,
+        replace: bool = False,
     ) -> Entry:
         """Copy an adapter into the library, if it loads on the served backbone.
 
@@ -155,38 +149,54 @@ class Library:
                 the folder's name. sites: the backbone's. roots: folders it may come from.
             title: this and the others replace what the manifest says, where given.
             describe: makes the routing artefacts; without it those the folder brings stay.
+            replace: take the place of an expert of the same id, in one step; the former version is
+                kept.
 
         Raises:
             ForbiddenSource: `source` lies outside all `roots`.
-            DuplicateExpert: the id is taken.
-            BadExpert: it cannot be served; the message says why.
+            DuplicateExpert: the id is taken, and not to be replaced.
+            BadExpert: it cannot be served, and the library is as before; the message says why.
         """
         source = resolve_inside(source, roots)
-        said = {"title": title, "instructions": tuple(instructions), "labels": tuple(labels),
-                "tags": tuple(tags)}  # fmt: skip
         with self._writing:
             known = read_manifest(source) if (source / MANIFEST).exists() else None
             id = require_id(id or (known.id if known else source.name))
+            said = {"title": title or (None if known else id), "instructions": tuple(instructions),
+                    "labels": tuple(labels), "tags": tuple(tags), "id": id}  # fmt: skip
+            given = {name: value for name, value in said.items() if value}
             with atomic_folder(self.root / id) as folder:
-                self._require_free(id)  # under the lock that other processes wait for
-                manifest = copy_adapter(source, folder, known) or self._new_manifest(id, folder)
-                given = {name: value for name, value in said.items() if value}
-                version = max(manifest.version, self._removed.get(id, 0) + 1)
-                manifest = manifest.model_copy(update={**given, "id": id, "version": version})
-                manifest = seal(folder, manifest)
-                self._require_backbone(manifest)
-                loaded = load_expert(Entry(folder, manifest), sites, dtype=torch.float32)
-                seen = {"without_effect": loaded.inert, "group": group_text(loaded)}
-                if describe:
-                    brought = Entry(folder, manifest).read_artefacts()
-                    put_artefacts(folder, describe(loaded, manifest, brought))
-                manifest = seal(folder, manifest.model_copy(update=seen))
+                self._require_free(id, replace)  # under the lock that other processes wait for
+                former = self._on_disk(id)
+                manifest = settle(
+                    folder, source, known, given, version=self._next_version(id, former),
+                    backbone=self._backbone, sites=sites, describe=describe,
+                )  # fmt: skip
+                kept = keep(self.root, former) if former else None
             entry = Entry(self.root / id, manifest)
-            self._swap(lambda now: now.put(entry))
+            self._swap(lambda now: now.put(entry, kept))
+            self._forget_oldest(id)
+        return entry
+
+    def roll_back(self, id: str, version: int) -> Entry:
+        """Put a kept version of an expert in the place of the current one, which is kept.
+
+        Raises:
+            UnknownExpert: there is no such version.
+        """
+        with self._writing:
+            target = self.find(f"{id}@{version}")
+            if target is self.entries.get(id):
+                return target
+            with atomic_folder(self.root / id) as folder:
+                copy_files(target, folder)
+                former = self._on_disk(id)
+                kept = keep(self.root, former) if former else None
+            entry = Entry(self.root / id, target.manifest)
+            self._swap(lambda now: now.put(entry, kept))
         return entry
 
     def remove(self, id: str) -> None:
-        """Delete an expert's folder, served or bad.
+        """Delete an expert's folder, served or bad, and what is kept of its former versions.
 
         Raises:
             UnknownExpert: there is none, or another process was faster.
@@ -194,9 +204,10 @@ class Library:
         with self._writing:
             if id not in self.bad:
                 self.get(id)
+            versions = self._snapshot.versions(id)
+            forget(self.root, [e.ref for e in versions])
             there = remove_folder(self.root / id)
-            if id in self.entries:
-                self._removed[id] = self.entries[id].manifest.version
+            self._removed[id] = max((e.manifest.version for e in versions), default=0)
             self._swap(lambda now: now.without(id))
         if not there:
             raise UnknownExpert(f"Another process has removed expert {id!r} already.")
@@ -212,6 +223,7 @@ class Library:
     def verify(self) -> dict[str, list[str]]:
         """Check every file again: id -> what is wrong, empty where nothing is."""
         found = {id: problems(entry) for id, entry in self.entries.items()}
+        found |= {ref: problems(entry) for ref, entry in self._snapshot.kept.items()}
         return found | {name: [reason] for name, reason in self.bad.items()}
 
     def write_calibration(
@@ -251,31 +263,32 @@ class Library:
         entry = read_entry(folder)
         if entry.id != folder.name:
             raise CorruptExpert(f"The folder's name is not the manifest's id, {entry.id!r}.")
-        self._require_backbone(entry.manifest)
+        require_backbone(entry.manifest, self._backbone)
         before = self.entries.get(entry.id)
         return before if before and before.manifest == entry.manifest else entry
 
-    def _require_backbone(self, manifest: Manifest) -> None:
-        theirs = manifest.backbone.fingerprint
-        if self.fingerprint not in (None, theirs):
-            raise MismatchedExpert(
-                f"It was trained on backbone {manifest.backbone.id!r} ({theirs[:12]}...), and the "
-                f"one that is served is {self.backbone_id!r} ({str(self.fingerprint)[:12]}...)."
-            )
-
-    def _require_free(self, id: str) -> None:
+    def _require_free(self, id: str, replace: bool) -> None:
         if id in ("auto", self.backbone_id):
             raise DuplicateExpert(f"{id!r} is a model name with another meaning; choose another.")
-        if id in self.entries or (self.root / id).exists():
+        if not replace and (id in self.entries or (self.root / id).exists()):
             raise DuplicateExpert(f"The library has an expert {id!r} already; remove it first.")
 
-    def _new_manifest(self, id: str, folder: Path) -> Manifest:
-        """A manifest for an adapter that PEFT wrote, which carries none."""
-        if self.fingerprint is None:
-            raise BackboneError("Without a backbone, only experts with a manifest can be added.")
-        kind = kind_of(Adapter(read_json(folder / CONFIG), {}))
-        backbone = BackboneRef(id=self.backbone_id, fingerprint=self.fingerprint)
-        return Manifest(id=id, title=id, kind=kind.name, backbone=backbone)
+    def _on_disk(self, id: str) -> Entry | None:
+        """The expert as it stands there now, whoever wrote it; None when it cannot be served."""
+        try:
+            return read_entry(self.root / id) if (self.root / id).is_dir() else None
+        except ExpertError:
+            return None
+
+    def _next_version(self, id: str, former: Entry | None) -> int:
+        """One that no tensors of this id have had, since caches may hold them by it."""
+        seen = (*self._snapshot.versions(id), *([former] if former else ()))
+        return 1 + max((self._removed.get(id, 0), *(e.manifest.version for e in seen)))
+
+    def _forget_oldest(self, id: str) -> None:
+        gone = too_old(self._snapshot.kept, id)
+        self._swap(lambda now: now.forget(gone))
+        forget(self.root, gone)
 
     def _swap(self, change: Callable[[Snapshot], Snapshot]) -> None:
         with self._swapping:

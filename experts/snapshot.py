@@ -1,13 +1,16 @@
-"""The library at one moment, and what each change makes of it. Pure: no files and no locks."""
+"""The library at one moment, and what each change makes of it. Pure: no files, no locks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TypeVar
 
 from experts.entries import Entry
+from experts.errors import UnknownExpert
+from experts.versions import parse_reference
 
 T = TypeVar("T")
 
@@ -19,21 +22,78 @@ class Snapshot:
     Attributes:
         entries: expert id -> entry, in order of id. bad: folder name -> why it is not served.
         calibration: the routing constants, None before the first calibration.
-        generation: grows with every change.
+        generation: grows with every change. kept: `id@version` -> entry of a former version.
     """
 
     entries: Mapping[str, Entry] = field(default_factory=dict)
     bad: Mapping[str, str] = field(default_factory=dict)
     calibration: Mapping[str, object] | None = None
     generation: int = 0
+    kept: Mapping[str, Entry] = field(default_factory=dict)
 
-    def put(self, entry: Entry) -> Snapshot:
-        """With an expert, in the place of one of the same id."""
-        return replace(self, entries={**self.entries, entry.id: entry})
+    def get(self, id: str) -> Entry:
+        """The entry of an expert.
+
+        Raises:
+            UnknownExpert: there is none; the message names the closest ids.
+        """
+        if id in self.entries:
+            return self.entries[id]
+        if id in self.bad:
+            why = self.bad[id]
+            raise UnknownExpert(f"Expert {id!r} cannot be served: {why}", reason=why)
+        close = difflib.get_close_matches(id, self.entries, n=3)
+        hint = f" Did you mean {', '.join(close)}?" if close else ""
+        raise UnknownExpert(f"The library has no expert {id!r}.{hint}", closest=close)
+
+    def find(self, name: str) -> Entry:
+        """The entry of an expert, or of one of its versions: `id` or `id@version`.
+
+        Raises:
+            UnknownExpert: there is none; the message names the closest ids, or the versions.
+        """
+        id, version = parse_reference(name)
+        if version is None:
+            return self.get(id)
+        if found := self.at(id, version):
+            return found
+        there = [str(e.manifest.version) for e in self.versions(id)]
+        if not there:
+            return self.get(id)
+        raise UnknownExpert(
+            f"Version {version} of expert {id!r} is not kept; there are: {', '.join(there)}."
+        )
+
+    def at(self, id: str, version: int) -> Entry | None:
+        """A version of an expert, current or kept."""
+        current = self.entries.get(id)
+        if current is not None and current.manifest.version == version:
+            return current
+        return self.kept.get(f"{id}@{version}")
+
+    def versions(self, id: str) -> list[Entry]:
+        """All versions of an expert that can answer, oldest first."""
+        current = [e for e in (self.entries.get(id),) if e is not None]
+        former = [
+            e for e in self.kept.values() if e.id == id and e.ref not in {c.ref for c in current}
+        ]
+        return sorted((*former, *current), key=lambda e: e.manifest.version)
+
+    def put(self, entry: Entry, kept: Entry | None = None) -> Snapshot:
+        """With an expert, in the place of one of the same id, which may be kept."""
+        former = {**self.kept, kept.ref: kept} if kept else self.kept
+        bad = _less(self.bad, entry.id)
+        return replace(self, entries={**self.entries, entry.id: entry}, bad=bad, kept=former)
 
     def without(self, id: str) -> Snapshot:
-        """Without a folder, served or bad."""
-        return replace(self, entries=_less(self.entries, id), bad=_less(self.bad, id))
+        """Without a folder, served or bad, and all that was kept of it."""
+        kept = {ref: e for ref, e in self.kept.items() if e.id != id}
+        return replace(self, entries=_less(self.entries, id), bad=_less(self.bad, id), kept=kept)
+
+    def forget(self, references: Iterable[str]) -> Snapshot:
+        """Without some of the kept versions."""
+        gone = set(references)
+        return replace(self, kept={ref: e for ref, e in self.kept.items() if ref not in gone})
 
     def set_aside(self, entry: Entry, reason: str) -> Snapshot:
         """With an expert listed as bad, unless it was replaced or removed meanwhile."""
@@ -43,16 +103,23 @@ class Snapshot:
             self, entries=_less(self.entries, entry.id), bad={**self.bad, entry.id: reason}
         )
 
+    def same(self, kept: Mapping[str, Entry]) -> dict[str, Entry]:
+        """Kept versions as read anew; entries that did not change stay the same objects."""
+        return {
+            ref: old if (old := self.kept.get(ref)) and old.manifest == entry.manifest else entry
+            for ref, entry in kept.items()
+        }
+
     def after(self, before: Snapshot) -> Snapshot:
         """As the one that follows `before`: that itself, where nothing differs."""
-        entries, bad = dict(sorted(self.entries.items())), dict(self.bad)
-        if (entries, bad, self.calibration) == (
-            dict(before.entries), dict(before.bad), before.calibration,
+        entries, bad, kept = dict(sorted(self.entries.items())), dict(self.bad), dict(self.kept)
+        if (entries, bad, kept, self.calibration) == (
+            dict(before.entries), dict(before.bad), dict(before.kept), before.calibration,
         ):  # fmt: skip
             return before
         return Snapshot(
             MappingProxyType(entries), MappingProxyType(bad), self.calibration,
-            before.generation + 1,
+            before.generation + 1, MappingProxyType(kept),
         )  # fmt: skip
 
 

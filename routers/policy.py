@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
+from experts.versions import parse_reference
 from routers.calibration import Calibration
 from routers.catalogue import Catalogue
 from routers.presets import RANKING, Preset
@@ -92,11 +93,19 @@ def decide(
 
 
 def explicit(weights: Mapping[str, float], versions: Mapping[str, int]) -> Selection:
-    """The experts a caller named: weights normalised, their sum kept as the strength."""
+    """The experts a caller named: weights normalised, their sum kept as the strength.
+
+    Args:
+        weights: by `id` or `id@version`. versions: by the same names.
+    """
     strength = math.fsum(weights.values())
     chosen = tuple(
-        Chosen(id=id, version=versions[id], weight=w / strength if strength else 0.0)
-        for id, w in sorted(weights.items(), key=lambda item: (-item[1], item[0]))
+        Chosen(
+            id=parse_reference(name)[0],
+            version=versions[name],
+            weight=w / strength if strength else 0.0,
+        )
+        for name, w in sorted(weights.items(), key=lambda item: (-item[1], item[0]))
     )
     return Selection(
         mode="single" if len(chosen) == 1 else "merge",

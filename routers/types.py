@@ -49,6 +49,11 @@ class Chosen(Record):
     fixed: bool = False
     """Token mode: without vectors for the token router, it keeps `weight` at every token."""
 
+    @property
+    def ref(self) -> str:
+        """`id@version`: names exactly one set of tensors."""
+        return f"{self.id}@{self.version}"
+
 
 class Selection(Record):
     """What the policy decided for one sample. May be sent back to pin the same experts.
@@ -67,3 +72,8 @@ class Selection(Record):
     def ids(self) -> tuple[str, ...]:
         """The selected experts, best first."""
         return tuple(e.id for e in self.experts)
+
+    @property
+    def refs(self) -> tuple[str, ...]:
+        """The same with their versions: what is loaded."""
+        return tuple(e.ref for e in self.experts)

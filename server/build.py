@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from fastapi import FastAPI
 
 from experts.backbones import TextEncoder, open_backbone
 from experts.cache import ExpertCache
+from experts.entries import Entry
 from experts.errors import BadExpert
 from experts.library import Library
 from experts.loader import load_expert
@@ -98,11 +100,20 @@ def build_writer(settings: Settings) -> InstructionWriter | None:
 
 
 def _loader(library: Library, backbone: TextEncoder) -> Callable[[str], ExpertWeights]:
-    def load(id: str) -> ExpertWeights:
-        entry = library.get(id)
+    """Loads a version of an expert by its reference, which names it in memory too."""
+
+    def read(entry: Entry) -> ExpertWeights:
+        weights = load_expert(entry, backbone.sites, dtype=backbone.dtype, device=backbone.device)
+        return replace(weights, id=entry.ref)
+
+    def load(ref: str) -> ExpertWeights:
+        entry = library.find(ref)
         try:
-            return load_expert(entry, backbone.sites, dtype=backbone.dtype, device=backbone.device)
+            return read(entry)
         except BadExpert as error:
+            now = library.find(ref)
+            if now is not entry:  # it was replaced under our eyes, and is kept elsewhere
+                return read(now)
             library.set_aside(entry, error.message)
             raise
 

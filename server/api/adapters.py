@@ -11,7 +11,7 @@ from fastapi.responses import PlainTextResponse
 
 from experts.manifest import ExpertId
 from server.api.context import context
-from server.api.experts import AddExpert, add_expert, remove_expert, replace_expert
+from server.api.experts import AddExpert, add_expert, remove_expert
 from server.api.faults import ERROR_RESPONSES
 from server.api.lean import LeanRoute
 from server.api.wire.base import Text, Wire
@@ -38,7 +38,7 @@ async def load_lora_adapter(body: LoadAdapter, request: Request) -> PlainTextRes
     """Add the adapter in a folder of this machine as an expert."""
     ctx = context(request)
     adapter = AddExpert(source=body.lora_path, id=body.lora_name)
-    await (replace_expert if body.load_inplace else add_expert)(ctx, adapter)
+    await add_expert(ctx, adapter, replace=body.load_inplace)
     return PlainTextResponse(f"Success: LoRA adapter '{body.lora_name}' added successfully.")
 
 

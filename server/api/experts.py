@@ -8,16 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from experts.entries import Entry
-from experts.library import Library
 from experts.manifest import ExpertId, Label, Wording
-from routers.catalogue import Catalogue
 from routers.fitting.describe import describe
 from server.api.context import Context, context
 from server.api.faults import ERROR_RESPONSES
@@ -54,7 +51,7 @@ class LabelOption(Wire):
         )
 
 
-class AddExpert(Wire):
+class ReplaceExpert(Wire):
     """A folder to add: an adapter that PEFT wrote, or an expert of another library.
 
     What is said of it here goes into its manifest. One sentence of instructions (or a title) makes
@@ -64,7 +61,6 @@ class AddExpert(Wire):
     """
 
     source: Text
-    id: ExpertId
     title: Text | None = None
     instructions: Sentences = Field(default=(), description="What its task is, a sentence each.")
     examples: Annotated[tuple[Text, ...], Field(max_length=MAX_EXAMPLES)] = Field(
@@ -74,16 +70,30 @@ class AddExpert(Wire):
     tags: Sentences = ()
 
 
+class AddExpert(ReplaceExpert):
+    """The same, and what it will be called."""
+
+    id: ExpertId
+
+
+class RollBack(Wire):
+    """The version to go back to."""
+
+    version: Annotated[int, Field(ge=1)]
+
+
 class ExpertBody(BaseModel):
     """One expert.
 
     `state` "unrouted": it answers when named, and no router will choose it. `without_effect`: sites
-    that the adapter changes and that cannot reach the backbone's output.
+    that the adapter changes and that cannot reach the backbone's output. `versions`: all that can
+    answer as `id@version`.
     """
 
     object: Literal["expert"] = "expert"
     id: str
     version: int
+    versions: list[int]
     kind: str
     title: str
     instructions: list[str]
@@ -116,10 +126,9 @@ class ExpertList(BaseModel):
 async def list_experts(request: Request) -> ExpertList:
     """Every expert, and every entry that cannot be served."""
     engine = context(request).service.engine
-    routed = engine.routing.catalogue
     snapshot = engine.library.snapshot
     return ExpertList(
-        data=[_body(entry, routed) for entry in snapshot.entries.values()],
+        data=[_body(entry, engine) for entry in snapshot.entries.values()],
         bad=[BadBody(name=name, reason=why) for name, why in sorted(snapshot.bad.items())],
     )
 
@@ -128,7 +137,7 @@ async def list_experts(request: Request) -> ExpertList:
 async def get_expert(id: str, request: Request) -> ExpertBody:
     """One expert."""
     ctx = context(request)
-    return _body(_entry(ctx, id), ctx.service.engine.routing.catalogue)
+    return _body(_entry(ctx, id), ctx.service.engine)
 
 
 @router.post("/experts", status_code=201, response_model=ExpertBody, responses=ERROR_RESPONSES)
@@ -136,9 +145,29 @@ async def create_expert(body: AddExpert, request: Request) -> Response:
     """Add an expert; requests may name it as soon as this returns."""
     ctx = context(request)
     entry = await add_expert(ctx, body)
-    response = json_response(_body(entry, ctx.service.engine.routing.catalogue), 201)
+    response = json_response(_body(entry, ctx.service.engine), 201)
     response.headers["Location"] = f"/v1/experts/{entry.id}"
     return response
+
+
+@router.put("/experts/{id}", response_model=ExpertBody, responses=ERROR_RESPONSES)
+async def replace_expert(body: ReplaceExpert, request: Request, id: str) -> Response:
+    """Put a new version in the place of an expert, in one step, or add it.
+
+    Requests that hold the former version finish with it. It is kept: `id@version` names it.
+    """
+    ctx = context(request)
+    given = AddExpert(id=id, **body.model_dump())
+    entry = await add_expert(ctx, given, replace=True)
+    return json_response(_body(entry, ctx.service.engine))
+
+
+@router.post("/experts/{id}/rollback", response_model=ExpertBody, responses=ERROR_RESPONSES)
+async def roll_back_expert(body: RollBack, request: Request, id: str) -> Response:
+    """Put a kept version in the place of the current one, which is kept in turn."""
+    ctx = context(request)
+    entry = await ctx.service.run_blocking(_roll_back, ctx.service.engine, id, body.version)
+    return json_response(_body(entry, ctx.service.engine))
 
 
 @router.delete("/experts/{id}", status_code=204, responses=ERROR_RESPONSES)
@@ -148,13 +177,13 @@ async def delete_expert(id: str, request: Request) -> Response:
     return Response(status_code=204)
 
 
-async def add_expert(ctx: Context, body: AddExpert) -> Entry:
-    """Add to the library, off the event loop.
+async def add_expert(ctx: Context, body: AddExpert, *, replace: bool = False) -> Entry:
+    """Add to the library, off the event loop; or take the place of an expert, in one step.
 
     Raises:
-        DuplicateExpert, ForbiddenSource, BadExpert: it was not added.
+        DuplicateExpert, ForbiddenSource, BadExpert: the library is as before.
     """
-    return await ctx.service.run_blocking(_add, ctx, body)
+    return await ctx.service.run_blocking(_add, ctx, body, replace)
 
 
 async def remove_expert(ctx: Context, id: str) -> None:
@@ -166,69 +195,52 @@ async def remove_expert(ctx: Context, id: str) -> None:
     await ctx.service.run_blocking(_remove, ctx.service.engine, id)
 
 
-async def replace_expert(ctx: Context, body: AddExpert) -> Entry:
-    """Add to the library in the place of an expert of the same id, if there is one.
-
-    Raises:
-        ForbiddenSource, BadExpert: it cannot be served, and what was there stays.
-    """
-    return await ctx.service.run_blocking(_replace, ctx, body)
-
-
-def _replace(ctx: Context, body: AddExpert) -> Entry:
-    library = ctx.service.engine.library
-    if body.id in library.entries:
-        with TemporaryDirectory() as scratch:  # could it be added, if its id were free?
-            empty = Library.open(
-                Path(scratch), fingerprint=library.fingerprint, backbone_id=library.backbone_id
-            )
-            _copy(ctx, body, empty)
-        _remove(ctx.service.engine, body.id)
-    return _add(ctx, body)
-
-
 def _remove(engine: Engine, id: str) -> None:
     """One piece of work: whoever is interrupted in between would leave old tensors in memory."""
+    versions = engine.library.snapshot.versions(id)
     engine.library.remove(id)
-    engine.cache.drop(id)
-    engine.stacks.drop(id)
+    for entry in versions:
+        engine.cache.drop(entry.ref)
+        engine.stacks.drop(entry.ref)
     engine.routing.catch_up()
 
 
-def _add(ctx: Context, body: AddExpert) -> Entry:
+def _add(ctx: Context, body: AddExpert, replace: bool) -> Entry:
     """Add, and have routers see it before the caller hears of it."""
     engine = ctx.service.engine
-    entry = _copy(ctx, body, engine.library)
-    engine.routing.catch_up()
-    return entry
-
-
-def _copy(ctx: Context, body: AddExpert, library: Library) -> Entry:
-    backbone = ctx.service.engine.backbone
-    return library.add(
+    entry = engine.library.add(
         Path(body.source),
         body.id,
-        sites=backbone.sites,
+        sites=engine.backbone.sites,
         roots=ctx.adapter_roots,
         title=body.title,
         instructions=body.instructions,
         labels=[choice.to_label() for choice in body.choices],
         tags=body.tags,
-        describe=partial(describe, backbone, examples=body.examples),
+        describe=partial(describe, engine.backbone, examples=body.examples),
+        replace=replace,
     )
+    engine.routing.catch_up()
+    return entry
+
+
+def _roll_back(engine: Engine, id: str, version: int) -> Entry:
+    entry = engine.library.roll_back(id, version)
+    engine.routing.catch_up()
+    return entry
 
 
 def _entry(ctx: Context, id: str) -> Entry:
-    library = ctx.service.engine.library
-    require_expert(library, id)
-    return library.get(id)
+    return require_expert(ctx.service.engine.library, id)
 
 
-def _body(entry: Entry, routed: Catalogue) -> ExpertBody:
-    manifest = entry.manifest
+def _body(entry: Entry, engine: Engine) -> ExpertBody:
+    manifest, routed = entry.manifest, engine.routing.catalogue
+    versions = engine.library.snapshot.versions(entry.id)
     return ExpertBody(
         id=manifest.id,
         version=manifest.version,
+        versions=[e.manifest.version for e in versions],
         kind=manifest.kind,
         title=manifest.title,
         instructions=list(manifest.instructions),

@@ -27,11 +27,14 @@ PATIENCE = 0.05
 
 
 class LeanRoute(APIRoute):
-    """A route whose handler is `handler(body: Model, request: Request) -> Response`."""
+    """A route whose handler is `handler(body: Model, request: Request, ...) -> Response`.
+
+    What else the handler takes are parts of the path, as strings.
+    """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The handler with its body read, checked, and its client watched."""
-        endpoint: Callable[[BaseModel, Request], Awaitable[Response]] = self.endpoint
+        endpoint: Callable[..., Awaitable[Response]] = self.endpoint
         model: type[BaseModel] | None = get_type_hints(endpoint).get("body")
         if model is None:
             return super().get_route_handler()
@@ -42,7 +45,7 @@ class LeanRoute(APIRoute):
                 body = parse(await read_body(request, context(request).max_body_bytes))
             except ClientDisconnect:
                 return Response(status_code=CLIENT_LEFT)
-            return await while_client_stays(request, endpoint(body, request))
+            return await while_client_stays(request, endpoint(body, request, **request.path_params))
 
         return handle
 

@@ -50,13 +50,15 @@ def list_experts(origins: Origins, as_json: Json = False) -> None:
 @app.command(epilog="Example: sailplane experts show trec")
 @with_settings("library")
 def show(origins: Origins, id: Id) -> None:
-    """Print what an expert says of itself, and which routing artefacts it has."""
-    entry = _open(origins.settings).get(id)
+    """Print what an expert says of itself, its versions, and which routing artefacts it has."""
+    library = _open(origins.settings)
+    entry = library.find(id)
+    versions = [e.manifest.version for e in library.snapshot.versions(entry.id)]
     stored = entry.read_artefacts()
     artefacts = {n: list(t.shape) for n, t in stored.to_tensors().items() if "." not in n}
     token = {name: len(sites) for name, sites in stored.vectors.items()}
     said = entry.manifest.model_dump(mode="json", exclude_defaults=True)
-    out.print_json(data={**said, "artefacts": {**artefacts, "sites": token}})
+    out.print_json(data={**said, "versions": versions, "artefacts": {**artefacts, "sites": token}})
 
 
 @app.command(
@@ -77,6 +79,9 @@ def add(
     examples: Annotated[
         Path | None, typer.Option(help="A text file of inputs of its task, one a line.")
     ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Take the place of an expert of this id.")
+    ] = False,
 ) -> None:
     """Copy an adapter into the library, if it loads on the backbone."""
     from experts.backbones import open_backbone  # imports torch: not before --help
@@ -99,10 +104,23 @@ def add(
         instructions=instruction or (),
         labels=[Label(value=value) for value in label or ()],
         describe=partial(describe, backbone, examples=_lines(examples)),
+        replace=replace,
     )
     routable = entry.read_artefacts().routable
     routed = "" if routable else "; no router will choose it without --instruction or --examples"
-    notes.print(f"Added {escape(entry.id)} ({entry.manifest.kind}){routed}.", highlight=False)
+    notes.print(f"Added {escape(entry.ref)} ({entry.manifest.kind}){routed}.", highlight=False)
+
+
+@app.command(epilog="Example: sailplane experts rollback trec 2")
+@with_settings("library")
+def rollback(
+    origins: Origins,
+    id: Id,
+    version: Annotated[int, typer.Argument(help="A version that is kept; `show` lists them.")],
+) -> None:
+    """Put a former version of an expert in the place of the current one, which is kept."""
+    entry = _open(origins.settings).roll_back(id, version)
+    notes.print(f"{escape(entry.id)} is version {version} again.", highlight=False)
 
 
 @app.command(epilog="Example: sailplane experts remove trec --yes")

@@ -59,7 +59,7 @@ def offered(work: Work, entries: Mapping[str, Entry]) -> tuple[Choice, ...]:
     question = work.sample.question
     if question is None or question.choices:
         return question.choices if question else ()
-    for expert in work.selection.ids:
+    for expert in work.selection.refs:
         if labels := entries[expert].manifest.labels:
             return tuple(Choice(label.value) for label in labels)
     return ()

@@ -74,8 +74,8 @@ class Judge:
         """p(true) of one statement."""
         total = sum(judges.values())
         return sum(
-            weight / total * self._holds(work, said, entries[id].manifest.labels)
-            for id, weight in judges.items()
+            weight / total * self._holds(work, said, entries[ref].manifest.labels)
+            for ref, weight in judges.items()
         )
 
     def _holds(self, work: Work, said: str, labels: Sequence[Label]) -> float:
@@ -104,9 +104,9 @@ def said_by(question: Question) -> tuple[str, str]:
 
 
 def _judges(work: Work, entries: Mapping[str, Entry]) -> dict[str, float]:
-    """Selected experts that can judge a statement, with their weights."""
+    """References of selected experts that can judge a statement, with their weights."""
     return {
-        expert.id: expert.weight
+        expert.ref: expert.weight
         for expert in work.selection.experts
-        if expert.weight and sentences(entries[expert.id].manifest.labels)
+        if expert.weight and sentences(entries[expert.ref].manifest.labels)
     }

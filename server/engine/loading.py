@@ -11,7 +11,8 @@ from contextlib import ExitStack
 
 from experts.cache import ExpertCache, Lease
 from experts.errors import ExpertError, MixError, UnknownExpert
-from experts.library import Entry
+from experts.library import Entry, Library
+from experts.versions import parse_reference
 from experts.weights import ExpertWeights
 from routers.token import TOKEN_ROUTERS
 from server.engine.work import Work, alive
@@ -24,11 +25,11 @@ Decide = Callable[[Work, Collection[str]], None]
 
 
 class Pinned:
-    """What a batch holds in memory.
+    """What a batch holds in memory, all of it by reference (`id@version`).
 
     Attributes:
-        experts: what could be loaded, by id. failed: why the others could not. held: the ids that
-            were in memory already.
+        experts: what could be loaded. failed: why the others could not. held: what was in memory
+            already.
     """
 
     def __init__(self, cache: ExpertCache, stack: ExitStack) -> None:
@@ -37,9 +38,9 @@ class Pinned:
         self.held: set[str] = set()
         self._cache, self._stack = cache, stack
 
-    def pin(self, ids: Sequence[str]) -> None:
+    def pin(self, refs: Sequence[str]) -> None:
         """Pin what is not pinned yet, until the stack is left."""
-        missing = [id for id in ids if id not in self.experts and id not in self.failed]
+        missing = [ref for ref in refs if ref not in self.experts and ref not in self.failed]
         if not missing:
             return
         lease: Lease = self._stack.enter_context(self._cache.pin(missing))
@@ -53,23 +54,29 @@ class Pinned:
         A sample that still has an expert that failed is for `require_loaded` to refuse.
         """
         for left in reversed(range(TRIES)):
-            self.pin(list(dict.fromkeys(id for w in alive(board) for id in w.selection.ids)))
+            self.pin(list(dict.fromkeys(ref for w in alive(board) for ref in w.selection.refs)))
             failed = self.failed.keys()
-            stuck = [w for w in alive(board) if w.preset and failed & {*w.selection.ids}]
+            stuck = [w for w in alive(board) if w.preset and failed & {*w.selection.refs}]
             for work in stuck if left else ():
                 self._replace(work, decide)
             if not stuck:
                 return
 
+    def entries(self, library: Library) -> dict[str, Entry]:
+        """The pinned experts that are still in the library, or kept beside it."""
+        now = library.snapshot
+        found = {ref: now.at(*_parsed(ref)) for ref in self.experts}
+        return {ref: entry for ref, entry in found.items() if entry is not None}
+
     def _replace(self, work: Work, decide: Decide) -> None:
         """Another selection for a sample, or the failure itself where there is no other expert."""
-        gone = [id for id in work.selection.ids if id in self.failed]
-        decide(work, self.failed.keys())
+        gone = [e for e in work.selection.experts if e.ref in self.failed]
+        decide(work, {_parsed(ref)[0] for ref in self.failed})
         if work.selection.mode == "base":
-            work.error = self.failed[gone[0]]
+            work.error = self.failed[gone[0].ref]
             return
-        work.replaced += tuple(gone)
-        work.dropped |= {id: f"could not be loaded: {self.failed[id].message}" for id in gone}
+        work.replaced += tuple(e.id for e in gone)
+        work.dropped |= {e.id: f"could not be loaded: {self.failed[e.ref].message}" for e in gone}
 
 
 def require_loaded(work: Work, pinned: Pinned, entries: Mapping[str, Entry]) -> None:
@@ -79,22 +86,28 @@ def require_loaded(work: Work, pinned: Pinned, entries: Mapping[str, Entry]) -> 
         BadExpert: why it could not. UnknownExpert: it has just been removed.
         MixError: the experts are of different merge groups, or lack what token routing reads.
     """
-    for id in work.selection.ids:
-        if id in pinned.failed:
-            raise pinned.failed[id]
-        if id not in entries:
-            raise UnknownExpert(f"Expert {id!r} was removed while the request waited.")
+    for expert in work.selection.experts:
+        if expert.ref in pinned.failed:
+            raise pinned.failed[expert.ref]
+        if expert.ref not in entries:
+            raise UnknownExpert(f"Expert {expert.id!r} was removed while the request waited.")
     router = TOKEN_ROUTERS.get(work.selection.token_router or "")
     for expert in work.selection.experts:
         if not router or not router.artefact or expert.fixed:
             continue
-        if router.artefact not in pinned.experts[expert.id].vectors:
+        if router.artefact not in pinned.experts[expert.ref].vectors:
             raise MixError(
                 f"Expert {expert.id!r} has no {router.artefact} vectors for token routing."
             )
-    groups = {pinned.experts[id].group for id in work.selection.ids}
+    groups = {pinned.experts[ref].group for ref in work.selection.refs}
     if len(groups) > 1:
         raise MixError(
             "Experts of different merge groups cannot act on one sample.",
             experts=list(work.selection.ids),
         )
+
+
+def _parsed(ref: str) -> tuple[str, int]:
+    id, version = parse_reference(ref)
+    assert version is not None
+    return id, version

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+from experts.entries import Entry
 from experts.errors import BadExpert, MixError, UnknownExpert
 from experts.library import Library
 from routers.token import TOKEN_ROUTERS
@@ -32,31 +33,31 @@ def require_model(library: Library, backbone_id: str, model: str) -> None:
         ) from None
 
 
-def require_expert(library: Library, id: str) -> None:
-    """Check that an expert that is named can be served: never is the bare backbone in its place.
+def require_expert(library: Library, name: str) -> Entry:
+    """The expert that is named (`id` or `id@version`), if it can be served.
 
     Raises:
         UnknownExpert: it is not there. BadExpert: it is listed as bad, with its reason.
     """
-    if id not in library.entries and id in library.bad:
-        raise BadExpert(f"Expert {id!r} cannot be served: {library.bad[id]}")
-    library.get(id)
+    if name not in library.entries and name in library.bad:
+        raise BadExpert(f"Expert {name!r} cannot be served: {library.bad[name]}")
+    return library.find(name)
 
 
 def require_version(library: Library, pinned: Chosen) -> None:
-    """Check that a selection's expert is still the one it pins: it pins tensors, not a name.
+    """Check that the version a selection pins is there still: it pins tensors, not a name.
 
     Raises:
-        UnknownExpert, BadExpert: as `require_expert`. RequestError: it is of another version.
+        UnknownExpert, BadExpert: as `require_expert`. RequestError: the version is gone.
     """
-    require_expert(library, pinned.id)
-    held = library.get(pinned.id).manifest.version
-    if held != pinned.version:
-        raise RequestError(
-            f"The selection pins version {pinned.version} of {pinned.id!r} and the library has "
-            f"version {held}; route again.",
-            param="routing.selection",
-        )
+    if library.snapshot.at(pinned.id, pinned.version):
+        return
+    held = require_expert(library, pinned.id).manifest.version
+    raise RequestError(
+        f"The selection pins version {pinned.version} of {pinned.id!r}, which is not kept; the "
+        f"library has version {held}; route again.",
+        param="routing.selection",
+    )
 
 
 def require_sound(selection: Selection) -> None:
@@ -65,7 +66,7 @@ def require_sound(selection: Selection) -> None:
     Raises:
         MixError: it contradicts itself, or its numbers are not finite.
     """
-    if len(set(selection.ids)) < len(selection.ids):
+    if len(set(selection.refs)) < len(selection.refs):
         raise MixError("A selection names every expert once.")
     if selection.experts and abs(math.fsum(e.weight for e in selection.experts) - 1) > ROUNDING:
         raise MixError("The weights of a selection sum to 1; strength scales them together.")

@@ -45,7 +45,7 @@ def forward(
 
 def row_mix(selection: Selection) -> RowMix:
     """A selection as the primitive takes it."""
-    parts = tuple(Part(e.id, e.weight, e.prior, e.fixed) for e in selection.experts)
+    parts = tuple(Part(e.ref, e.weight, e.prior, e.fixed) for e in selection.experts)
     return RowMix(parts, selection.strength, selection.mode == "token", selection.top_k)
 
 

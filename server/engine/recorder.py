@@ -8,16 +8,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from experts.kernels import Use
+from experts.versions import parse_reference
 from server.engine.messages import TokenTrace
 
 SHOWN_TOKENS = 16
 
 
 class SiteRecorder:
-    """An `experts.mix.TokenRecorder` of a pass with one row."""
+    """An `experts.mix.TokenRecorder` of a pass with one row.
 
-    def __init__(self, ids: Sequence[str]) -> None:
-        self._ids = ids
+    Args:
+        references: of the stack's experts, in order. The trace names their ids, and the versions
+            too where two of one expert act side by side.
+    """
+
+    def __init__(self, references: Sequence[str]) -> None:
+        ids = [parse_reference(ref)[0] for ref in references]
+        self._ids = ids if len({*ids}) == len(ids) else list(references)
         self._traces: list[TokenTrace] = []
 
     @property

@@ -141,9 +141,8 @@ class Routing:
                 return BASE
             require_model(self.library, self.backbone.id, model)
             weights = {model: 1.0}
-        for id in weights:
-            require_expert(self.library, id)
-        versions = {id: self.library.get(id).manifest.version for id in weights}
+        named = {name: require_expert(self.library, name) for name in weights}
+        versions = {name: entry.manifest.version for name, entry in named.items()}
         chosen = explicit(weights, versions)
         if options.mode == "token" and len(weights) > 1:
             return self._per_token(chosen, options.top_k or 2)

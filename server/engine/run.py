@@ -62,7 +62,7 @@ class Engine:
             with clock.stage("load"):
                 held = Pinned(self.cache, pinned)
                 held.load(board, self.routing.decide)
-                entries = self.library.entries  # it may have changed since it was routed
+                entries = held.entries(self.library)
                 self._each(board, lambda work: require_loaded(work, held, entries))
             asked = [w for w in alive(board) if w.sample.predict]
             with clock.stage("embed"):

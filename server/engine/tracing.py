@@ -32,7 +32,7 @@ def trace_of(work: Work, clock: Clock, held: Collection[str], calibration: str) 
         replaced=work.replaced,
         truncated=work.truncated,
         tokens=work.token_traces,
-        cache=_cache(decision.selection.ids, held) if full else {},
+        cache=_cache(decision.selection.refs, held) if full else {},
         milliseconds=_milliseconds(work, clock),
     )
 
@@ -45,10 +45,10 @@ def _milliseconds(work: Work, clock: Clock) -> dict[str, float]:
     return spent
 
 
-def _cache(ids: Sequence[str], held: Collection[str]) -> dict[str, int]:
+def _cache(refs: Sequence[str], held: Collection[str]) -> dict[str, int]:
     """How many of the sample's own experts were in memory."""
-    hits = sum(id in held for id in ids)
-    return {"hits": hits, "misses": len(ids) - hits}
+    hits = sum(ref in held for ref in refs)
+    return {"hits": hits, "misses": len(refs) - hits}
 
 
 def _candidates(work: Work) -> tuple[CandidateTrace, ...]:

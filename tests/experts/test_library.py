@@ -536,3 +536,36 @@ def test_a_killed_writer_leaves_a_library_that_opens(
     assert set(library.entries) in ({"steady"}, {"steady", "busy"})
     assert all(found == [] for found in library.verify().values())
     assert {p.name for p in root.iterdir()} == set(library.entries)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_kill_while_replacing_leaves_the_expert_as_it_was_before_or_after(
+    peft_folder: Peft, open_library: Open, encoder64: TextEncoder, root: Path, seed: int
+) -> None:
+    sources = [peft_folder(f"rank{r}", target_modules=["query"], r=r) for r in (2, 4)]
+
+    def put(library: Library, turn: int) -> Entry:
+        source = sources[turn % 2]
+        return library.add(
+            source, "busy", sites=encoder64.sites, roots=(source.parent,), replace=True
+        )
+
+    put(open_library(), 0)
+
+    def churn(_root: Path, done: Connection) -> None:
+        torch.set_num_threads(1)
+        library = open_library()
+        for turn in range(1, 10**6):
+            put(library, turn)
+            done.send(turn)
+            if turn % 3 == 0:
+                library.roll_back("busy", library.snapshot.versions("busy")[0].manifest.version)
+
+    kill_at_random(churn, root, seed)
+    library = open_library()
+    assert (dict(library.bad), set(library.entries)) == ({}, {"busy"})
+    assert all(found == [] for found in library.verify().values())
+    for entry in library.snapshot.versions("busy"):
+        load_expert(entry, encoder64.sites, dtype=torch.float64)
+    assert {p.name for p in root.iterdir()} <= {"busy", ".versions"}
+    assert not [p.name for p in (root / ".versions").iterdir() if p.name.startswith(".")]

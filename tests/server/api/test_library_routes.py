@@ -82,6 +82,76 @@ async def test_a_replaced_expert_answers_with_its_new_weights(client, bare_adapt
     assert after != pytest.approx(before, abs=1e-3)
 
 
+async def embedding(client, model, **routing):
+    body = {"model": model, "input": "Clear skies.", "routing": routing}
+    answered = await client.post("/v1/embeddings", json=body)
+    assert answered.status_code == 200, answered.text
+    return pytest.approx(answered.json()["data"][0]["embedding"], abs=1e-5)
+
+
+async def test_versions_of_an_expert_answer_side_by_side(client, bare_adapter):
+    old = await embedding(client, "mood")
+    new_one = {"source": str(bare_adapter(rename=False)), "title": "Mood, trained again"}
+    replaced = (await client.put("/v1/experts/mood", json=new_one)).json()
+    first, second = replaced["versions"]
+    assert (replaced["version"], replaced["title"]) == (second, "Mood, trained again")
+    new = await embedding(client, "mood")
+    assert new.expected != old
+    assert await embedding(client, f"mood@{first}") == old.expected
+    assert await embedding(client, f"mood@{second}") == new.expected
+    named = {f"mood@{first}": 0.5, f"mood@{second}": 0.5}
+    mixed = await embedding(client, "auto", experts=named)
+    assert mixed.expected != old
+    assert mixed.expected != new
+    missing = await client.post("/v1/embeddings", json={"model": "mood@9", "input": "Grey."})
+    assert missing.status_code == 404
+    assert f"there are: {first}, {second}" in missing.json()["error"]["message"]
+
+
+async def test_a_selection_pins_a_version_that_is_kept(client, bare_adapter):
+    asked = {"model": "mood", "input": "Clear skies."}
+    before = (await client.post("/v1/embeddings", json=asked)).json()
+    await client.put("/v1/experts/mood", json={"source": str(bare_adapter(rename=False))})
+    pinned = {**asked, "model": "auto", "routing": {"selection": before["routing"]["selection"]}}
+    after = (await client.post("/v1/embeddings", json=pinned)).json()
+    assert after["data"][0]["embedding"] == pytest.approx(before["data"][0]["embedding"], abs=1e-5)
+
+
+async def test_rolling_back(client, bare_adapter):
+    old = await embedding(client, "mood")
+    replaced = (
+        await client.put("/v1/experts/mood", json={"source": str(bare_adapter(rename=False))})
+    ).json()
+    first = replaced["versions"][0]
+    back = await client.post("/v1/experts/mood/rollback", json={"version": first})
+    assert (back.status_code, back.json()["version"]) == (200, first)
+    assert await embedding(client, "mood") == old.expected
+    gone = await client.post("/v1/experts/mood/rollback", json={"version": 77})
+    assert gone.status_code == 404
+    odd = await client.put("/v1/experts/.odd", json={"source": "somewhere"})
+    assert (odd.status_code, odd.json()["error"]["param"]) == (422, "id")
+
+
+async def test_no_request_fails_while_an_expert_is_replaced(client, bare_adapter):
+    body = {"source": str(bare_adapter(rename=False))}
+    asked = {"model": "mood", "input": "Clear skies."}
+    stop = False
+
+    async def ask():
+        codes = []
+        while not stop:
+            codes.append((await client.post("/v1/embeddings", json=asked)).status_code)
+        return codes
+
+    asking = [asyncio.create_task(ask()) for _ in range(4)]
+    for _ in range(6):
+        assert (await client.put("/v1/experts/mood", json=body)).status_code == 200
+    stop = True
+    codes = [code for task in asking for code in await task]
+    assert len(codes) > 6
+    assert set(codes) == {200}
+
+
 async def test_a_client_that_leaves_leaves_nothing_half_removed(client, service, adapters):
     """Removal is one piece of work: its weights are out of memory however it was asked for."""
     embed = {"model": "mood", "input": "Clear skies."}

@@ -90,6 +90,23 @@ def test_add_says_how_an_expert_becomes_routable(experts, library, tmp_path):
     assert told["artefacts"]["centroids"] == [3, 32]
 
 
+def test_replace_and_roll_back(experts, library, tmp_path):
+    shutil.copytree(library / "mood", tmp_path / "given")
+    replaced = experts(
+        "add", str(tmp_path / "given"), "--title", "Newer", "--replace", "--backbone", "tiny-random"
+    )
+    assert replaced.exit_code == 0, replaced.output
+    told = json.loads(experts("show", "mood").stdout)
+    first, second = told["versions"]
+    assert (told["title"], f"mood@{second}" in replaced.output) == ("Newer", True)
+    assert experts("rollback", "mood", str(first)).exit_code == 0
+    assert json.loads(experts("show", "mood").stdout)["title"] != "Newer"
+    assert json.loads(experts("show", f"mood@{second}").stdout)["title"] == "Newer"
+    gone = experts("rollback", "mood", "99")
+    assert gone.exit_code == 1
+    assert "there are" in gone.output
+
+
 def test_add_refuses_an_id_that_is_taken(experts, library, tmp_path):
     shutil.copytree(library / "mood", tmp_path / "given")
     result = experts("add", str(tmp_path / "given"), "--backbone", "tiny-random")

@@ -20,10 +20,15 @@ SHARP = 1e4
 YES_NO = (Choice(True), Choice(False))
 
 
+def by_reference(engine):
+    """The library's entries as a batch sees them."""
+    return {entry.ref: entry for entry in engine.library.entries.values()}
+
+
 @pytest.fixture
 def ask(rich):
     """Answer a question from a given state: `ask(question, {"mood": 1.0})`."""
-    entries, words = rich.library.entries, rich.words
+    entries, words = by_reference(rich), rich.words
     judge = Judge(
         words, rich.said, replace(StatementMap.identity(rich.backbone.width), scale=SHARP)
     )
@@ -157,8 +162,8 @@ def test_which_questions_are_about_a_statement():
 
 def test_statements_are_those_of_the_labels_in_force(rich):
     """Labels may be given anew when an expert is added: nothing is to be fitted for that."""
-    entries = dict(rich.library.entries)
-    mood = entries["mood"]
+    entries = by_reference(rich)
+    mood = entries["mood@1"]
     mute = mood.manifest.model_copy(
         update={"labels": tuple(Label(value=lb.value) for lb in mood.manifest.labels)}
     )
@@ -167,7 +172,7 @@ def test_statements_are_those_of_the_labels_in_force(rich):
     work.decision = Decision(Selection(mode="single", experts=(Chosen(id="mood", weight=1.0),)))
     work.state_D = rich.words.get("x")
     judge = Judge(rich.words, rich.said, StatementMap.identity(rich.backbone.width))
-    answer(work, {**entries, "mood": changed}, rich.words, judge)
+    answer(work, {**entries, "mood@1": changed}, rich.words, judge)
     assert work.answer.refusal
     answer(work, entries, rich.words, judge)
     assert work.answer.refusal is None

@@ -311,7 +311,7 @@ def test_a_routed_expert_that_fails_gives_way_and_a_forced_one_fails_its_sample(
 def test_the_next_candidate_answers_as_if_the_first_had_been_denied(rich, rich_library):
     best = one(rich, router="retrieval").trace.selection.ids[0]
     expected = one(rich, router="retrieval", deny=(best,))
-    rich.cache.drop(best)
+    rich.cache.drop(rich.library.get(best).ref)
     damage(rich_library, best)
     replaced = one(rich, router="retrieval")
     assert replaced.trace.replaced == (best,)

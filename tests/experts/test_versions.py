@@ -1,0 +1,153 @@
+"""Former versions of an expert: kept beside it, found by reference, and brought back."""
+
+import shutil
+
+import pytest
+import torch
+
+from experts.errors import CorruptExpert, DuplicateExpert, UnknownExpert
+from experts.library import Library
+from experts.loader import load_expert
+from experts.versions import FOLDER, KEPT, parse_reference
+
+
+@pytest.fixture
+def library(tmp_path, encoder64):
+    return Library.open(tmp_path / "library", fingerprint=encoder64.fingerprint, backbone_id="tiny")
+
+
+@pytest.fixture
+def put(library, peft_folder, encoder64, tmp_path):
+    """Add or replace `tone` by an adapter of its own rank: `put(4)`."""
+
+    def add(rank, replace=True):
+        folder = peft_folder(f"rank{rank}", target_modules=["query"], r=rank)
+        return library.add(
+            folder, "tone", sites=encoder64.sites, roots=(tmp_path,), replace=replace
+        )
+
+    return add
+
+
+@pytest.fixture
+def rank_of(library, encoder64):
+    """The rank of what a name stands for, read from disk."""
+
+    def read(name):
+        loaded = load_expert(library.find(name), encoder64.sites, dtype=torch.float32)
+        return next(iter(loaded.sites.values()))["A"].shape[0]
+
+    return read
+
+
+@pytest.mark.parametrize(
+    ("name", "parsed"),
+    [("tone", ("tone", None)), ("tone@12", ("tone", 12)), ("a.b-c@1", ("a.b-c", 1)),
+     ("tone@x", ("tone@x", None))],
+)  # fmt: skip
+def test_a_reference_is_an_id_and_perhaps_a_version(name, parsed):
+    assert parse_reference(name) == parsed
+
+
+def test_a_replaced_expert_keeps_its_former_version(library, put, rank_of):
+    first, second = put(2), put(4)
+    assert (first.manifest.version, second.manifest.version) == (1, 2)
+    assert library.get("tone") is second
+    assert [rank_of(n) for n in ("tone", "tone@1", "tone@2")] == [4, 2, 4]
+    assert [e.manifest.version for e in library.snapshot.versions("tone")] == [1, 2]
+    assert library.verify() == {"tone": [], "tone@1": []}
+    again = Library.open(library.root, fingerprint=library.fingerprint)
+    assert again.snapshot.kept.keys() == {"tone@1"}
+    assert not again.bad
+
+
+def test_nothing_is_replaced_that_was_not_meant_to_be(library, put):
+    put(2)
+    with pytest.raises(DuplicateExpert):
+        put(4, replace=False)
+    assert [e.manifest.version for e in library.snapshot.versions("tone")] == [1]
+
+
+def test_a_replacement_that_cannot_be_served_changes_nothing(library, put, tmp_path, encoder64):
+    put(2)
+    before, generation = library.get("tone"), library.generation
+    broken = tmp_path / "broken"
+    shutil.copytree(before.path, broken)
+    (broken / "adapter_model.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(CorruptExpert):
+        library.add(broken, "tone", sites=encoder64.sites, roots=(tmp_path,), replace=True)
+    assert (library.get("tone"), library.generation) == (before, generation)
+    assert library.verify() == {"tone": []}
+    assert not (library.root / FOLDER).exists()
+
+
+def test_rolling_back_names_the_same_tensors_and_can_be_rolled_back(library, put, rank_of):
+    put(2)
+    put(4)
+    assert library.roll_back("tone", 1).manifest.version == 1
+    assert [rank_of(n) for n in ("tone", "tone@1", "tone@2")] == [2, 2, 4]
+    assert library.roll_back("tone", 2).manifest.version == 2
+    assert rank_of("tone") == 4
+    assert put(3).manifest.version == 3  # never a number that was used
+    with pytest.raises(UnknownExpert, match="there are: 1, 2, 3"):
+        library.roll_back("tone", 9)
+    with pytest.raises(UnknownExpert):
+        library.roll_back("nobody", 1)
+
+
+def test_the_oldest_versions_go(library, put):
+    for rank in range(1, KEPT + 4):
+        put(rank)
+    versions = [e.manifest.version for e in library.snapshot.versions("tone")]
+    assert versions == list(range(3, KEPT + 4))
+    assert {p.name for p in (library.root / FOLDER).iterdir()} == {
+        f"tone@{v}" for v in versions[:-1]
+    }
+
+
+def test_removal_takes_the_former_versions_along(library, put):
+    put(2)
+    put(4)
+    library.remove("tone")
+    assert library.snapshot.versions("tone") == []
+    assert list((library.root / FOLDER).iterdir()) == []
+    with pytest.raises(UnknownExpert):
+        library.find("tone@1")
+    assert put(2).manifest.version == 3
+
+
+def test_keeping_a_version_costs_no_space(library, put):
+    first = put(2)
+    inode = (first.path / "adapter_model.safetensors").stat().st_ino
+    put(4)
+    kept = library.find("tone@1").path / "adapter_model.safetensors"
+    assert kept.stat().st_ino == inode
+
+
+def test_where_links_are_not_possible_files_are_copied(library, put, rank_of, monkeypatch):
+    def refuse(*_args, **_given):
+        raise OSError("no links here")
+
+    put(2)
+    monkeypatch.setattr("os.link", refuse)
+    put(4)
+    assert rank_of("tone@1") == 2
+
+
+def test_a_kept_version_that_was_damaged_is_not_offered(library, put):
+    put(2)
+    put(4)
+    (library.find("tone@1").path / "adapter_model.safetensors").write_bytes(b"cut")
+    library.refresh()
+    assert [e.manifest.version for e in library.snapshot.versions("tone")] == [2]
+
+
+def test_another_process_sees_the_replacement_and_what_is_kept(library, put):
+    other = Library.open(library.root, fingerprint=library.fingerprint)
+    put(2)
+    put(4)
+    other.refresh()
+    assert [e.manifest.version for e in other.snapshot.versions("tone")] == [1, 2]
+    same = other.find("tone@1")
+    other.refresh()
+    assert other.find("tone@1") is same
