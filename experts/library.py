@@ -216,9 +216,10 @@ class Library:
         """List an expert as bad whose files turned out so when they were read.
 
         Its folder stays as it is, and `refresh` looks at it again. One that was replaced or removed
-        meanwhile is not touched.
+        meanwhile is not touched; a change under way, whose files may lie there, comes first.
         """
-        self._swap(lambda now: now.set_aside(entry, reason))
+        with self._writing:
+            self._swap(lambda now: now.set_aside(entry, reason))
 
     def verify(self) -> dict[str, list[str]]:
         """Check every file again: id -> what is wrong, empty where nothing is."""

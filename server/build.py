@@ -28,6 +28,9 @@ from server.instructions.openai import OpenAIWriter
 from server.observability.metrics import Metrics
 from server.settings import Settings, SettingsError
 
+LOADS = 4
+"""How often a load begins again when its files were replaced meanwhile."""
+
 
 def build_app(settings: Settings) -> FastAPI:
     """The web application; its engine starts and drains with it.
@@ -106,15 +109,14 @@ def _loader(library: Library, backbone: TextEncoder) -> Callable[[str], ExpertWe
         weights = load_expert(entry, backbone.sites, dtype=backbone.dtype, device=backbone.device)
         return replace(weights, id=entry.ref)
 
-    def load(ref: str) -> ExpertWeights:
+    def load(ref: str, tries: int = LOADS) -> ExpertWeights:
         entry = library.find(ref)
         try:
             return read(entry)
         except BadExpert as error:
-            now = library.find(ref)
-            if now is not entry:  # it was replaced under our eyes, and is kept elsewhere
-                return read(now)
             library.set_aside(entry, error.message)
-            raise
+            if tries == 1 or entry.id in library.bad:
+                raise
+        return load(ref, tries - 1)  # it was replaced or removed under our eyes
 
     return load
