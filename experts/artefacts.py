@@ -6,7 +6,7 @@ Stored in `routing.safetensors`. `routers.fitting` computes them; here is only t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -40,6 +40,10 @@ class Artefacts:
     def routable(self) -> bool:
         """Whether a request router has anything to score the expert by."""
         return self.instructions is not None or self.centroids is not None
+
+    def of_task(self) -> Artefacts:
+        """What holds of the task whatever the expert's weights: all but the token vectors."""
+        return replace(self, vectors={})
 
     def slim(self) -> Artefacts:
         """What routing a request needs, small enough to keep for thousands of experts.

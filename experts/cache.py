@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from experts.errors import ExpertError
+from experts.versions import parse_reference
 from experts.weights import ExpertWeights
 
 
@@ -129,10 +130,10 @@ class ExpertCache:
         return self._lease(slots, held)
 
     def drop(self, id: str) -> None:
-        """Forget an expert; its memory is freed once the last lease on it is released."""
+        """Forget an expert, all its versions; memory is freed with the last lease on them."""
         with self._lock:
-            slot = self._slots.pop(id, None)
-            if slot:
+            for slot in [s for s in self._slots.values() if id in (s.id, parse_reference(s.id)[0])]:
+                del self._slots[slot.id]
                 slot.dropped = True
                 self._settle(slot)
 

@@ -167,7 +167,7 @@ def _absence(entry: Entry, name: str) -> str | None:
     if name not in LIMITS:
         return f"{MANIFEST} lists {name!r}, which is no file of an expert."
     if name not in listed:
-        return f"{name} is not the file that expert.json lists."
+        return f"{name} is not the file that {MANIFEST} lists."
     try:
         size = size_of(path, LIMITS[name])
     except CorruptExpert as error:
@@ -178,9 +178,9 @@ def _absence(entry: Entry, name: str) -> str | None:
 
 def _fault(entry: Entry, name: str) -> str | None:
     """What is wrong with one file of the folder, if anything is."""
+    if fault := _absence(entry, name):
+        return fault
     try:
-        if name not in LIMITS:
-            return f"{MANIFEST} lists {name!r}, which is no file of an expert."
         data = entry.read(name)
         if name == ROUTING:
             _artefacts(entry.path / ROUTING, data)

@@ -20,6 +20,9 @@ from experts.manifest import BackboneRef, Manifest
 from experts.weights import ExpertWeights
 from experts.writing import put_artefacts, seal
 
+WORDS = ("title", "instructions", "instruction_unseen", "labels", "tags")
+"""What a manifest says of the task, whatever the weights."""
+
 Describe = Callable[[ExpertWeights, Manifest, Artefacts], Artefacts]
 """From an expert's weights, its manifest and the artefacts it brings to those it will have."""
 
@@ -31,6 +34,7 @@ def settle(
     said: Mapping[str, object],
     *,
     version: int,
+    heir_of: Entry | None,
     backbone: BackboneRef | None,
     sites: Mapping[str, Site],
     describe: Describe | None = None,
@@ -40,18 +44,24 @@ def settle(
     Args:
         known: the source's own manifest, if it has one. said: fields that replace what stands
             there, the id among them. version: the least it may have.
+        heir_of: the expert whose task it goes on with: what was said of that one, and its artefacts
+            of the task, stay.
 
     Raises:
         BadExpert: it cannot be served; the message says why.
         BackboneError: there is no backbone to tell what an adapter without a manifest is for.
     """
     manifest = copy_adapter(source, folder, known) or _new_manifest(folder, backbone)
+    inherited = {name: getattr(heir_of.manifest, name) for name in WORDS} if heir_of else {}
+    told = said if known else {"title": said["id"], **inherited, **said}
     least = max(manifest.version, version)
-    manifest = seal(folder, manifest.model_copy(update={**said, "version": least}))
+    manifest = seal(folder, manifest.model_copy(update={**told, "version": least}))
     require_backbone(manifest, backbone)
     loaded = load_expert(Entry(folder, manifest), sites, dtype=torch.float32)
     if describe:
         brought = Entry(folder, manifest).read_artefacts()
+        if heir_of:
+            brought = heir_of.read_artefacts().of_task()
         put_artefacts(folder, describe(loaded, manifest, brought))
     seen = {"without_effect": loaded.inert, "group": group_text(loaded)}
     return seal(folder, manifest.model_copy(update=seen))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
@@ -23,24 +22,20 @@ from experts.entries import (
     read_manifest,
     require_id,
 )
-from experts.errors import (
-    CorruptExpert,
-    DuplicateExpert,
-    ExpertError,
-    UnknownExpert,
-)
-from experts.files import atomic_folder, clean_leftovers, read_json, remove_folder, resolve_inside
+from experts.errors import CorruptExpert, DuplicateExpert, ExpertError, UnknownExpert
+from experts.files import (
+    atomic_folder,
+    clean_leftovers,
+    locked,
+    read_json,
+    remove_folder,
+    resolve_inside,
+)  # fmt: skip
 from experts.joining import Describe, require_backbone, settle
 from experts.kinds import Site
 from experts.manifest import BackboneRef, Label
 from experts.snapshot import Snapshot
-from experts.versions import (
-    copy_files,
-    forget,
-    keep,
-    read_kept,
-    too_old,
-)
+from experts.versions import KEPT, copy_files, find_kept, forget, highest, keep, read_kept
 
 
 class Library:
@@ -60,8 +55,8 @@ class Library:
         self._writing = threading.Lock()
         self._swapping = threading.Lock()  # held for a moment; `_writing` as long as files take
         self._tensors: tuple[object, Mapping[str, Tensor]] = (None, {})
-        # id -> last version: (id, version) must name one set of tensors while caches may hold it
-        self._removed: dict[str, int] = {}
+        # Versions that lie there no longer: their names are used up while caches may hold them.
+        self._used: dict[str, int] = {}
 
     @classmethod
     def open(
@@ -125,7 +120,8 @@ class Library:
                     bad[folder.name] = error.message
             path = self.root / CALIBRATION
             constants = read_json(path) if path.exists() else None
-            kept = {ref: e for ref, e in read_kept(self.root).items() if e.id in {*entries, *bad}}
+            there = entries.keys() | bad.keys()
+            kept = {ref: e for ref, e in read_kept(self.root).items() if e.id in there}
             self._swap(lambda now: Snapshot(entries, bad, constants, kept=now.same(kept)))
 
     def add(
@@ -147,7 +143,8 @@ class Library:
         Args:
             source: a folder that PEFT or Sailplane wrote. id: by default its manifest's id, or
                 the folder's name. sites: the backbone's. roots: folders it may come from.
-            title: this and the others replace what the manifest says, where given.
+            title: this and the others replace what the manifest says, where given. An adapter
+                without a manifest that replaces an expert keeps what was said of that one.
             describe: makes the routing artefacts; without it those the folder brings stay.
             replace: take the place of an expert of the same id, in one step; the former version is
                 kept.
@@ -161,20 +158,21 @@ class Library:
         with self._writing:
             known = read_manifest(source) if (source / MANIFEST).exists() else None
             id = require_id(id or (known.id if known else source.name))
-            said = {"title": title or (None if known else id), "instructions": tuple(instructions),
+            said = {"title": title, "instructions": tuple(instructions),
                     "labels": tuple(labels), "tags": tuple(tags), "id": id}  # fmt: skip
             given = {name: value for name, value in said.items() if value}
             with atomic_folder(self.root / id) as folder:
                 self._require_free(id, replace)  # under the lock that other processes wait for
-                former = self._on_disk(id)
+                former = self._former(id)
                 manifest = settle(
-                    folder, source, known, given, version=self._next_version(id, former),
-                    backbone=self._backbone, sites=sites, describe=describe,
+                    folder, source, known, given, version=1 + self._highest(id), sites=sites,
+                    heir_of=None if known else former, backbone=self._backbone, describe=describe,
                 )  # fmt: skip
                 kept = keep(self.root, former) if former else None
             entry = Entry(self.root / id, manifest)
             self._swap(lambda now: now.put(entry, kept))
-            self._forget_oldest(id)
+            gone = forget(self.root, id, but=KEPT)
+            self._swap(lambda now: now.forget(gone))
         return entry
 
     def roll_back(self, id: str, version: int) -> Entry:
@@ -189,7 +187,7 @@ class Library:
                 return target
             with atomic_folder(self.root / id) as folder:
                 copy_files(target, folder)
-                former = self._on_disk(id)
+                former = self._former(id)
                 kept = keep(self.root, former) if former else None
             entry = Entry(self.root / id, target.manifest)
             self._swap(lambda now: now.put(entry, kept))
@@ -204,10 +202,9 @@ class Library:
         with self._writing:
             if id not in self.bad:
                 self.get(id)
-            versions = self._snapshot.versions(id)
-            forget(self.root, [e.ref for e in versions])
+            self._used[id] = self._highest(id)
+            forget(self.root, id)
             there = remove_folder(self.root / id)
-            self._removed[id] = max((e.manifest.version for e in versions), default=0)
             self._swap(lambda now: now.without(id))
         if not there:
             raise UnknownExpert(f"Another process has removed expert {id!r} already.")
@@ -215,11 +212,17 @@ class Library:
     def set_aside(self, entry: Entry, reason: str) -> None:
         """List an expert as bad whose files turned out so when they were read.
 
-        Its folder stays as it is, and `refresh` looks at it again. One that was replaced or removed
-        meanwhile is not touched; a change under way, whose files may lie there, comes first.
+        Its folder stays as it is, and `refresh` looks at it again. One that was replaced meanwhile,
+        by this process or another, gives way to the version that lies there now.
         """
-        with self._writing:
-            self._swap(lambda now: now.set_aside(entry, reason))
+        self._used[entry.id] = max(self._used.get(entry.id, 0), entry.manifest.version)
+        with self._writing, locked(self.root):  # whose files lie there already comes first
+            there = self._on_disk(entry.id)
+            if there is None or there.manifest == entry.manifest:
+                self._swap(lambda now: now.set_aside(entry, reason))
+            elif self.entries.get(entry.id) is entry:
+                kept = find_kept(self.root, entry.ref)
+                self._swap(lambda now: now.put(there, kept))
 
     def verify(self) -> dict[str, list[str]]:
         """Check every file again: id -> what is wrong, empty where nothing is."""
@@ -233,7 +236,7 @@ class Library:
         """Store the routing constants, atomically; without `tensors` the old ones stay."""
         with self._writing:
             stored = write_constants(self.root, constants, tensors, self.calibration)
-            self._swap(lambda now: replace(now, calibration=stored))
+            self._swap(lambda now: now.calibrated(stored))
 
     def calibration_tensors(self) -> Mapping[str, Tensor]:
         """The tensors of the constants, in float32. Raises CorruptExpert as their file does.
@@ -275,21 +278,21 @@ class Library:
             raise DuplicateExpert(f"The library has an expert {id!r} already; remove it first.")
 
     def _on_disk(self, id: str) -> Entry | None:
-        """The expert as it stands there now, whoever wrote it; None when it cannot be served."""
+        """The expert as it lies there now, whoever wrote it; None when it cannot be served."""
         try:
-            return read_entry(self.root / id) if (self.root / id).is_dir() else None
+            return self._checked(self.root / id) if (self.root / id).is_dir() else None
         except ExpertError:
             return None
 
-    def _next_version(self, id: str, former: Entry | None) -> int:
-        """One that no tensors of this id have had, since caches may hold them by it."""
-        seen = (*self._snapshot.versions(id), *([former] if former else ()))
-        return 1 + max((self._removed.get(id, 0), *(e.manifest.version for e in seen)))
+    def _highest(self, id: str) -> int:
+        """The highest version that any tensors of this id had, as far as this process knows."""
+        listed = (e.manifest.version for e in self._snapshot.versions(id))
+        return max(self._used.get(id, 0), highest(self.root, id), *listed)
 
-    def _forget_oldest(self, id: str) -> None:
-        gone = too_old(self._snapshot.kept, id)
-        self._swap(lambda now: now.forget(gone))
-        forget(self.root, gone)
+    def _former(self, id: str) -> Entry | None:
+        """The version that a change replaces, if there is one to keep: a sound one."""
+        found = self._on_disk(id)
+        return found if found and not problems(found) else None
 
     def _swap(self, change: Callable[[Snapshot], Snapshot]) -> None:
         with self._swapping:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -73,11 +74,18 @@ class Snapshot:
 
     def versions(self, id: str) -> list[Entry]:
         """All versions of an expert that can answer, oldest first."""
-        current = [e for e in (self.entries.get(id),) if e is not None]
-        former = [
-            e for e in self.kept.values() if e.id == id and e.ref not in {c.ref for c in current}
-        ]
-        return sorted((*former, *current), key=lambda e: e.manifest.version)
+        found = {e.ref: e for e in self._former.get(id, ())}
+        if current := self.entries.get(id):
+            found[current.ref] = current
+        return sorted(found.values(), key=lambda e: e.manifest.version)
+
+    @cached_property
+    def _former(self) -> Mapping[str, list[Entry]]:
+        """The kept versions by id: a list of thousands asks for each."""
+        by_id: dict[str, list[Entry]] = {}
+        for entry in self.kept.values():
+            by_id.setdefault(entry.id, []).append(entry)
+        return by_id
 
     def put(self, entry: Entry, kept: Entry | None = None) -> Snapshot:
         """With an expert, in the place of one of the same id, which may be kept."""
@@ -94,6 +102,10 @@ class Snapshot:
         """Without some of the kept versions."""
         gone = set(references)
         return replace(self, kept={ref: e for ref, e in self.kept.items() if ref not in gone})
+
+    def calibrated(self, constants: Mapping[str, object]) -> Snapshot:
+        """With other routing constants."""
+        return replace(self, calibration=constants)
 
     def set_aside(self, entry: Entry, reason: str) -> Snapshot:
         """With an expert listed as bad, unless it was replaced or removed meanwhile."""

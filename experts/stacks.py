@@ -17,6 +17,7 @@ from torch import Tensor
 
 from experts.errors import MixError
 from experts.kinds import KINDS
+from experts.versions import parse_reference
 from experts.weights import ExpertWeights
 
 
@@ -133,9 +134,11 @@ class StackCache:
         return [self._one(members) for members in groups.values()]
 
     def drop(self, id: str) -> None:
-        """Forget every stack that holds an expert, so that its memory is freed."""
+        """Forget every stack that holds a version of an expert, so that its memory is freed."""
         with self._lock:
-            for key in [k for k in self._stacks if any(id == i for i, _ in k)]:
+            for key in [
+                k for k in self._stacks if any(id in (i, parse_reference(i)[0]) for i, _ in k)
+            ]:
                 del self._stacks[key]
 
     def _one(self, experts: list[ExpertWeights]) -> Stack:

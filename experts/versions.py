@@ -9,17 +9,17 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
-from experts.entries import LIMITS, MANIFEST, Entry, read_entry
+from experts.entries import LIMITS, MANIFEST, Entry, read_entry, read_manifest
 from experts.errors import ExpertError
 from experts.files import atomic_folder, clean_leftovers, remove_folder
 
 FOLDER = ".versions"
 KEPT = 3
 """Former versions kept of one expert; older ones go."""
-NAME = re.compile(r"(?P<id>.+)@(?P<version>[0-9]+)")
+NAME = re.compile(r"(?P<id>.+)@(?P<version>[0-9]{1,9})")
 
 
 def parse_reference(name: str) -> tuple[str, int | None]:
@@ -36,13 +36,31 @@ def read_kept(root: Path) -> dict[str, Entry]:
         return kept
     clean_leftovers(folder)
     for path in sorted(folder.iterdir()):
-        try:
-            entry = read_entry(path)
-        except ExpertError:
-            continue
-        if entry.ref == path.name:
+        if entry := find_kept(root, path.name):
             kept[path.name] = entry
     return kept
+
+
+def find_kept(root: Path, ref: str) -> Entry | None:
+    """One kept version, None when it is not there or damaged."""
+    folder = root / FOLDER / ref
+    try:
+        entry = read_entry(folder) if folder.is_dir() else None
+    except ExpertError:
+        return None
+    return entry if entry and entry.ref == ref else None
+
+
+def highest(root: Path, id: str) -> int:
+    """The highest version of an expert that lies in a library, kept ones included; 0 for none.
+
+    The next one must be higher: `id@version` names one set of tensors for good, and after a roll
+    back the current version is not the highest.
+    """
+    versions = [version for _, version in _names(root, id)]
+    with suppress(ExpertError):
+        versions.append(read_manifest(root / id).version)
+    return max(versions, default=0)
 
 
 def keep(root: Path, entry: Entry) -> Entry:
@@ -54,17 +72,28 @@ def keep(root: Path, entry: Entry) -> Entry:
     return Entry(target, entry.manifest)
 
 
-def forget(root: Path, references: Iterable[str]) -> None:
-    """Delete kept versions; those that are gone already are no fault."""
-    for ref in references:
-        if (root / FOLDER / ref).exists():
-            remove_folder(root / FOLDER / ref)
+def forget(root: Path, id: str, *, but: int = 0) -> list[str]:
+    """Delete an expert's kept versions, whoever kept them, except the newest few.
+
+    Returns:
+        The references that are gone.
+    """
+    names = [path for path, _ in sorted(_names(root, id), key=lambda found: found[1])]
+    gone = names[: len(names) - but] if but < len(names) else []
+    for path in gone:
+        remove_folder(path)
+    return [path.name for path in gone]
 
 
-def too_old(kept: Mapping[str, Entry], id: str) -> list[str]:
-    """References of an expert beyond those that are kept, oldest first."""
-    mine = sorted((e.manifest.version, ref) for ref, e in kept.items() if e.id == id)
-    return [ref for _, ref in mine[:-KEPT]]
+def _names(root: Path, id: str) -> list[tuple[Path, int]]:
+    """The folders of an expert's kept versions, and which versions they are."""
+    folder = root / FOLDER
+    found: list[tuple[Path, int]] = []
+    for path in folder.iterdir() if folder.is_dir() else ():
+        name, version = parse_reference(path.name)
+        if name == id and version is not None:
+            found.append((path, version))
+    return found
 
 
 def copy_files(entry: Entry, folder: Path) -> None:

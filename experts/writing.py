@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from experts.artefacts import Artefacts
-from experts.entries import CONFIG, LIMITS, MANIFEST, ROUTING, WEIGHTS, Entry, read_manifest
+from experts.entries import CONFIG, LIMITS, MANIFEST, ROUTING, WEIGHTS, Entry
 from experts.errors import CorruptExpert
 from experts.files import atomic_folder, atomic_write, sha256_of
 from experts.kinds import KINDS, group_text
 from experts.manifest import Manifest, TaskCard
+from experts.versions import highest
 from experts.weights import ExpertWeights
 
 
@@ -41,9 +42,8 @@ def write_expert(
     target = root / manifest.id
     adapter = KINDS[weights.kind].write(weights)
     manifest = manifest.model_copy(update={"group": group_text(weights)})
-    if (target / MANIFEST).exists():
-        version = max(manifest.version, read_manifest(target).version + 1)
-        manifest = manifest.model_copy(update={"version": version})
+    version = max(manifest.version, highest(root, manifest.id) + 1)
+    manifest = manifest.model_copy(update={"version": version})
     with atomic_folder(target) as folder:
         text = json.dumps(dict(adapter.config), indent=2)
         (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
@@ -71,8 +71,9 @@ def write_artefacts(
             if path.is_file() and path.name not in (ROUTING, MANIFEST):
                 shutil.copyfile(path, folder / path.name)
         put_artefacts(folder, artefacts, dtype)
+        version = 1 + max(entry.manifest.version, highest(entry.path.parent, entry.id))
         said = {n: getattr(card, n) for n in TaskCard.model_fields if n != "id"} if card else {}
-        grown = entry.manifest.model_copy(update={**said, "version": entry.manifest.version + 1})
+        grown = entry.manifest.model_copy(update={**said, "version": version})
         sealed = seal(folder, grown)
     return Entry(entry.path, sealed)
 

@@ -29,7 +29,7 @@ from server.observability.metrics import Metrics
 from server.settings import Settings, SettingsError
 
 LOADS = 4
-"""How often a load begins again when its files were replaced meanwhile."""
+"""Tries of a load whose files are replaced meanwhile."""
 
 
 def build_app(settings: Settings) -> FastAPI:

@@ -136,8 +136,8 @@ async def list_experts(request: Request) -> ExpertList:
 @router.get("/experts/{id}", response_model=ExpertBody, responses=ERROR_RESPONSES)
 async def get_expert(id: str, request: Request) -> ExpertBody:
     """One expert."""
-    ctx = context(request)
-    return _body(_entry(ctx, id), ctx.service.engine)
+    engine = context(request).service.engine
+    return _body(require_expert(engine.library, id), engine)
 
 
 @router.post("/experts", status_code=201, response_model=ExpertBody, responses=ERROR_RESPONSES)
@@ -197,11 +197,9 @@ async def remove_expert(ctx: Context, id: str) -> None:
 
 def _remove(engine: Engine, id: str) -> None:
     """One piece of work: whoever is interrupted in between would leave old tensors in memory."""
-    versions = engine.library.snapshot.versions(id)
     engine.library.remove(id)
-    for entry in versions:
-        engine.cache.drop(entry.ref)
-        engine.stacks.drop(entry.ref)
+    engine.cache.drop(id)
+    engine.stacks.drop(id)
     engine.routing.catch_up()
 
 
@@ -228,10 +226,6 @@ def _roll_back(engine: Engine, id: str, version: int) -> Entry:
     entry = engine.library.roll_back(id, version)
     engine.routing.catch_up()
     return entry
-
-
-def _entry(ctx: Context, id: str) -> Entry:
-    return require_expert(ctx.service.engine.library, id)
 
 
 def _body(entry: Entry, engine: Engine) -> ExpertBody:

@@ -143,6 +143,9 @@ class Routing:
             weights = {model: 1.0}
         named = {name: require_expert(self.library, name) for name in weights}
         versions = {name: entry.manifest.version for name, entry in named.items()}
+        if len({entry.ref for entry in named.values()}) < len(named):
+            raise RequestError("An expert is named twice, with and without its version.",
+                               param="routing.experts")  # fmt: skip
         chosen = explicit(weights, versions)
         if options.mode == "token" and len(weights) > 1:
             return self._per_token(chosen, options.top_k or 2)

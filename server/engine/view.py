@@ -48,12 +48,15 @@ class LibraryView:
 
     def current(self) -> Built:
         """What routers see of the library's current generation."""
-        built, snapshot = self._built, self.library.snapshot
-        if built is not None and built.generation == snapshot.generation:
+        if built := self._up_to_date():
             return built
-        with self._building:
-            self._built = self._build(self.library.snapshot)
+        with self._building:  # who waited finds it done
+            self._built = self._up_to_date() or self._build(self.library.snapshot)
             return self._built
+
+    def _up_to_date(self) -> Built | None:
+        built = self._built
+        return built if built and built.generation == self.library.generation else None
 
     def _build(self, snapshot: Snapshot) -> Built:
         """As before where nothing changed: only new entries are read."""

@@ -1,14 +1,18 @@
 """Former versions of an expert: kept beside it, found by reference, and brought back."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 
+from experts.artefacts import Artefacts
 from experts.errors import CorruptExpert, DuplicateExpert, UnknownExpert
 from experts.library import Library
 from experts.loader import load_expert
+from experts.manifest import Label
 from experts.versions import FOLDER, KEPT, parse_reference
+from experts.writing import write_artefacts
 
 
 @pytest.fixture
@@ -20,11 +24,9 @@ def library(tmp_path, encoder64):
 def put(library, peft_folder, encoder64, tmp_path):
     """Add or replace `tone` by an adapter of its own rank: `put(4)`."""
 
-    def add(rank, replace=True):
+    def add(rank, replace=True, into=library):
         folder = peft_folder(f"rank{rank}", target_modules=["query"], r=rank)
-        return library.add(
-            folder, "tone", sites=encoder64.sites, roots=(tmp_path,), replace=replace
-        )
+        return into.add(folder, "tone", sites=encoder64.sites, roots=(tmp_path,), replace=replace)
 
     return add
 
@@ -43,7 +45,7 @@ def rank_of(library, encoder64):
 @pytest.mark.parametrize(
     ("name", "parsed"),
     [("tone", ("tone", None)), ("tone@12", ("tone", 12)), ("a.b-c@1", ("a.b-c", 1)),
-     ("tone@x", ("tone@x", None))],
+     ("tone@x", ("tone@x", None)), ("tone@1234567890", ("tone@1234567890", None))],
 )  # fmt: skip
 def test_a_reference_is_an_id_and_perhaps_a_version(name, parsed):
     assert parse_reference(name) == parsed
@@ -93,6 +95,68 @@ def test_rolling_back_names_the_same_tensors_and_can_be_rolled_back(library, put
         library.roll_back("tone", 9)
     with pytest.raises(UnknownExpert):
         library.roll_back("nobody", 1)
+
+
+def test_what_is_written_after_a_roll_back_takes_no_name_that_was_used(library, put, rank_of):
+    """`fit` and `train` write beside the library; `tone@2` must stay what it was."""
+    put(2)
+    put(4)
+    entry = library.roll_back("tone", 1)
+    assert write_artefacts(entry, Artefacts("e")).manifest.version == 3
+    library.refresh()
+    assert [e.manifest.version for e in library.snapshot.versions("tone")] == [1, 2, 3]
+    assert [rank_of(n) for n in ("tone@2", "tone@3")] == [4, 2]
+
+
+def test_a_damaged_version_is_not_kept_and_its_name_is_not_used_again(library, put):
+    put(2)
+    weights = put(4).path / "adapter_model.safetensors"
+    data = weights.read_bytes()
+    weights.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    library.set_aside(library.get("tone"), "It would not load.")
+    assert put(3).manifest.version == 3
+    assert [e.manifest.version for e in library.snapshot.versions("tone")] == [1, 3]
+    library.remove("tone")
+    assert put(3).manifest.version == 4
+
+
+def test_what_was_said_of_an_expert_holds_for_its_successor(
+    library, peft_folder, encoder64, tmp_path
+):
+    """A bare adapter, trained again for the same task, brings no words of its own."""
+    rows = torch.nn.functional.normalize(torch.randn(3, encoder64.width), dim=-1)
+    of_task = Artefacts(encoder64.fingerprint, rows[:1], rows[1:2], rows[2:])
+    brought = []
+
+    def put(name, **said):
+        def describe(expert, manifest, artefacts):
+            brought.append(artefacts)
+            return replace(of_task, vectors={"gate": {s: torch.ones(32) for s in expert.sites}})
+
+        folder = peft_folder(name, target_modules=["query"])
+        return library.add(
+            folder, "tone", sites=encoder64.sites, roots=(tmp_path,), replace=True,
+            describe=describe, **said,
+        ).manifest  # fmt: skip
+
+    labels = (Label(value="warm"), Label(value="cold"))
+    put("first", title="Tone", instructions=("Judge the tone.",), labels=labels, tags=("a",))
+    second = put("second", title="Tone, again")
+    assert (second.title, second.instructions) == ("Tone, again", ("Judge the tone.",))
+    assert (second.labels, second.tags) == (labels, ("a",))
+    for kept, given in zip(brought[1].rows(), of_task.rows(), strict=True):
+        torch.testing.assert_close(kept, given, atol=1e-3, rtol=0, check_dtype=False)
+    assert brought[1].vectors == {}  # they belonged to the weights that are gone
+
+
+def test_what_another_process_replaced_is_found_when_it_is_read(library, put, rank_of):
+    """No expert is set aside because a command line changed it beside the server."""
+    entry = put(2)
+    put(4, into=Library.open(library.root, fingerprint=library.fingerprint))
+    library.set_aside(entry, "Its files are others than were listed.")
+    assert not library.bad
+    assert [e.manifest.version for e in library.snapshot.versions("tone")] == [1, 2]
+    assert [rank_of(n) for n in ("tone", "tone@1")] == [4, 2]
 
 
 def test_the_oldest_versions_go(library, put):

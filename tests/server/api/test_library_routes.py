@@ -5,6 +5,8 @@ import time
 
 import pytest
 
+from experts.library import Library
+
 pytestmark = pytest.mark.anyio
 
 
@@ -106,6 +108,34 @@ async def test_versions_of_an_expert_answer_side_by_side(client, bare_adapter):
     missing = await client.post("/v1/embeddings", json={"model": "mood@9", "input": "Grey."})
     assert missing.status_code == 404
     assert f"there are: {first}, {second}" in missing.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("version", ["0", "9" * 5000, "-1", "1@2", ""])
+async def test_a_version_that_cannot_be_is_no_model(client, version):
+    refused = await client.post("/v1/embeddings", json={"model": f"mood@{version}", "input": "x"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (404, "model_not_found")
+
+
+async def test_an_expert_is_named_once(client):
+    version = (await client.get("/v1/experts/mood")).json()["version"]
+    twice = {"experts": {"mood": 1.0, f"mood@{version}": 1.0}}
+    asked = {"model": "auto", "input": "Grey.", "routing": twice}
+    refused = await client.post("/v1/embeddings", json=asked)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (422, "routing.experts")
+
+
+async def test_a_command_line_may_replace_an_expert_beside_the_server(
+    client, bare_adapter, library, service
+):
+    first = (await client.get("/v1/experts/mood")).json()["version"]
+    folder, backbone = bare_adapter(rename=False), service.engine.backbone
+    other = Library.open(library, fingerprint=backbone.fingerprint, backbone_id=backbone.id)
+    other.add(folder, "mood", sites=backbone.sites, roots=(folder.parent,), replace=True)
+    old = await embedding(client, "mood")  # the version that was routed to, from where it is kept
+    listed = (await client.get("/v1/experts/mood")).json()
+    assert (listed["version"], listed["versions"]) == (first + 1, [first, first + 1])
+    assert await embedding(client, f"mood@{first}") == old.expected
+    assert (await embedding(client, "mood")).expected != old
 
 
 async def test_a_selection_pins_a_version_that_is_kept(client, bare_adapter):

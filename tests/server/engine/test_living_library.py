@@ -187,6 +187,7 @@ def test_whatever_happens_in_whatever_order_the_model_holds(world, seed):
     living = world(seed)
     for _ in range(40):
         living.step()
+    assert all(found == [] for found in living.engine.library.verify().values())
 
 
 @pytest.mark.slow
