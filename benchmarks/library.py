@@ -51,7 +51,7 @@ def run(quick: bool) -> list[Figure]:
     return [
         *_opening(many, 1 if quick else 3),
         *_routing(backbone, few, many, count),
-        *_growth(few, many, 2 if quick else 15),
+        *_growth(few, many, count, 2 if quick else 15),
         *_working_set(many, count, 2 if quick else 5, 4 if quick else 40),
     ]
 
@@ -102,7 +102,7 @@ def _timed(engine: Engine, query: Features) -> float:
     return time.perf_counter() - begun
 
 
-def _growth(few: Path, many: Path, rounds: int) -> list[Figure]:
+def _growth(few: Path, many: Path, count: int, rounds: int) -> list[Figure]:
     """The same batch over the same 16 experts, in a small and in a large library."""
     samples = [_forced(i, i % 16) for i in range(BATCH)]
     cases: dict[str, Callable[[], object]] = {
@@ -110,7 +110,7 @@ def _growth(few: Path, many: Path, rounds: int) -> list[Figure]:
         for name, engine in {"few": _engine(few), "many": _engine(many)}.items()
     }
     times = take_turns(cases, rounds)
-    return [at_most(f"batch over {MANY} experts / over {FEW}", times.ratio("many", "few"), GROWTH)]
+    return [at_most(f"batch over {count} experts / over {FEW}", times.ratio("many", "few"), GROWTH)]
 
 
 def _working_set(many: Path, count: int, rounds: int, batches: int) -> list[Figure]:
