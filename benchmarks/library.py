@@ -116,7 +116,7 @@ def _growth(few: Path, many: Path, count: int, rounds: int) -> list[Figure]:
 def _working_set(many: Path, count: int, rounds: int, batches: int) -> list[Figure]:
     """Zipf(1) traffic over ten times what the cache holds, against traffic all in memory."""
     probe = _engine(many)
-    with probe.cache.pin([_reference(0)]) as lease:
+    with probe.tiers.pin([_reference(0)]) as lease:
         each = lease.experts[_reference(0)].nbytes
     loads: list[float] = []
     engine = _engine(many, count * each // OVER, lambda _, seconds: loads.append(seconds))
@@ -133,11 +133,11 @@ def _working_set(many: Path, count: int, rounds: int, batches: int) -> list[Figu
     ratios: list[float] = []
     for _ in range(rounds):
         for index in range(count // OVER // 4):  # what the hot traffic asks for
-            with engine.cache.pin([_reference(index)]):
+            with engine.tiers.pin([_reference(index)]):
                 pass
         all_hot = sum(batch(hot) for _ in range(batches))
         for index in range(count - 1, count - count // OVER - 1, -1):  # push all of it out again
-            with engine.cache.pin([_reference(index)]):
+            with engine.tiers.pin([_reference(index)]):
                 pass
         loads.clear()
         mixed = sum(batch(order) for _ in range(batches))

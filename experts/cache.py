@@ -1,24 +1,35 @@
-"""Loaded experts in memory: loaded once however many ask, evicted by least recent use.
+"""Experts in one tier of memory: loaded once however many ask, evicted by least recent use.
 
 A lease pins its experts; a pinned expert is never evicted, so the cache may go over its budget
-for as long as the leases in force need more. Knows neither files nor requests.
+for as long as the leases in force need more. Knows neither files nor requests, nor the other tier.
 """
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Generic, Protocol, Self, TypeVar
 
 from experts.errors import ExpertError
 from experts.versions import parse_reference
-from experts.weights import ExpertWeights
+
+
+class Sized(Protocol):
+    """What a cache holds: an expert that knows its bytes."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all its tensors."""
+        ...
+
+
+Held = TypeVar("Held", bound=Sized)
 
 
 @dataclass(frozen=True)
@@ -33,11 +44,11 @@ class CacheStats:
 
 
 @dataclass(eq=False)
-class _Slot:
+class _Slot(Generic[Held]):
     """One expert in the cache, or on its way in. `nbytes` is what it adds to the cache's bytes."""
 
     id: str
-    future: Future[ExpertWeights] = field(default_factory=Future)
+    future: Future[Held] = field(default_factory=Future)
     pins: int = 0
     nbytes: int = 0
     dropped: bool = False
@@ -47,36 +58,59 @@ class _Slot:
         self.future.set_running_or_notify_cancel()
 
 
-class Lease:
-    """Experts pinned for one batch. Release it when the pass is done.
+class Lease(Generic[Held]):
+    """Experts pinned, for one batch or for good. Release it when they are no longer needed.
 
     Attributes:
-        experts: what could be loaded, by id. failed: why the others could not.
-        held: the ids that were in memory already. hits, misses: how many were, and were not.
+        held: the ids that were in memory already. experts, failed: once it was waited for, what
+            could be loaded, by id, and why the others could not.
     """
 
     def __init__(
         self,
-        experts: dict[str, ExpertWeights],
-        failed: dict[str, ExpertError],
+        slots: Sequence[_Slot[Held]],
         held: frozenset[str],
-        unpin: Callable[[], None],
+        unpin: Callable[[Sequence[_Slot[Held]]], None],
     ) -> None:
-        self.experts = experts
-        self.failed = failed
         self.held = held
-        self.hits = len(held)
-        self.misses = len(experts) + len(failed) - self.hits
-        self._unpin: Callable[[], None] | None = unpin
+        self.experts: dict[str, Held] = {}
+        self.failed: dict[str, ExpertError] = {}
+        self._slots, self._unpin = slots, unpin
+
+    @property
+    def hits(self) -> int:
+        """How many were in memory."""
+        return len(self.held)
+
+    @property
+    def misses(self) -> int:
+        """How many were not."""
+        return len(self._slots) - len(self.held)
+
+    def wait(self) -> Self:
+        """Wait for the loads under way.
+
+        Raises:
+            Exception: a load failed in an unforeseen way; nothing is pinned then.
+        """
+        try:
+            for slot in self._slots:
+                try:
+                    self.experts[slot.id] = slot.future.result()
+                except ExpertError as error:
+                    self.failed[slot.id] = error
+        except BaseException:
+            self.release()
+            raise
+        return self
 
     def release(self) -> None:
         """Unpin; a second call does nothing."""
-        unpin, self._unpin = self._unpin, None
-        if unpin:
-            unpin()
+        slots, self._slots = self._slots, ()
+        self._unpin(slots)
 
 
-class ExpertCache:
+class ExpertCache(Generic[Held]):
     """An LRU cache by bytes.
 
     Args:
@@ -87,7 +121,7 @@ class ExpertCache:
 
     def __init__(
         self,
-        load: Callable[[str], ExpertWeights],
+        load: Callable[[str], Held],
         budget: int,
         *,
         workers: int = 2,
@@ -98,7 +132,7 @@ class ExpertCache:
         self._on_load = on_load
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="expert-load")
         self._lock = threading.Lock()
-        self._slots: OrderedDict[str, _Slot] = OrderedDict()
+        self._slots: OrderedDict[str, _Slot[Held]] = OrderedDict()
         self._bytes = self._lookups = self._hits = self._evictions = 0
 
     @property
@@ -109,25 +143,42 @@ class ExpertCache:
                 self._lookups, self._hits, self._evictions, self._bytes, len(self._slots)
             )
 
+    @property
+    def has_room(self) -> bool:
+        """Whether one more expert, as large as those here on average, stays within the budget."""
+        with self._lock:
+            return self._bytes + self._bytes // max(1, len(self._slots)) <= self.budget
+
+    def holds(self, id: str) -> bool:
+        """Whether an expert is in memory now."""
+        with self._lock:
+            slot = self._slots.get(id)
+            return slot is not None and slot.future.done()
+
+    def hold(self, ids: Sequence[str]) -> Lease[Held]:
+        """Pin experts and begin to load what is missing; `wait` for it before use."""
+        slots, missing, held = self._reserve(ids)
+        self._start(missing)
+        return Lease(slots, held, self._unpin)
+
     @contextmanager
-    def pin(self, ids: Sequence[str]) -> Generator[Lease]:
-        """Load what is missing, wait for it, and keep all of it in memory inside the context."""
-        lease = self._lease(*self._reserve(ids))
+    def pin(self, ids: Sequence[str]) -> Generator[Lease[Held]]:
+        """Have experts in memory inside the context."""
+        lease = self.hold(ids).wait()
         try:
             yield lease
         finally:
             lease.release()
 
-    async def acquire(self, ids: Sequence[str]) -> Lease:
-        """As `pin`, without blocking the event loop; the caller releases the lease."""
-        slots, held = self._reserve(ids)
-        waits = [asyncio.wrap_future(slot.future) for slot in slots]
-        try:
-            await asyncio.gather(*waits, return_exceptions=True)
-        except asyncio.CancelledError:
-            self._unpin(slots)
-            raise
-        return self._lease(slots, held)
+    def prefetch(self, ids: Collection[str]) -> None:
+        """Begin to load what is missing; who needs it soon finds it there, or on its way.
+
+        It is held by nobody yet: where memory is short, it may be evicted before it is used.
+        """
+        with self._lock:
+            missing = [_Slot[Held](id) for id in dict.fromkeys(ids) if id not in self._slots]
+            self._slots.update({slot.id: slot for slot in missing})
+        self._start(missing)
 
     def drop(self, id: str) -> None:
         """Forget an expert, all its versions; memory is freed with the last lease on them."""
@@ -141,10 +192,12 @@ class ExpertCache:
         """Finish the loads under way and stop the threads."""
         self._pool.shutdown()
 
-    def _reserve(self, ids: Sequence[str]) -> tuple[list[_Slot], frozenset[str]]:
-        """Pin a slot for every id, start the loads that nobody has started, note what is held."""
-        slots: list[_Slot] = []
-        missing: list[_Slot] = []
+    def _reserve(
+        self, ids: Sequence[str]
+    ) -> tuple[list[_Slot[Held]], list[_Slot[Held]], frozenset[str]]:
+        """Pin a slot for every id; those that nobody loads yet, and the ids that are held."""
+        slots: list[_Slot[Held]] = []
+        missing: list[_Slot[Held]] = []
         held: list[str] = []
         with self._lock:
             for id in dict.fromkeys(ids):
@@ -159,36 +212,21 @@ class ExpertCache:
                 slots.append(slot)
             self._lookups += len(slots)
             self._hits += len(held)
+        return slots, missing, frozenset(held)
+
+    def _start(self, missing: Sequence[_Slot[Held]]) -> None:
         for slot in missing:
             work = self._pool.submit(self._timed_load, slot.id)
             work.add_done_callback(partial(self._fill, slot))
-        return slots, frozenset(held)
 
-    def _lease(self, slots: Sequence[_Slot], held: frozenset[str]) -> Lease:
-        """Wait for reserved slots; a load that failed in an unforeseen way is raised here."""
-        experts: dict[str, ExpertWeights] = {}
-        failed: dict[str, ExpertError] = {}
-        complete = False
-        try:
-            for slot in slots:
-                try:
-                    experts[slot.id] = slot.future.result()
-                except ExpertError as error:
-                    failed[slot.id] = error
-            complete = True
-        finally:
-            if not complete:
-                self._unpin(slots)
-        return Lease(experts, failed, held, partial(self._unpin, slots))
-
-    def _timed_load(self, id: str) -> ExpertWeights:
+    def _timed_load(self, id: str) -> Held:
         started = time.perf_counter()
         expert = self._load(id)
         if self._on_load:
             self._on_load(id, time.perf_counter() - started)
         return expert
 
-    def _fill(self, slot: _Slot, work: Future[ExpertWeights]) -> None:
+    def _fill(self, slot: _Slot[Held], work: Future[Held]) -> None:
         """Hand a finished load to all who wait for it."""
         error = work.exception()
         with self._lock:
@@ -204,14 +242,14 @@ class ExpertCache:
             self._settle(slot)
             self._evict()
 
-    def _unpin(self, slots: Sequence[_Slot]) -> None:
+    def _unpin(self, slots: Sequence[_Slot[Held]]) -> None:
         with self._lock:
             for slot in slots:
                 slot.pins -= 1
                 self._settle(slot)
             self._evict()
 
-    def _settle(self, slot: _Slot) -> None:
+    def _settle(self, slot: _Slot[Held]) -> None:
         """Stop counting a dropped slot's bytes once nobody holds it."""
         if slot.dropped and not slot.pins:
             self._bytes -= slot.nbytes
@@ -219,12 +257,15 @@ class ExpertCache:
 
     def _evict(self) -> None:
         """Make room, oldest first, among experts that are loaded and not pinned."""
-        if self._bytes <= self.budget:
-            return
-        for id, slot in list(self._slots.items()):
+        gone: list[_Slot[Held]] = []
+        excess = self._bytes - self.budget
+        for slot in self._slots.values():
+            if excess <= 0:
+                break
             if not slot.pins and slot.future.done():
-                del self._slots[id]
-                self._bytes -= slot.nbytes
-                self._evictions += 1
-                if self._bytes <= self.budget:
-                    return
+                gone.append(slot)
+                excess -= slot.nbytes
+        for slot in gone:
+            del self._slots[slot.id]
+            self._bytes -= slot.nbytes
+        self._evictions += len(gone)

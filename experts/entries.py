@@ -191,7 +191,11 @@ def _fault(entry: Entry, name: str) -> str | None:
 
 def _artefacts(path: Path, data: bytes) -> Artefacts:
     file = parse_tensors(path, data)
-    flat = {name: tensor.float() for name, tensor in file.tensors.items()}
+    # Token vectors stay as they are stored: only whoever computes with them knows their type.
+    flat = {
+        name: tensor.float() if name in REQUEST_ARTEFACTS else tensor
+        for name, tensor in file.tensors.items()
+    }
     artefacts = Artefacts.from_tensors(str(file.metadata.get("embedder", "")), flat)
     _require_sound(artefacts)
     return artefacts

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -16,9 +15,9 @@ from torch import Tensor
 from experts.entries import CONFIG, WEIGHTS, Entry
 from experts.errors import CorruptExpert, MismatchedExpert
 from experts.files import parse_json, parse_tensors
-from experts.kinds import Adapter, Site, group_text, kind_of
-from experts.kinds.names import require_finite
-from experts.weights import ExpertWeights, SiteTensors
+from experts.host import HostExpert
+from experts.kinds import Adapter, Fitted, Site, group_text, kind_of
+from experts.weights import ExpertWeights
 
 # What arithmetic and pattern matching on a stranger's config may raise.
 NONSENSE = (
@@ -34,6 +33,11 @@ def load_expert(
     dtype: torch.dtype,
     device: torch.device | str = "cpu",
 ) -> ExpertWeights:
+    """An expert from its files to its device. Raises BadExpert as `read_expert` does."""
+    return read_expert(entry, sites).materialise(dtype, device)
+
+
+def read_expert(entry: Entry, sites: Mapping[str, Site]) -> HostExpert:
     """Read an expert's files, check them and fit them to the backbone's sites.
 
     Raises:
@@ -41,38 +45,30 @@ def load_expert(
     """
     config = parse_json(entry.path / CONFIG, entry.read(CONFIG))
     stored = parse_tensors(entry.path / WEIGHTS, entry.read(WEIGHTS)).tensors
-    # Scalings are folded in before the cast, so that half precision rounds once.
-    exact = torch.promote_types(dtype, torch.float32)
-    weights = _fit(entry, Adapter(config, {n: t.to(exact) for n, t in stored.items()}), sites)
-    cast = _cast(weights.sites, dtype, device)
-    require_finite(cast)  # again: a scaling or the cast may have overflowed
-    vectors = _vectors(entry, weights, sites)
-    return replace(
-        weights,
-        sites=cast,
-        vectors=_cast(vectors, dtype, device),
-        version=entry.manifest.version,
-    )
+    fitted = _fit(entry, Adapter(config, stored), sites)
+    vectors = _vectors(entry, fitted.expert, sites)
+    read = HostExpert.of(fitted.expert, fitted.scales, vectors)
+    return read.named(entry.id, entry.manifest.version)
 
 
-def _fit(entry: Entry, adapter: Adapter, sites: Mapping[str, Site]) -> ExpertWeights:
+def _fit(entry: Entry, adapter: Adapter, sites: Mapping[str, Site]) -> Fitted:
     kind = kind_of(adapter)
     if kind.name != entry.manifest.kind:
         raise CorruptExpert(
             f"The manifest says kind {entry.manifest.kind!r} and the adapter is {kind.name!r}."
         )
     try:
-        weights = kind.read(adapter, sites, entry.id)
+        fitted = kind.fit(adapter, sites, entry.id)
     except NONSENSE as error:
         raise CorruptExpert(f"{CONFIG} makes no sense: {error or type(error).__name__}.") from error
-    said, group = entry.manifest.group, group_text(weights)
+    said, group = entry.manifest.group, group_text(fitted.expert)
     if said not in (None, group):
         raise CorruptExpert(f"The manifest says merge group {said!r} and the tensors {group!r}.")
-    return weights
+    return fitted
 
 
 def _vectors(
-    entry: Entry, weights: ExpertWeights, sites: Mapping[str, Site]
+    entry: Entry, expert: ExpertWeights, sites: Mapping[str, Site]
 ) -> dict[str, dict[str, Tensor]]:
     """Token-routing vectors at the sites the expert changes, as stored."""
     found = entry.read_artefacts().vectors
@@ -85,19 +81,10 @@ def _vectors(
     if wrong:
         raise MismatchedExpert(
             f"Routing vectors fit no site of the backbone: {', '.join(wrong[:5])}.",
-            matched=list(weights.sites),
+            matched=list(expert.sites),
             unmatched=wrong,
         )
     return {
-        artefact: {site: vector for site, vector in by_site.items() if site in weights.sites}
+        artefact: {site: vector for site, vector in by_site.items() if site in expert.sites}
         for artefact, by_site in found.items()
-    }
-
-
-def _cast(
-    tensors: Mapping[str, SiteTensors], dtype: torch.dtype, device: torch.device | str
-) -> dict[str, dict[str, Tensor]]:
-    return {
-        site: {part: t.to(device=device, dtype=dtype).contiguous() for part, t in parts.items()}
-        for site, parts in tensors.items()
     }

@@ -20,6 +20,8 @@ from experts.kinds import KINDS
 from experts.versions import parse_reference
 from experts.weights import ExpertWeights
 
+STACK_BYTES = 256 * 2**20
+
 
 @dataclass(frozen=True, eq=False)
 class Stack:
@@ -121,7 +123,7 @@ def _stack_vectors(
 class StackCache:
     """Recent stacks by the (id, version) of their experts, within a bytes budget."""
 
-    def __init__(self, budget: int = 256 * 2**20) -> None:
+    def __init__(self, budget: int = STACK_BYTES) -> None:
         self.budget = budget
         self._stacks: OrderedDict[tuple[tuple[str, int], ...], Stack] = OrderedDict()
         self._lock = threading.Lock()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 
 from torch import Tensor
 
@@ -42,7 +41,7 @@ class ExpertWeights:
         for by_site in self.vectors.values():
             yield from by_site.values()
 
-    @cached_property
+    @property
     def nbytes(self) -> int:
         """Bytes of all its tensors."""
         return sum(t.numel() * t.element_size() for t in self.tensors())

@@ -5,21 +5,22 @@ Everything is built once and handed on; nothing here reads the environment or an
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 
 import torch
 from fastapi import FastAPI
 
 from experts.backbones import TextEncoder, open_backbone
-from experts.cache import ExpertCache
 from experts.entries import Entry
-from experts.errors import BadExpert
+from experts.errors import BadExpert, UnknownExpert
+from experts.host import HostExpert
 from experts.library import Library
-from experts.loader import load_expert
+from experts.loader import read_expert
 from experts.memory import keep_freed
-from experts.weights import ExpertWeights
+from experts.tiers import Tier, Tiers
+from experts.versions import parse_reference
 from routers.instructions import InstructionWriter
 from server.app import create_app
 from server.engine.run import Engine
@@ -27,6 +28,8 @@ from server.engine.service import EngineService
 from server.instructions.openai import OpenAIWriter
 from server.observability.metrics import Metrics
 from server.settings import Settings, SettingsError
+
+log = logging.getLogger("sailplane.library")
 
 LOADS = 4
 """Tries of a load whose files are replaced meanwhile."""
@@ -39,8 +42,10 @@ def build_app(settings: Settings) -> FastAPI:
         SettingsError, ExpertError: the backbone, the library or the router cannot be used.
     """
     metrics = Metrics(settings.expert_label_cap)
+    engine = build_engine(settings, on_load=metrics.loaded)
+    _preload(engine, settings.preload)
     service = EngineService(
-        build_engine(settings, on_load=metrics.loaded),
+        engine,
         max_queue=settings.max_queue,
         max_batch=settings.max_batch,
         max_wait_ms=settings.max_wait_ms,
@@ -57,11 +62,13 @@ def build_app(settings: Settings) -> FastAPI:
     )
 
 
-def build_engine(settings: Settings, on_load: Callable[[str, float], None] | None = None) -> Engine:
+def build_engine(
+    settings: Settings, on_load: Callable[[Tier, float], None] | None = None
+) -> Engine:
     """The engine over the library of these settings.
 
     Args:
-        settings: what is in force. on_load: told the id and seconds of every expert loaded.
+        settings: what is in force. on_load: see `Tiers`.
 
     Raises:
         SettingsError, ExpertError: as `build_app`.
@@ -80,13 +87,58 @@ def build_engine(settings: Settings, on_load: Callable[[str, float], None] | Non
     library = Library.open(
         settings.library, fingerprint=backbone.fingerprint, backbone_id=backbone.id
     )
-    cache = ExpertCache(_loader(library, backbone), settings.cache_bytes, on_load=on_load)
-    engine = Engine(backbone, library, cache, router=settings.router, top_k=settings.top_k)
+    stack_bytes = settings.device_bytes // 4
+    tiers = Tiers(
+        _reader(library, backbone),
+        dtype=backbone.dtype,
+        device=backbone.device,
+        host_bytes=settings.host_bytes,
+        device_bytes=settings.device_bytes - stack_bytes,
+        on_load=on_load,
+    )
+    engine = Engine(
+        backbone, library, tiers, router=settings.router, top_k=settings.top_k,
+        pin=settings.pin, stack_bytes=stack_bytes,
+    )  # fmt: skip
     if settings.router not in engine.presets:
         known = ", ".join(["default", *engine.presets])
         raise SettingsError(f"router = {settings.router!r}: expected one of {known}")
-    engine.routing.catch_up()
+    _require_listed(library, "pin", settings.pin)
+    engine.catch_up()
+    _require_pinned(engine, settings)
     return engine
+
+
+def _require_listed(library: Library, setting: str, ids: Sequence[str]) -> None:
+    for id in ids:
+        try:
+            library.get(id)
+        except UnknownExpert as error:
+            raise SettingsError(f"{setting} = {id!r}: {error.message}") from None
+
+
+def _require_pinned(engine: Engine, settings: Settings) -> None:
+    """What is pinned must be there, and leave room for what is not."""
+    for id in engine.pinned:
+        if engine.tiers.where(engine.library.get(id).ref) != "device":
+            raise SettingsError(f"pin = {id!r}: expected an expert that can be loaded")
+    held, budget = engine.tiers.stats["device"].bytes, engine.tiers.device.budget
+    if held >= budget:
+        raise SettingsError(
+            f"device_bytes = {settings.device_bytes}: expected more: the pinned experts take "
+            f"{held} bytes, and a quarter is for experts laid side by side"
+        )
+
+
+def _preload(engine: Engine, ids: Sequence[str]) -> None:
+    """Load these experts while nobody waits yet, as far as the tiers' budgets go."""
+    listed = engine.library.entries
+    if ids == ("all",):
+        ids = list(listed)
+    _require_listed(engine.library, "preload", ids)
+    loaded = engine.tiers.preload(listed[id].ref for id in ids)
+    if loaded < len(ids):
+        log.warning("preloaded %d of %d experts: no room for more", loaded, len(ids))
 
 
 def build_writer(settings: Settings) -> InstructionWriter | None:
@@ -102,21 +154,27 @@ def build_writer(settings: Settings) -> InstructionWriter | None:
     )
 
 
-def _loader(library: Library, backbone: TextEncoder) -> Callable[[str], ExpertWeights]:
-    """Loads a version of an expert by its reference, which names it in memory too."""
+def _reader(library: Library, backbone: TextEncoder) -> Callable[[str], HostExpert]:
+    """Reads a version of an expert by its reference, which names it in memory too."""
 
-    def read(entry: Entry) -> ExpertWeights:
-        weights = load_expert(entry, backbone.sites, dtype=backbone.dtype, device=backbone.device)
-        return replace(weights, id=entry.ref)
-
-    def load(ref: str, tries: int = LOADS) -> ExpertWeights:
-        entry = library.find(ref)
+    def read(ref: str, tries: int = LOADS) -> HostExpert:
+        entry = _listed(library, ref)
         try:
-            return read(entry)
+            return read_expert(entry, backbone.sites).named(entry.ref, entry.manifest.version)
         except BadExpert as error:
             library.set_aside(entry, error.message)
             if tries == 1 or entry.id in library.bad:
                 raise
-        return load(ref, tries - 1)  # it was replaced or removed under our eyes
+        return read(ref, tries - 1)  # it was replaced or removed under our eyes
 
-    return load
+    return read
+
+
+def _listed(library: Library, ref: str) -> Entry:
+    """The entry of a reference; raises BadExpert where the expert has been set aside."""
+    try:
+        return library.find(ref)
+    except UnknownExpert as error:
+        if parse_reference(ref)[0] in library.bad:
+            raise BadExpert(error.message) from None
+        raise

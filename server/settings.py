@@ -39,6 +39,12 @@ def _split(value: object) -> object:
     return [part for part in value.split(os.pathsep) if part] if isinstance(value, str) else value
 
 
+def _split_names(value: object) -> object:
+    if isinstance(value, str):
+        return [part for name in value.split(",") if (part := name.strip())]
+    return value
+
+
 def _http_url(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.netloc:
@@ -47,6 +53,7 @@ def _http_url(value: str) -> str:
 
 
 Paths = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split)]
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_names)]
 Url = Annotated[str, AfterValidator(_http_url)]
 
 
@@ -89,8 +96,21 @@ class Settings(BaseSettings):
     )
     timeout_ms: int = Field(30_000, ge=1, description="Deadline of requests that name none.")
     body_limit: int = Field(4 << 20, ge=1024, description="Largest request body, in bytes.")
-    cache_bytes: int = Field(
-        1 << 30, ge=1 << 20, description="Bytes of experts kept in memory, least used out first."
+    host_bytes: int = Field(
+        1 << 30,
+        ge=1 << 20,
+        description="Bytes of experts kept on the host as their files hold them, least used out "
+        "first.",
+    )
+    device_bytes: int = Field(
+        1 << 30,
+        ge=1 << 20,
+        description="Bytes of experts kept ready to compute, least used out first; a quarter of "
+        "it is for experts laid side by side.",
+    )
+    pin: Names = Field((), description="Experts that stay ready to compute.")
+    preload: Names = Field(
+        (), description="Experts loaded before the server is ready; 'all' for as many as fit."
     )
     threads: int = Field(0, ge=0, description="Threads of a forward pass; 0 is one per core.")
     linger_seconds: float = Field(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from experts.errors import UnsupportedExpert
-from experts.kinds.base import Adapter, Kind, Site
+from experts.kinds.base import Adapter, Fitted, Kind, Site
 from experts.kinds.bottleneck import Bottleneck
 from experts.kinds.lora import Lora
 from experts.weights import ExpertWeights
 
 KINDS: dict[str, Kind] = {kind.name: kind for kind in (Lora(), Bottleneck())}
 
-__all__ = ["KINDS", "Adapter", "Kind", "Site", "group_text", "kind_of"]
+__all__ = ["KINDS", "Adapter", "Fitted", "Kind", "Site", "group_text", "kind_of"]
 
 
 def kind_of(adapter: Adapter) -> Kind:

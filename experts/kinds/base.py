@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
@@ -41,6 +41,26 @@ class Adapter:
     tensors: Mapping[str, Tensor]
 
 
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """An adapter's tensors at the sites they belong to, in the file's own numbers.
+
+    Attributes:
+        expert: the expert. scales: (site, part) -> what that tensor is multiplied by for use.
+    """
+
+    expert: ExpertWeights
+    scales: Mapping[tuple[str, str], float] = field(default_factory=dict)
+
+    def scaled(self) -> ExpertWeights:
+        """With the scales folded in."""
+        sites = {
+            site: {part: t * self.scales.get((site, part), 1.0) for part, t in parts.items()}
+            for site, parts in self.expert.sites.items()
+        }
+        return replace(self.expert, sites=sites)
+
+
 class Kind(ABC):
     """How one sort of expert changes a backbone."""
 
@@ -49,14 +69,18 @@ class Kind(ABC):
     """`peft_type` in the adapter's config that says the adapter is of this kind."""
 
     @abstractmethod
-    def read(self, adapter: Adapter, sites: Mapping[str, Site], id: str) -> ExpertWeights:
-        """Tensors by site, in the form `apply` takes.
+    def fit(self, adapter: Adapter, sites: Mapping[str, Site], id: str) -> Fitted:
+        """Tensors by site, in the form `apply` takes but for their scales.
 
         Raises:
             UnsupportedExpert: the adapter uses a feature that is not served.
             MismatchedExpert: names or shapes do not fit the sites.
             CorruptExpert: a tensor holds NaN or infinity.
         """
+
+    def read(self, adapter: Adapter, sites: Mapping[str, Site], id: str) -> ExpertWeights:
+        """Tensors by site, in the form `apply` takes. Raises as `fit` does."""
+        return self.fit(adapter, sites, id).scaled()
 
     @abstractmethod
     def write(self, expert: ExpertWeights) -> Adapter:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from experts.errors import MismatchedExpert, MixError, UnsupportedExpert
 from experts.kernels import Use, mixed_linear
-from experts.kinds.base import Adapter, Kind, Site
+from experts.kinds.base import Adapter, Fitted, Kind, Site
 from experts.kinds.names import PREFIX, place, require_finite
 from experts.weights import ExpertWeights, SiteTensors
 
@@ -32,8 +32,8 @@ class Bottleneck(Kind):
     name = "bottleneck"
     peft_type = "SAILPLANE_BOTTLENECK"
 
-    def read(self, adapter: Adapter, sites: Mapping[str, Site], id: str) -> ExpertWeights:
-        """See `Kind.read`."""
+    def fit(self, adapter: Adapter, sites: Mapping[str, Site], id: str) -> Fitted:
+        """See `Kind.fit`."""
         activation = adapter.config.get("activation", "relu")
         if activation != "relu":
             raise UnsupportedExpert(f"activation={activation!r}: only relu is served.")
@@ -59,7 +59,7 @@ class Bottleneck(Kind):
                     f"The widths of down and up at {site} differ.", unmatched=[site]
                 )
         require_finite(placed)
-        return ExpertWeights(id, self.name, self.group(placed), placed, inert=inert)
+        return Fitted(ExpertWeights(id, self.name, self.group(placed), placed, inert=inert))
 
     def write(self, expert: ExpertWeights) -> Adapter:
         """See `Kind.write`."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from experts.errors import MismatchedExpert, UnsupportedExpert
 from experts.kernels import Use, low_rank_add
-from experts.kinds.base import Adapter, Kind, Site
+from experts.kinds.base import Adapter, Fitted, Kind, Site
 from experts.kinds.names import PREFIX, place, require_finite
 from experts.kinds.patterns import require_quick
 from experts.kinds.targets import require_targeted
@@ -40,8 +40,8 @@ class Lora(Kind):
     name = "lora"
     peft_type = "LORA"
 
-    def read(self, adapter: Adapter, sites: Mapping[str, Site], id: str) -> ExpertWeights:
-        """See `Kind.read`."""
+    def fit(self, adapter: Adapter, sites: Mapping[str, Site], id: str) -> Fitted:
+        """See `Kind.fit`; B has the scale."""
         config = adapter.config
         _refuse_unsupported(config)
         factors: dict[str, dict[str, Tensor]] = {}
@@ -62,11 +62,10 @@ class Lora(Kind):
         require_finite(factors)
         require_targeted(config, factors, sites)
         alphas = _alpha_pattern(config, sites)
-        loaded: dict[str, SiteTensors] = {}
-        for site, t in placed.items():
-            scale = _scaling(config, alphas, site, t["A"].shape[0])
-            loaded[site] = {"A": t["A"].contiguous(), "B": t["B"].T.contiguous() * scale}
-        return ExpertWeights(id, self.name, self.group(loaded), loaded, inert=inert)
+        loaded = {site: {"A": t["A"], "B": t["B"].T} for site, t in placed.items()}
+        scales = {(site, "B"): _scaling(config, alphas, site, t["A"].shape[0])
+                  for site, t in placed.items()}  # fmt: skip
+        return Fitted(ExpertWeights(id, self.name, self.group(loaded), loaded, inert=inert), scales)
 
     def write(self, expert: ExpertWeights) -> Adapter:
         """See `Kind.write`: scaling is 1, so alpha equals the rank at every site."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from experts.errors import CorruptExpert, MismatchedExpert
 from experts.kinds.base import Site
+from experts.packed import all_finite
 
 PREFIX = "base_model.model."
 """What PEFT puts before every module name."""
@@ -72,7 +73,7 @@ def require_finite(placed: Mapping[str, Mapping[str, Tensor]]) -> None:
     if alien:
         raise CorruptExpert("Tensors are not of a floating type.", tensors=alien)
     bad = [f"{m}.{p}" for m, parts in placed.items() for p, t in parts.items()
-           if not t.isfinite().all()]  # fmt: skip
+           if not all_finite(t)]  # fmt: skip
     if bad:
         raise CorruptExpert("Tensors hold NaN or infinity.", tensors=bad)
 

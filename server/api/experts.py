@@ -198,9 +198,8 @@ async def remove_expert(ctx: Context, id: str) -> None:
 def _remove(engine: Engine, id: str) -> None:
     """One piece of work: whoever is interrupted in between would leave old tensors in memory."""
     engine.library.remove(id)
-    engine.cache.drop(id)
-    engine.stacks.drop(id)
-    engine.routing.catch_up()
+    engine.drop(id)
+    engine.catch_up()
 
 
 def _add(ctx: Context, body: AddExpert, replace: bool) -> Entry:
@@ -218,13 +217,13 @@ def _add(ctx: Context, body: AddExpert, replace: bool) -> Entry:
         describe=partial(describe, engine.backbone, examples=body.examples),
         replace=replace,
     )
-    engine.routing.catch_up()
+    engine.catch_up()
     return entry
 
 
 def _roll_back(engine: Engine, id: str, version: int) -> Entry:
     entry = engine.library.roll_back(id, version)
-    engine.routing.catch_up()
+    engine.catch_up()
     return entry
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 
-from experts.cache import ExpertCache, Lease
+from experts.cache import Lease
 from experts.errors import ExpertError, MixError, UnknownExpert
 from experts.library import Entry, Library
+from experts.tiers import Tier, Tiers
 from experts.versions import parse_reference
 from experts.weights import ExpertWeights
 from routers.token import TOKEN_ROUTERS
@@ -28,33 +29,35 @@ class Pinned:
     """What a batch holds in memory, all of it by reference (`id@version`).
 
     Attributes:
-        experts: what could be loaded. failed: why the others could not. held: what was in memory
-            already.
+        experts: what could be loaded. failed: why the others could not. found: where each was
+            when it was first asked for.
     """
 
-    def __init__(self, cache: ExpertCache, stack: ExitStack) -> None:
+    def __init__(self, tiers: Tiers, stack: ExitStack) -> None:
         self.experts: dict[str, ExpertWeights] = {}
         self.failed: dict[str, ExpertError] = {}
-        self.held: set[str] = set()
-        self._cache, self._stack = cache, stack
+        self.found: dict[str, Tier] = {}
+        self._tiers, self._stack = tiers, stack
+        self._begun: list[Lease[ExpertWeights]] = []
 
-    def pin(self, refs: Sequence[str]) -> None:
-        """Pin what is not pinned yet, until the stack is left."""
-        missing = [ref for ref in refs if ref not in self.experts and ref not in self.failed]
-        if not missing:
+    def begin(self, board: Sequence[Work]) -> None:
+        """Begin to load what samples selected, while the rest of the batch is being decided."""
+        refs = dict.fromkeys(r for w in alive(board) if w.decision for r in w.selection.refs)
+        new = [ref for ref in refs if ref not in self.found]
+        if not new:
             return
-        lease: Lease = self._stack.enter_context(self._cache.pin(missing))
-        self.experts |= lease.experts
-        self.failed |= lease.failed
-        self.held |= lease.held
+        self.found |= {ref: self._tiers.where(ref) for ref in new}
+        lease = self._tiers.hold(new)
+        self._stack.callback(lease.release)
+        self._begun.append(lease)
 
     def load(self, board: Sequence[Work], decide: Decide) -> None:
-        """Pin what the samples selected; where that fails, have it decided anew.
+        """Wait for what the samples selected; where that fails, have it decided anew.
 
         A sample that still has an expert that failed is for `require_loaded` to refuse.
         """
         for left in reversed(range(TRIES)):
-            self.pin(list(dict.fromkeys(ref for w in alive(board) for ref in w.selection.refs)))
+            self._wait(board)
             failed = self.failed.keys()
             stuck = [w for w in alive(board) if w.preset and failed & {*w.selection.refs}]
             for work in stuck if left else ():
@@ -67,6 +70,15 @@ class Pinned:
         now = library.snapshot
         found = {ref: now.at(*_parsed(ref)) for ref in self.experts}
         return {ref: entry for ref, entry in found.items() if entry is not None}
+
+    def _wait(self, board: Sequence[Work]) -> None:
+        """Have everything in memory that the samples selected."""
+        self.begin(board)
+        for lease in self._begun:
+            lease.wait()
+            self.experts |= lease.experts
+            self.failed |= lease.failed
+        self._begun.clear()
 
     def _replace(self, work: Work, decide: Decide) -> None:
         """Another selection for a sample, or the failure itself where there is no other expert."""

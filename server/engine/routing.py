@@ -6,10 +6,10 @@ Looks at the library through its `LibraryView`. Runs no expert.
 from __future__ import annotations
 
 from collections.abc import Collection, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from experts.backbones import TextEncoder
-from experts.errors import MixError
+from experts.errors import ExpertError, MixError
 from experts.library import Library
 from experts.statements import StatementMap
 from routers.calibration import Calibration
@@ -20,7 +20,7 @@ from routers.presets import DEFAULT, PRESETS, Preset
 from routers.request import REQUEST_ROUTERS
 from routers.types import Features, Query, Selection
 from server.engine.features import FeatureStore
-from server.engine.messages import RoutingOptions
+from server.engine.messages import RoutingOptions, Sample
 from server.engine.named import require_expert, require_model, require_sound, require_version
 from server.engine.view import LibraryView
 from server.engine.work import Work
@@ -94,6 +94,19 @@ class Routing:
         work.preset = ranked_preset(self.presets[name], self.catalogue, wishes)
         work.query = seen_query(work)
         work.instruction = work.sample.written or _instruction(work.query)
+
+    def named_refs(self, samples: Sequence[Sample]) -> list[str]:
+        """References of the experts that callers named; a name that is not there is passed by."""
+        refs: dict[str, None] = {}
+        for sample in samples:
+            options = sample.options
+            if options.selection is not None:
+                refs |= dict.fromkeys(options.selection.refs)
+            elif options.experts is not None or sample.model not in (AUTO, self.backbone.id):
+                for name in options.experts or (sample.model,):
+                    with suppress(ExpertError):
+                        refs[self.library.find(name).ref] = None
+        return list(refs)
 
     def warm(self, board: Sequence[Work]) -> None:
         """Compute the features that the samples' routers need, in as few passes as possible."""

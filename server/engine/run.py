@@ -6,6 +6,7 @@ served fails alone; its error stands in its place.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -13,11 +14,11 @@ from functools import partial
 import torch
 
 from experts.backbones import TextEncoder
-from experts.cache import ExpertCache
 from experts.errors import ExpertError
 from experts.library import Library
-from experts.stacks import StackCache
+from experts.stacks import STACK_BYTES, StackCache
 from experts.statements import read_statements
+from experts.tiers import Tiers
 from routers.presets import DEFAULT, Preset
 from server.engine import answering
 from server.engine.features import FeatureStore
@@ -32,19 +33,23 @@ from server.engine.tracing import trace_of
 from server.engine.work import Clock, Work, alive
 from server.errors import ServerError
 
+log = logging.getLogger("sailplane.engine")
+
 
 class Engine:
     """One frozen backbone, one library of experts, and every way to route between them."""
 
     def __init__(
-        self, backbone: TextEncoder, library: Library, cache: ExpertCache, *,
-        router: str = DEFAULT, top_k: int | None = None,
+        self, backbone: TextEncoder, library: Library, tiers: Tiers, *,
+        router: str = DEFAULT, top_k: int | None = None, pin: Sequence[str] = (),
+        stack_bytes: int = STACK_BYTES,
     ) -> None:  # fmt: skip
-        self.backbone, self.library, self.cache = backbone, library, cache
+        self.backbone, self.library, self.tiers = backbone, library, tiers
         self.words = FeatureStore(backbone.embed)
         self.inputs = FeatureStore(backbone.features)
         self.said = FeatureStore(partial(read_statements, backbone))
-        self.stacks = StackCache()
+        self.stacks = StackCache(stack_bytes)
+        self.pinned = tuple(pin)
         self.presets: Mapping[str, Preset] = presets_with_default(router)
         self.routing = Routing(backbone, library, self.words, self.inputs, self.presets, top_k)
 
@@ -52,15 +57,18 @@ class Engine:
         """Answer a mixed batch. See "Life of a request" in docs/architecture.md."""
         clock, board = Clock(), [Work(sample) for sample in samples]
         with torch.inference_mode(), ExitStack() as pinned:
+            held = Pinned(self.tiers, pinned)
             with clock.stage("instruction"):
                 self._each(board, self.routing.plan)
+                held.begin(board)
             with clock.stage("embed"):
                 read(self.backbone, board)
                 self.routing.warm(alive(board))
             with clock.stage("select"):
-                self._each([w for w in alive(board) if w.decision is None], self.routing.decide)
+                for work in [w for w in alive(board) if w.decision is None]:
+                    self._each([work], self.routing.decide)
+                    held.begin([work])
             with clock.stage("load"):
-                held = Pinned(self.cache, pinned)
                 held.load(board, self.routing.decide)
                 entries = held.entries(self.library)
                 self._each(board, lambda work: require_loaded(work, held, entries))
@@ -73,9 +81,29 @@ class Engine:
             self._each(asked, lambda work: answering.answer(work, entries, self.words, judge))
         version = self.routing.calibration.version
         return [
-            w.error or Outcome(w.answer, trace_of(w, clock, held.held, version), len(w.tokens))
+            w.error or Outcome(w.answer, trace_of(w, clock, held.found, version), len(w.tokens))
             for w in board
         ]
+
+    def catch_up(self) -> None:
+        """See the library as it is now, not at the next request: routers, and what is pinned.
+
+        Raises:
+            CorruptExpert: the library's constants are damaged.
+        """
+        self.routing.catch_up()
+        here = [entry.ref for id in self.pinned if (entry := self.library.entries.get(id))]
+        for ref, error in self.tiers.keep(here).items():
+            log.warning("expert %s is to be pinned and cannot be loaded: %s", ref, error.message)
+
+    def drop(self, id: str) -> None:
+        """Free the memory of an expert that left the library."""
+        self.tiers.drop(id)
+        self.stacks.drop(id)
+
+    def expect(self, samples: Sequence[Sample]) -> None:
+        """Begin to load the experts that callers named, before their samples' turn comes."""
+        self.tiers.prefetch(self.routing.named_refs(samples))
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text, special ones included."""

@@ -77,7 +77,7 @@ class EngineService:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self.metrics.watch_queue(lambda: self._queue.waiting)
-        self.metrics.watch_cache(lambda: engine.cache.stats)
+        self.metrics.watch_tiers(lambda: engine.tiers.stats)
         self.metrics.watch_features(
             {"words": engine.words, "inputs": engine.inputs, "statements": engine.said}
         )
@@ -176,6 +176,8 @@ class EngineService:
         loop = asyncio.get_running_loop()
         job = Job(samples, loop.create_future(), deadline)
         self._queue.put(job, self._retry_after())
+        if self._queue.waiting <= self.max_batch:  # further ones might push each other out again
+            self.engine.expect(samples)
         self._jobs.add(job)
         self._wake_soon(loop)
         late = DeadlinePassed("The deadline passed before the answer.")

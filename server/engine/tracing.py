@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
+from experts.tiers import Tier
 from server.engine.messages import CandidateTrace, Trace
 from server.engine.work import Clock, Work
 
 SHOWN_CANDIDATES = 8
 
 
-def trace_of(work: Work, clock: Clock, held: Collection[str], calibration: str) -> Trace:
-    """Freeze what is known of a sample."""
+def trace_of(work: Work, clock: Clock, found: Mapping[str, Tier], calibration: str) -> Trace:
+    """Freeze what is known of a sample; `found` says where each expert was."""
     decision = work.decision
     assert decision is not None
     instruction = work.instruction
@@ -32,7 +34,7 @@ def trace_of(work: Work, clock: Clock, held: Collection[str], calibration: str) 
         replaced=work.replaced,
         truncated=work.truncated,
         tokens=work.token_traces,
-        cache=_cache(decision.selection.refs, held) if full else {},
+        cache=_cache(decision.selection.refs, found) if full else {},
         milliseconds=_milliseconds(work, clock),
     )
 
@@ -45,10 +47,9 @@ def _milliseconds(work: Work, clock: Clock) -> dict[str, float]:
     return spent
 
 
-def _cache(refs: Sequence[str], held: Collection[str]) -> dict[str, int]:
-    """How many of the sample's own experts were in memory."""
-    hits = sum(ref in held for ref in refs)
-    return {"hits": hits, "misses": len(refs) - hits}
+def _cache(refs: Sequence[str], found: Mapping[str, Tier]) -> dict[str, int]:
+    """How many of the sample's own experts each tier held."""
+    return {"device": 0, "host": 0, "disk": 0} | Counter(found[ref] for ref in refs)
 
 
 def _candidates(work: Work) -> tuple[CandidateTrace, ...]:

@@ -15,6 +15,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from experts.cache import CacheStats
+from experts.tiers import Tier
 from server.engine.messages import Outcome, Trace
 
 MILLISECONDS = (.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 30)  # fmt: skip
@@ -55,7 +56,7 @@ class Metrics:
         self._routing(p, r)
         self.tokens = Counter(f"{p}input_tokens", "Tokens of inputs answered.", registry=r)
         self.load = Histogram(
-            f"{p}expert_load_seconds", "Time to load an expert from disk.",
+            f"{p}expert_load_seconds", "Time to bring an expert to a tier.", ["tier"],
             buckets=MILLISECONDS, registry=r,
         )  # fmt: skip
         self._named: set[str] = set()
@@ -123,13 +124,13 @@ class Metrics:
             self._named.add(id)
         return id
 
-    def loaded(self, _id: str, seconds: float) -> None:
-        """Count one load of an expert; fits `ExpertCache`'s `on_load`."""
-        self.load.observe(seconds)
+    def loaded(self, tier: Tier, seconds: float) -> None:
+        """Count one load of an expert; fits `on_load` of `Tiers`."""
+        self.load.labels(tier).observe(seconds)
 
-    def watch_cache(self, stats: Callable[[], CacheStats]) -> None:
-        """Read the expert cache's counters at scrape time."""
-        self.registry.register(CacheCollector(stats))
+    def watch_tiers(self, stats: Callable[[], Mapping[Tier, CacheStats]]) -> None:
+        """Read the tiers' counters at scrape time."""
+        self.registry.register(TierCollector(stats))
 
     def watch_features(self, stores: Mapping[str, FeatureCounts]) -> None:
         """Read the feature stores' counters at scrape time."""
@@ -144,10 +145,10 @@ class Metrics:
         return generate_latest(self.registry)
 
 
-class CacheCollector(Collector):
-    """The expert cache's own counters as metrics, tier `host`: what is held in memory."""
+class TierCollector(Collector):
+    """The counters of the memory tiers as metrics."""
 
-    def __init__(self, stats: Callable[[], CacheStats]) -> None:
+    def __init__(self, stats: Callable[[], Mapping[Tier, CacheStats]]) -> None:
         self._stats = stats
 
     def collect(self) -> Iterator[Metric]:
@@ -157,13 +158,15 @@ class CacheCollector(Collector):
             counter = CounterMetricFamily(
                 f"sailplane_expert_cache_{name}", f"Cache {name}.", labels=["tier"]
             )
-            counter.add_metric(["host"], getattr(stats, name))
+            for tier, counts in stats.items():
+                counter.add_metric([tier], getattr(counts, name))
             yield counter
         for name in ("bytes", "experts"):
             gauge = GaugeMetricFamily(
                 f"sailplane_expert_cache_{name}", f"Held {name}.", labels=["tier"]
             )
-            gauge.add_metric(["host"], getattr(stats, name))
+            for tier, counts in stats.items():
+                gauge.add_metric([tier], getattr(counts, name))
             yield gauge
 
 

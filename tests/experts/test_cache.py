@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import threading
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experts.cache import ExpertCache, Lease
+from experts.cache import ExpertCache
 from experts.errors import CorruptExpert, UnknownExpert
 from experts.weights import ExpertWeights
 
@@ -33,13 +33,13 @@ def sized(id: str) -> ExpertWeights:
     return expert(id, int(id[-1]))
 
 
-MakeCache = Callable[..., ExpertCache]
+MakeCache = Callable[..., ExpertCache[ExpertWeights]]
 
 
 @pytest.fixture
 def make_cache() -> Iterator[MakeCache]:
     """Caches that are closed after the test."""
-    made: list[ExpertCache] = []
+    made: list[ExpertCache[ExpertWeights]] = []
 
     def make(load: Callable[[str], ExpertWeights] = sized, units: int = 6, **more) -> ExpertCache:
         made.append(ExpertCache(load, units * UNIT, **more))
@@ -115,9 +115,6 @@ def test_an_unforeseen_error_is_raised_and_unpins(make_cache: MakeCache) -> None
     with pytest.raises(ZeroDivisionError), cache.pin(["a9", "z1"]):
         pass
     assert cache.stats.bytes == 0
-    with pytest.raises(ZeroDivisionError):
-        asyncio.run(cache.acquire(["a9", "z1"]))
-    assert cache.stats.bytes == 0
 
 
 def test_a_dropped_expert_is_freed_with_its_last_lease(make_cache: MakeCache) -> None:
@@ -189,7 +186,7 @@ def test_several_experts_load_at_the_same_time(make_cache: MakeCache) -> None:
         assert len(lease.experts) == 2
 
 
-def test_waiting_for_a_load_leaves_the_event_loop_free(make_cache: MakeCache) -> None:
+def test_one_load_serves_all_who_wait_for_it(make_cache: MakeCache) -> None:
     go = threading.Event()
     calls: Counter[str] = Counter()
 
@@ -199,18 +196,13 @@ def test_waiting_for_a_load_leaves_the_event_loop_free(make_cache: MakeCache) ->
         return sized(id)
 
     cache = make_cache(load)
-
-    async def main() -> list[Lease]:
-        tasks = [asyncio.create_task(cache.acquire(["a2"])) for _ in range(3)]
-        await asyncio.sleep(0.01)
-        tasks[0].cancel()  # a client that leaves must not take the load from the others
-        await asyncio.sleep(0.01)
+    cache.prefetch(["a2"])
+    with ThreadPoolExecutor(3) as pool:
+        waiting = [pool.submit(lambda: cache.hold(["a2"]).wait()) for _ in range(3)]
+        cache.prefetch(["a2"])
+        assert not cache.holds("a2")
         go.set()
-        with pytest.raises(asyncio.CancelledError):
-            await tasks[0]
-        return list(await asyncio.gather(*tasks[1:]))
-
-    leases = asyncio.run(main())
+        leases = [future.result(5) for future in waiting]
     assert all(lease.experts["a2"] is leases[0].experts["a2"] for lease in leases)
     assert calls["a2"] == 1
     cache.budget = 0
@@ -220,12 +212,62 @@ def test_waiting_for_a_load_leaves_the_event_loop_free(make_cache: MakeCache) ->
     assert cache.stats.bytes == 0
 
 
+def test_what_is_prefetched_is_found_and_not_counted_as_asked_for(make_cache: MakeCache) -> None:
+    cache = make_cache()
+    cache.prefetch(["a1"])
+    wait_for(lambda: cache.holds("a1"))
+    assert cache.stats.lookups == 0
+    with cache.pin(["a1"]) as lease:
+        assert lease.hits == 1
+
+
+def test_a_prefetch_that_fails_is_tried_again_by_who_needs_it(make_cache: MakeCache) -> None:
+    errors = iter([CorruptExpert("half written")])
+
+    def load(id: str) -> ExpertWeights:
+        for error in errors:
+            raise error
+        return sized(id)
+
+    cache = make_cache(load)
+    cache.prefetch(["a1"])
+    wait_for(lambda: not cache.stats.experts)
+    with cache.pin(["a1"]) as lease:
+        assert list(lease.experts) == ["a1"]
+
+
+def test_a_cold_expert_gets_its_place_among_pinned_ones(make_cache: MakeCache) -> None:
+    cache = make_cache(units=3)
+    with cache.pin(["a1", "b1", "c1"]), cache.pin(["d1"]) as lease:
+        assert list(lease.experts) == ["d1"]
+    assert cache.stats.bytes == 3 * UNIT
+
+
+def test_there_is_room_for_one_more_of_the_usual_size(make_cache: MakeCache) -> None:
+    cache = make_cache(units=6)
+    found = []
+    for id in ("a2", "b2", "c2"):
+        found.append(cache.has_room)
+        with cache.pin([id]):
+            pass
+    assert (found, cache.has_room) == ([True, True, True], False)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if condition():
+            return
+        time.sleep(0.005)
+    pytest.fail("it did not happen in time")
+
+
 IDS = ("a1", "b2", "c3", "d2", "e1", "f9")
 ACTIONS = st.lists(
     st.one_of(
         st.tuples(st.just("pin"), st.lists(st.sampled_from(IDS), min_size=1, max_size=3)),
         st.tuples(st.just("release"), st.integers(0, 5)),
         st.tuples(st.just("drop"), st.sampled_from(IDS)),
+        st.tuples(st.just("prefetch"), st.sampled_from(IDS)),
     ),
     max_size=40,
 )
@@ -251,6 +293,12 @@ class Model:
         copies = [self.held[id] for id in dict.fromkeys(ids)]
         self.evict()
         return copies, hits
+
+    def prefetch(self, id: str) -> None:
+        if id not in self.held:
+            self.held[id] = object()
+            self.sizes[self.held[id]] = int(id[-1])
+            self.evict()
 
     def release(self, copies: list[object]) -> None:
         for copy in copies:
@@ -289,6 +337,11 @@ def test_the_cache_does_what_the_model_does(actions: list[tuple[str, object]], u
             elif action == "drop":
                 cache.drop(what)
                 model.drop(what)
+            elif action == "prefetch":
+                model.prefetch(what)
+                cache.prefetch([what])
+                now = (model.bytes * UNIT, len(model.held))
+                wait_for(lambda: (cache.stats.bytes, cache.stats.experts) == now)  # noqa: B023
             assert cache.stats.bytes == model.bytes * UNIT
             assert cache.stats.experts == len(model.held)
     finally:

@@ -52,8 +52,8 @@ def test_the_tensors_and_vectors_come_back(
     for site, parts in written.sites.items():
         for part, tensor in parts.items():
             assert torch.equal(loaded.sites[site][part], tensor)
-        for artefact in ("gate", "arrow"):  # artefacts are kept in float32
-            vector = written.vectors[artefact][site].float().double()
+        for artefact in ("gate", "arrow"):
+            vector = written.vectors[artefact][site]
             assert torch.equal(loaded.vectors[artefact][site], vector)
 
 

@@ -176,7 +176,8 @@ def world(tmp_path: Path, written: Path) -> Callable[[int], World]:
         root = tmp_path / f"library{seed}"
         root.mkdir()
         engine = build_engine(Settings(backbone="tiny-random", library=root, threads=1))
-        engine.cache.budget = 60_000  # about two experts: nearly every question loads from disk
+        # About two experts on the device and one more on the host: nearly every question loads.
+        engine.tiers.device.budget, engine.tiers.host.budget = 60_000, 90_000
         return World(engine, written, seed)
 
     return make

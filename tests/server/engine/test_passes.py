@@ -49,7 +49,7 @@ def run(rich):
     def passes(works):
         seen.clear()
         chosen = {e for w in works for e in w.selection.experts}
-        with torch.inference_mode(), rich.cache.pin([f"{e.id}@1" for e in chosen]) as lease:
+        with torch.inference_mode(), rich.tiers.pin([f"{e.id}@1" for e in chosen]) as lease:
             # A later version, where a test asks for one, has the same tensors.
             experts = {e.ref: replace(lease.experts[f"{e.id}@1"], id=e.ref) for e in chosen}
             forward(backbone, StackCache(), experts, works)
@@ -89,7 +89,7 @@ def test_every_selection_says_something_else(run, work_of):
 
 def test_a_merged_row_is_the_merged_expert(run, work_of, rich):
     (state_D,), _ = run([work_of(TWO)])
-    with torch.inference_mode(), rich.cache.pin(TWO.refs) as lease:
+    with torch.inference_mode(), rich.tiers.pin(TWO.refs) as lease:
         loaded = [lease.experts[ref] for ref in TWO.refs]
         merged = KINDS["lora"].merge(loaded, [0.7, 0.3])
         mix = build_mix([RowMix.of({merged.id: 1.0})], [stack_experts([merged])])

@@ -288,15 +288,22 @@ def damage(library, id, name="adapter_model.safetensors"):
     (library / id / name).write_bytes(b"altered since it was read")
 
 
-@pytest.mark.parametrize("name", ["adapter_model.safetensors", "routing.safetensors"])
-def test_a_routed_expert_that_fails_gives_way_and_a_forced_one_fails_its_sample(
-    rich, rich_library, name
-):
+FILES = ["adapter_model.safetensors", "routing.safetensors"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_forced_expert_that_fails_fails_its_sample_alone(rich, rich_library, name):
     damage(rich_library, "mood", name)
-    forced, other, routed = rich.run(
-        [sample(model="mood"), sample(model="weather"), sample(router="average")]
-    )
+    forced, other = rich.run([sample(model="mood"), sample(model="weather")])
     assert isinstance(forced, BadExpert)
+    assert isinstance(other, Outcome)
+    assert name in rich.library.bad["mood"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_routed_expert_that_fails_gives_way(rich, rich_library, name):
+    damage(rich_library, "mood", name)
+    other, routed = rich.run([sample(model="weather"), sample(router="average")])
     assert isinstance(other, Outcome)
     assert set(routed.trace.selection.ids) == {"flight", "quiz", "weather"}
     assert routed.trace.replaced == ("mood",)
@@ -311,7 +318,7 @@ def test_a_routed_expert_that_fails_gives_way_and_a_forced_one_fails_its_sample(
 def test_the_next_candidate_answers_as_if_the_first_had_been_denied(rich, rich_library):
     best = one(rich, router="retrieval").trace.selection.ids[0]
     expected = one(rich, router="retrieval", deny=(best,))
-    rich.cache.drop(rich.library.get(best).ref)
+    rich.tiers.drop(rich.library.get(best).ref)
     damage(rich_library, best)
     replaced = one(rich, router="retrieval")
     assert replaced.trace.replaced == (best,)
@@ -357,7 +364,7 @@ def test_the_trace_is_as_long_as_asked_for_and_no_longer(rich):
     assert none.tokens == summary.tokens == ()
     assert summary.cache == {}
     assert 0 < len(summary.candidates) <= SHOWN_CANDIDATES
-    assert full.cache.keys() == {"hits", "misses"}
+    assert full.cache.keys() == {"device", "host", "disk"}
     reaching = [s for s in rich.backbone.sites.values() if s.reaches_output]
     assert len(full.tokens) == len(reaching)
     assert max(len(t.tokens) for t in full.tokens) == 16
