@@ -103,9 +103,9 @@ def build_engine(
     if settings.router not in engine.presets:
         known = ", ".join(["default", *engine.presets])
         raise SettingsError(f"router = {settings.router!r}: expected one of {known}")
-    _require_listed(library, "pin", settings.pin)
     engine.catch_up()
-    _require_pinned(engine, settings)
+    _require_listed(library, "pin", settings.pin)
+    _require_room(engine, settings)
     return engine
 
 
@@ -117,11 +117,8 @@ def _require_listed(library: Library, setting: str, ids: Sequence[str]) -> None:
             raise SettingsError(f"{setting} = {id!r}: {error.message}") from None
 
 
-def _require_pinned(engine: Engine, settings: Settings) -> None:
-    """What is pinned must be there, and leave room for what is not."""
-    for id in engine.pinned:
-        if engine.tiers.where(engine.library.get(id).ref) != "device":
-            raise SettingsError(f"pin = {id!r}: expected an expert that can be loaded")
+def _require_room(engine: Engine, settings: Settings) -> None:
+    """What is pinned leaves room for what is not."""
     held, budget = engine.tiers.stats["device"].bytes, engine.tiers.device.budget
     if held >= budget:
         raise SettingsError(

@@ -40,9 +40,11 @@ def _split(value: object) -> object:
 
 
 def _split_names(value: object) -> object:
-    if isinstance(value, str):
-        return [part for name in value.split(",") if (part := name.strip())]
-    return value
+    """Names apart, whether one text holds them or several options do."""
+    given = [value] if isinstance(value, str) else value
+    if not isinstance(given, list | tuple) or not all(isinstance(v, str) for v in given):
+        return value
+    return [part for text in given for name in text.split(",") if (part := name.strip())]
 
 
 def _http_url(value: str) -> str:

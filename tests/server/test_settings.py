@@ -54,6 +54,13 @@ def test_paths_in_the_environment_are_separated_like_path(monkeypatch):
     assert read_settings().settings.adapter_roots == (Path("/srv/a"), Path("/srv/b"))
 
 
+def test_names_are_separated_by_commas_wherever_they_stand(monkeypatch):
+    monkeypatch.setenv("SAILPLANE_PIN", "mood, quiz")
+    settings = read_settings({"preload": ["mood,weather", "quiz"]}).settings
+    assert settings.pin == ("mood", "quiz")
+    assert settings.preload == ("mood", "weather", "quiz")
+
+
 @pytest.mark.parametrize(
     ("key", "value", "expectation"),
     [
