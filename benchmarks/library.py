@@ -11,18 +11,17 @@ import random
 import subprocess
 import sys
 import time
-from bisect import bisect
-from collections.abc import Callable, Sequence
-from itertools import accumulate
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
 import torch
 
+from benchmarks import working_set
 from benchmarks.figures import Figure, at_least, at_most, reported
-from benchmarks.many import many_experts, name_of, near
-from benchmarks.material import question, text
+from benchmarks.many import many_experts, near
 from benchmarks.timing import take_turns
+from benchmarks.working_set import BATCH, answer, forced
 from experts.backbones import TextEncoder, open_backbone
 from experts.library import Library
 from routers.calibration import Calibration
@@ -32,14 +31,13 @@ from routers.presets import PRESETS
 from routers.request import REQUEST_ROUTERS
 from routers.types import Features
 from server.build import build_engine
-from server.engine.messages import Outcome, RoutingOptions, Sample
 from server.engine.run import Engine
 from server.engine.view import LibraryView
 from server.settings import read_settings
 
 FEW, MANY = 18, 10_000
-OPEN_SECONDS, OPEN_MB, ROUTE_MS, RECALL, HOT, GROWTH = 10.0, 300.0, 2.0, 0.99, 0.5, 1.05
-QUERIES, BATCH, OVER = 200, 32, 10
+OPEN_SECONDS, OPEN_MB, ROUTE_MS, RECALL, GROWTH = 10.0, 300.0, 2.0, 0.99, 1.05
+QUERIES = 200
 BEST = 8  # what the default preset takes
 
 
@@ -52,7 +50,7 @@ def run(quick: bool) -> list[Figure]:
         *_opening(many, 1 if quick else 3),
         *_routing(backbone, few, many, count),
         *_growth(few, many, count, 2 if quick else 15),
-        *_working_set(many, count, 2 if quick else 5, 4 if quick else 40),
+        *working_set.measure(_engine(many), count, quick),
     ]
 
 
@@ -104,83 +102,17 @@ def _timed(engine: Engine, query: Features) -> float:
 
 def _growth(few: Path, many: Path, count: int, rounds: int) -> list[Figure]:
     """The same batch over the same 16 experts, in a small and in a large library."""
-    samples = [_forced(i, i % 16) for i in range(BATCH)]
+    samples = [forced(i, i % 16) for i in range(BATCH)]
     cases: dict[str, Callable[[], object]] = {
-        name: lambda engine=engine: _answer(engine, samples)
+        name: lambda engine=engine: answer(engine, samples)
         for name, engine in {"few": _engine(few), "many": _engine(many)}.items()
     }
     times = take_turns(cases, rounds)
     return [at_most(f"batch over {count} experts / over {FEW}", times.ratio("many", "few"), GROWTH)]
 
 
-def _working_set(many: Path, count: int, rounds: int, batches: int) -> list[Figure]:
-    """Zipf(1) traffic over ten times what the cache holds, against traffic all in memory."""
-    probe = _engine(many)
-    with probe.tiers.pin([_reference(0)]) as lease:
-        each = lease.experts[_reference(0)].nbytes
-    loads: list[float] = []
-    engine = _engine(many, count * each // OVER, lambda _, seconds: loads.append(seconds))
-    hot, order = _zipf(count // OVER // 4), _zipf(count)
-    at = iter(range(10**9))
-
-    def batch(draw: Callable[[random.Random], int]) -> float:
-        rng = random.Random(next(at))
-        samples = [_forced(next(at), draw(rng)) for _ in range(BATCH)]
-        begun = time.perf_counter()
-        _answer(engine, samples)
-        return time.perf_counter() - begun
-
-    ratios: list[float] = []
-    for _ in range(rounds):
-        for index in range(count // OVER // 4):  # what the hot traffic asks for
-            with engine.tiers.pin([_reference(index)]):
-                pass
-        all_hot = sum(batch(hot) for _ in range(batches))
-        for index in range(count - 1, count - count // OVER - 1, -1):  # push all of it out again
-            with engine.tiers.pin([_reference(index)]):
-                pass
-        loads.clear()
-        mixed = sum(batch(order) for _ in range(batches))
-        ratios.append(all_hot / mixed)
-    stats = engine.cache.stats
-    return [
-        at_least("working set 10x the cache, from cold / all hot, throughput", median(ratios), HOT),
-        reported("expert load, p50 ms", median(loads) * 1e3),
-        reported("expert load, p99 ms", sorted(loads)[int(len(loads) * 0.99)] * 1e3),
-        reported("cache budget, MB", engine.cache.budget / 1e6),
-        reported("cache evictions", stats.evictions),
-    ]
-
-
-def _zipf(count: int) -> Callable[[random.Random], int]:
-    """Draws an expert: the k-th most popular with probability proportional to 1 / k."""
-    total = list(accumulate(1 / k for k in range(1, count + 1)))
-    return lambda rng: bisect(total, rng.random() * total[-1])
-
-
-def _reference(index: int) -> str:
-    """What the cache knows an expert by."""
-    return f"{name_of(index)}@1"
-
-
-def _forced(index: int, expert: int) -> Sample:
-    options = RoutingOptions(trace="none")
-    return Sample(text(index), question(index), model=name_of(expert), options=options)
-
-
-def _answer(engine: Engine, samples: Sequence[Sample]) -> None:
-    for result in engine.run(samples):
-        if not isinstance(result, Outcome):
-            raise result
-
-
-def _engine(
-    library: Path, budget: int | None = None, on_load: Callable[[str, float], None] | None = None
-) -> Engine:
-    given: dict[str, object] = {"library": library}
-    if budget is not None:
-        given["cache_bytes"] = budget
-    return build_engine(read_settings(given).settings, on_load=on_load)
+def _engine(library: Path) -> Engine:
+    return build_engine(read_settings({"library": library}).settings)
 
 
 def _open(folder: Path) -> dict[str, float]:

@@ -31,6 +31,8 @@ from server.settings import Settings, SettingsError
 
 log = logging.getLogger("sailplane.library")
 
+STACKS = 4
+"""The part of the device's bytes that is for experts laid side by side: one in four."""
 LOADS = 4
 """Tries of a load whose files are replaced meanwhile."""
 
@@ -87,14 +89,9 @@ def build_engine(
     library = Library.open(
         settings.library, fingerprint=backbone.fingerprint, backbone_id=backbone.id
     )
-    stack_bytes = settings.device_bytes // 4
-    tiers = Tiers(
-        _reader(library, backbone),
-        dtype=backbone.dtype,
-        device=backbone.device,
-        host_bytes=settings.host_bytes,
-        device_bytes=settings.device_bytes - stack_bytes,
-        on_load=on_load,
+    stack_bytes = settings.device_bytes // STACKS
+    tiers = build_tiers(
+        library, backbone, settings.host_bytes, settings.device_bytes - stack_bytes, on_load
     )
     engine = Engine(
         backbone, library, tiers, router=settings.router, top_k=settings.top_k,
@@ -107,6 +104,20 @@ def build_engine(
     _require_listed(library, "pin", settings.pin)
     _require_room(engine, settings)
     return engine
+
+
+def build_tiers(
+    library: Library,
+    backbone: TextEncoder,
+    host_bytes: int,
+    device_bytes: int,
+    on_load: Callable[[Tier, float], None] | None = None,
+) -> Tiers:
+    """The tiers that a library's experts are loaded through; see `Tiers` for the arguments."""
+    return Tiers(
+        _reader(library, backbone), dtype=backbone.dtype, device=backbone.device,
+        host_bytes=host_bytes, device_bytes=device_bytes, on_load=on_load,
+    )  # fmt: skip
 
 
 def _require_listed(library: Library, setting: str, ids: Sequence[str]) -> None:
