@@ -58,6 +58,7 @@ def build_app(settings: Settings) -> FastAPI:
         max_body_bytes=settings.body_limit,
         timeout_ms=settings.timeout_ms,
         drain_seconds=settings.drain_seconds,
+        scan_seconds=settings.scan_seconds,
         log_text=settings.log_text,
     )
 

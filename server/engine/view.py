@@ -31,7 +31,7 @@ log = logging.getLogger("sailplane.routing")
 class Built:
     """What routers see of one generation of the library."""
 
-    generation: int
+    generation: str
     shortlist: Shortlist
     calibration: Calibration
     placing: StatementMap

@@ -43,9 +43,8 @@ def test_a_pinned_expert_is_ready_and_follows_its_newest_version(library, bare_a
     )
     engine.catch_up()
     assert [engine.tiers.where(ref) for ref in (old, new.ref)] == ["host", "device"]
-    engine.library.remove("mood")
-    engine.drop("mood")
-    engine.catch_up()
+    with engine.changing():
+        engine.library.remove("mood")
     assert engine.tiers.stats["device"].bytes == 0
 
 
