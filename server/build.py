@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Sequence
 
 import torch
@@ -19,6 +20,7 @@ from experts.host import HostExpert
 from experts.library import Library
 from experts.loader import read_expert
 from experts.memory import keep_freed
+from experts.scanning import Progress
 from experts.tiers import Tier, Tiers
 from experts.versions import parse_reference
 from routers.instructions import InstructionWriter
@@ -31,18 +33,23 @@ from server.settings import Settings, SettingsError
 
 log = logging.getLogger("sailplane.library")
 
+LOG_SECONDS = 2.0
+"""Between two lines on how far opening a library is."""
 LOADS = 4
 """Tries of a load whose files are replaced meanwhile."""
 
 
-def build_app(settings: Settings) -> FastAPI:
+def build_app(settings: Settings, progress: Progress | None = None) -> FastAPI:
     """The web application; its engine starts and drains with it.
+
+    Args:
+        settings: what is in force. progress: see `build_engine`.
 
     Raises:
         SettingsError, ExpertError: the backbone, the library or the router cannot be used.
     """
     metrics = Metrics(settings.expert_label_cap)
-    engine = build_engine(settings, on_load=metrics.loaded)
+    engine = build_engine(settings, metrics.loaded, progress)
     _preload(engine, settings.preload)
     service = EngineService(
         engine,
@@ -64,12 +71,14 @@ def build_app(settings: Settings) -> FastAPI:
 
 
 def build_engine(
-    settings: Settings, on_load: Callable[[Tier, float], None] | None = None
-) -> Engine:
+    settings: Settings, on_load: Callable[[Tier, float], None] | None = None,
+    progress: Progress | None = None,
+) -> Engine:  # fmt: skip
     """The engine over the library of these settings.
 
     Args:
         settings: what is in force. on_load: see `Tiers`.
+        progress: told how far reading the library is: manifests, then routing artefacts.
 
     Raises:
         SettingsError, ExpertError: as `build_app`.
@@ -85,9 +94,11 @@ def build_engine(
         keep_freed()
         torch.set_num_threads(1)
         backbone.widen(cores)
+    progress = _logged(progress)
     library = Library.open(
-        settings.library, fingerprint=backbone.fingerprint, backbone_id=backbone.id
-    )
+        settings.library, fingerprint=backbone.fingerprint, backbone_id=backbone.id,
+        progress=progress,
+    )  # fmt: skip
     stack_bytes = settings.device_bytes // 4
     tiers = Tiers(
         _reader(library, backbone),
@@ -104,10 +115,25 @@ def build_engine(
     if settings.router not in engine.presets:
         known = ", ".join(["default", *engine.presets])
         raise SettingsError(f"router = {settings.router!r}: expected one of {known}")
-    engine.catch_up()
+    engine.catch_up(progress)
     _require_listed(library, "pin", settings.pin)
     _require_room(engine, settings)
     return engine
+
+
+def _logged(progress: Progress | None) -> Progress:
+    """Says in the log too how far it is, now and then."""
+    last = time.monotonic()
+
+    def told(done: int, total: int) -> None:
+        nonlocal last
+        if progress:
+            progress(done, total)
+        if time.monotonic() - last > LOG_SECONDS:
+            last = time.monotonic()
+            log.info("reading the library: %d of %d experts", done, total)
+
+    return told
 
 
 def _require_listed(library: Library, setting: str, ids: Sequence[str]) -> None:

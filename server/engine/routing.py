@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from experts.backbones import TextEncoder
 from experts.errors import ExpertError, MixError
 from experts.library import Library
+from experts.scanning import Progress
 from experts.statements import StatementMap
 from routers.calibration import Calibration
 from routers.catalogue import Catalogue
@@ -57,13 +58,16 @@ class Routing:
         """How the library places statements on label sets."""
         return self.view.current().placing
 
-    def catch_up(self) -> None:
+    def catch_up(self, progress: Progress | None = None) -> None:
         """Read what is new in the library now, not at the next request.
+
+        Args:
+            progress: told how many experts are read.
 
         Raises:
             CorruptExpert: its constants, or the tensors they name, are damaged.
         """
-        self.view.current()
+        self.view.current(progress)
 
     @contextmanager
     def trying(self, constants: Calibration) -> Generator[None]:

@@ -16,6 +16,7 @@ import torch
 from experts.backbones import TextEncoder
 from experts.errors import ExpertError
 from experts.library import Library
+from experts.scanning import Progress
 from experts.snapshot import Changes, Snapshot
 from experts.stacks import STACK_BYTES, StackCache
 from experts.statements import read_statements
@@ -88,13 +89,16 @@ class Engine:
             for w in board
         ]
 
-    def catch_up(self) -> None:
+    def catch_up(self, progress: Progress | None = None) -> None:
         """See the library as it is now, not at the next request: routers, and what is pinned.
+
+        Args:
+            progress: told how many experts routers have seen.
 
         Raises:
             CorruptExpert: the library's constants are damaged.
         """
-        self.routing.catch_up()
+        self.routing.catch_up(progress)
         here = [entry.ref for id in self.pinned if (entry := self.library.entries.get(id))]
         for ref, error in self.tiers.keep(here).items():
             log.warning("expert %s is to be pinned and cannot be loaded: %s", ref, error.message)
