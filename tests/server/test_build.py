@@ -96,3 +96,14 @@ def test_what_finds_no_room_is_told_and_loaded_when_asked_for(
         app = build_app(tight)
     assert places(engine_of(app)) == {"flight": "device", "mood": "disk", "weather": "disk"}
     assert "preloaded 1 of 3 experts" in caplog.text
+
+
+def test_opening_says_how_far_it_is(
+    library: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr("server.build.LOG_SECONDS", 0)
+    with caplog.at_level(logging.INFO):
+        build_app(settings(library), lambda done, total: told.append((done, total)))
+    assert told == [(0, 3), (1, 3), (2, 3), (0, 2), (1, 2)]  # manifests, then artefacts
+    assert "reading the library: 1 of 3 experts" in caplog.text
