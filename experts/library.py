@@ -31,7 +31,7 @@ from experts.files import (
 from experts.joining import Describe, settle
 from experts.kinds import Site
 from experts.manifest import BackboneRef, Label
-from experts.scanning import Found, Progress, Scanner
+from experts.scanning import Progress, Scanner
 from experts.snapshot import Changes, Snapshot
 from experts.versions import copy_files, find_kept, forget, highest, keep, parse_reference
 
@@ -124,11 +124,11 @@ class Library:
         with self._writing:
             before = self._snapshot
             constants = self._constants()
-            known = Found(before.entries, before.bad, before.kept)
-            found = self._scanner.look(known, again=again, progress=progress)
+            found = self._scanner.look(before, again=again, progress=progress)
             self._swap(lambda now: Snapshot(found.entries, found.bad, constants, kept=found.kept))
             self._looked = True
-            for id, version in map(parse_reference, self._snapshot.gone_since(before)):
+            gone = self._snapshot.gone_since(before) if self._snapshot is not before else ()
+            for id, version in map(parse_reference, gone):
                 self._used[id] = max(self._used.get(id, 0), version or 0)
             return self._snapshot.since(before)
 

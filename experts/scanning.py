@@ -17,6 +17,7 @@ from experts.errors import CorruptExpert, ExpertError
 from experts.files import clean_leftovers, locked
 from experts.joining import require_backbone
 from experts.manifest import BackboneRef
+from experts.snapshot import Snapshot
 from experts.versions import FOLDER, read_kept, tidy
 
 Progress = Callable[[int, int], None]
@@ -50,7 +51,7 @@ class Scanner:
         self._kept = _Shelf(root / FOLDER, read_kept)
 
     def look(
-        self, before: Found, *, again: bool = False, progress: Progress | None = None
+        self, before: Snapshot, *, again: bool = False, progress: Progress | None = None
     ) -> Found:
         """What lies there now, after clearing up behind killed writers.
 
