@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -49,6 +50,13 @@ class Entry:
     def ref(self) -> str:
         """`id@version`: names exactly these tensors."""
         return f"{self.id}@{self.manifest.version}"
+
+    @cached_property
+    def digest(self) -> str:
+        """Equal for equal experts, in any process; what was noted of them aside."""
+        noted = {"provenance", "scores"}
+        said = self.manifest.model_dump_json(exclude=noted).encode()
+        return hashlib.blake2b(said, digest_size=12).hexdigest()
 
     def read_artefacts(self) -> Artefacts:
         """The routing artefacts in float32; empty ones when the expert was never fitted.

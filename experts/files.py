@@ -234,17 +234,15 @@ def remove_folder(target: Path) -> bool:
 
 
 def clean_leftovers(folder: Path) -> None:
-    """Undo or finish what killed writers left in `folder`. Waits for a writer that lives."""
-    with locked(folder):
-        for path in list(folder.iterdir()):
-            found = LEFTOVER.fullmatch(path.name)
-            if not found:
-                continue
-            target = folder / found["name"]
-            if found["state"] == "old" and not target.exists():
-                path.rename(target)
-            else:
-                _delete(path)
+    """Undo or finish what killed writers left in `folder`, which the caller has `locked`."""
+    for name in os.listdir(folder):
+        if not (found := LEFTOVER.fullmatch(name)):
+            continue
+        path, target = folder / name, folder / found["name"]
+        if found["state"] == "old" and not target.exists():
+            path.rename(target)
+        else:
+            _delete(path)
 
 
 def _take_place(fresh: Path, target: Path) -> None:

@@ -14,28 +14,26 @@ from torch import Tensor
 
 from experts.constants import CALIBRATION, read_constant_tensors, write_constants
 from experts.entries import (
-    CONFIG,
     MANIFEST,
     Entry,
     problems,
-    read_entry,
     read_manifest,
     require_id,
 )
-from experts.errors import CorruptExpert, DuplicateExpert, ExpertError, UnknownExpert
+from experts.errors import DuplicateExpert, ExpertError, UnknownExpert
 from experts.files import (
     atomic_folder,
-    clean_leftovers,
     locked,
     read_json,
     remove_folder,
     resolve_inside,
 )  # fmt: skip
-from experts.joining import Describe, require_backbone, settle
+from experts.joining import Describe, settle
 from experts.kinds import Site
 from experts.manifest import BackboneRef, Label
-from experts.snapshot import Snapshot
-from experts.versions import KEPT, copy_files, find_kept, forget, highest, keep, read_kept
+from experts.scanning import Progress, Scanner
+from experts.snapshot import Changes, Snapshot
+from experts.versions import copy_files, find_kept, forget, highest, keep, parse_reference
 
 
 class Library:
@@ -51,7 +49,9 @@ class Library:
             BackboneRef(id=backbone_id, fingerprint=fingerprint) if fingerprint else None
         )
         self.backbone_id = backbone_id
+        self._scanner = Scanner(root, self._backbone)
         self._snapshot = Snapshot()
+        self._looked = False
         self._writing = threading.Lock()
         self._swapping = threading.Lock()  # held for a moment; `_writing` as long as files take
         self._tensors: tuple[object, Mapping[str, Tensor]] = (None, {})
@@ -60,19 +60,21 @@ class Library:
 
     @classmethod
     def open(
-        cls, root: Path, *, fingerprint: str | None = None, backbone_id: str = "backbone"
-    ) -> Library:
+        cls, root: Path, *, fingerprint: str | None = None, backbone_id: str = "backbone",
+        progress: Progress | None = None,
+    ) -> Library:  # fmt: skip
         """Read the library at `root`, which may be empty or not there yet.
 
         Args:
             root: its folder. fingerprint: of the backbone to serve; None skips that check, and
                 then nothing can be added. backbone_id: the name new manifests give the backbone.
+            progress: told how far it is.
 
         Raises:
             CorruptExpert: `calibration.json` is damaged. A damaged expert goes to `bad` instead.
         """
         library = cls(Path(root), fingerprint, backbone_id)
-        library.refresh()
+        library.refresh(progress=progress)
         return library
 
     @property
@@ -96,8 +98,8 @@ class Library:
         return self._snapshot.calibration
 
     @property
-    def generation(self) -> int:
-        """Grows with every change."""
+    def generation(self) -> str:
+        """Names the current state; see `Snapshot.generation`."""
         return self._snapshot.generation
 
     def get(self, id: str) -> Entry:
@@ -108,21 +110,27 @@ class Library:
         """The entry of `id` or `id@version`; see `Snapshot.find`."""
         return self._snapshot.find(name)
 
-    def refresh(self) -> None:
-        """Read the folder again; entries that did not change stay the same objects."""
+    def refresh(self, *, again: bool = False, progress: Progress | None = None) -> Changes:
+        """Look at the folder, whoever changed it; what did not change is not read again.
+
+        Args:
+            again: read bad folders again too, although nothing in them changed.
+            progress: told how far it is.
+
+        Raises:
+            CorruptExpert: `calibration.json` is damaged, or the folder has gone; what was read
+                before stays.
+        """
         with self._writing:
-            entries: dict[str, Entry] = {}
-            bad: dict[str, str] = {}
-            for folder in self._folders():
-                try:
-                    entries[folder.name] = self._checked(folder)
-                except ExpertError as error:
-                    bad[folder.name] = error.message
-            path = self.root / CALIBRATION
-            constants = read_json(path) if path.exists() else None
-            there = entries.keys() | bad.keys()
-            kept = {ref: e for ref, e in read_kept(self.root).items() if e.id in there}
-            self._swap(lambda now: Snapshot(entries, bad, constants, kept=now.same(kept)))
+            before = self._snapshot
+            constants = self._constants()
+            found = self._scanner.look(before, again=again, progress=progress)
+            self._swap(lambda now: Snapshot(found.entries, found.bad, constants, kept=found.kept))
+            self._looked = True
+            gone = self._snapshot.gone_since(before) if self._snapshot is not before else ()
+            for id, version in map(parse_reference, gone):
+                self._used[id] = max(self._used.get(id, 0), version or 0)
+            return self._snapshot.since(before)
 
     def add(
         self,
@@ -171,7 +179,7 @@ class Library:
                 kept = keep(self.root, former) if former else None
             entry = Entry(self.root / id, manifest)
             self._swap(lambda now: now.put(entry, kept))
-            gone = forget(self.root, id, but=KEPT)
+            gone = forget(self.root, id, manifest.version)
             self._swap(lambda now: now.forget(gone))
         return entry
 
@@ -203,8 +211,8 @@ class Library:
             if id not in self.bad:
                 self.get(id)
             self._used[id] = self._highest(id)
-            forget(self.root, id)
             there = remove_folder(self.root / id)
+            forget(self.root, id)  # last: who is killed in between has removed it all the same
             self._swap(lambda now: now.without(id))
         if not there:
             raise UnknownExpert(f"Another process has removed expert {id!r} already.")
@@ -212,13 +220,16 @@ class Library:
     def set_aside(self, entry: Entry, reason: str) -> None:
         """List an expert as bad whose files turned out so when they were read.
 
-        Its folder stays as it is, and `refresh` looks at it again. One that was replaced meanwhile,
-        by this process or another, gives way to the version that lies there now.
+        Its folder stays as it is, and `refresh` reads it again once something in it changed. One
+        that was replaced meanwhile, by this process or another, gives way to the version that lies
+        there now.
         """
         self._used[entry.id] = max(self._used.get(entry.id, 0), entry.manifest.version)
         with self._writing, locked(self.root):  # whose files lie there already comes first
             there = self._on_disk(entry.id)
             if there is None or there.manifest == entry.manifest:
+                if self.entries.get(entry.id) is entry:
+                    self._scanner.note(entry.id, reason)
                 self._swap(lambda now: now.set_aside(entry, reason))
             elif self.entries.get(entry.id) is entry:
                 kept = find_kept(self.root, entry.ref)
@@ -249,27 +260,14 @@ class Library:
             self._tensors = (name, read_constant_tensors(self.root, constants))
         return self._tensors[1]
 
-    def _folders(self) -> list[Path]:
-        """Sub-folders that look like an expert, after clearing up behind killed writers."""
-        if not self.root.is_dir():
-            return []
-        clean_leftovers(self.root)
-        return sorted(
-            path
-            for path in self.root.iterdir()
-            if not path.name.startswith(".")
-            and ((path / MANIFEST).exists() or (path / CONFIG).exists())
-        )
-
-    def _checked(self, folder: Path) -> Entry:
-        if not folder.resolve().is_relative_to(self.root.resolve()):
-            raise CorruptExpert("The folder is a symlink that leaves the library.")
-        entry = read_entry(folder)
-        if entry.id != folder.name:
-            raise CorruptExpert(f"The folder's name is not the manifest's id, {entry.id!r}.")
-        require_backbone(entry.manifest, self._backbone)
-        before = self.entries.get(entry.id)
-        return before if before and before.manifest == entry.manifest else entry
+    def _constants(self) -> Mapping[str, object] | None:
+        """The constants as they lie there; new ones only together with the tensors they name."""
+        path = self.root / CALIBRATION
+        constants = read_json(path) if path.exists() else None
+        if self._looked and constants != self.calibration:
+            self._tensors = ((constants or {}).get("tensors"),
+                             read_constant_tensors(self.root, constants))  # fmt: skip
+        return constants
 
     def _require_free(self, id: str, replace: bool) -> None:
         if id in ("auto", self.backbone_id):
@@ -280,7 +278,7 @@ class Library:
     def _on_disk(self, id: str) -> Entry | None:
         """The expert as it lies there now, whoever wrote it; None when it cannot be served."""
         try:
-            return self._checked(self.root / id) if (self.root / id).is_dir() else None
+            return self._scanner.read(self.root / id) if (self.root / id).is_dir() else None
         except ExpertError:
             return None
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,6 +18,22 @@ from experts.versions import parse_reference
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class Changes:
+    """What a look at the folder found, by id, and the generation that it led to.
+
+    Attributes:
+        added: new, or sound again. replaced: another version, or told of otherwise.
+        removed: there no more, sound or not. bad: all that cannot be served now.
+    """
+
+    added: tuple[str, ...]
+    replaced: tuple[str, ...]
+    removed: tuple[str, ...]
+    bad: tuple[str, ...]
+    generation: str
+
+
 @dataclass(frozen=True, eq=False)
 class Snapshot:
     """The library at one moment.
@@ -23,14 +41,26 @@ class Snapshot:
     Attributes:
         entries: expert id -> entry, in order of id. bad: folder name -> why it is not served.
         calibration: the routing constants, None before the first calibration.
-        generation: grows with every change. kept: `id@version` -> entry of a former version.
+        kept: `id@version` -> entry of a former version.
     """
 
     entries: Mapping[str, Entry] = field(default_factory=dict)
     bad: Mapping[str, str] = field(default_factory=dict)
     calibration: Mapping[str, object] | None = None
-    generation: int = 0
     kept: Mapping[str, Entry] = field(default_factory=dict)
+
+    @cached_property
+    def generation(self) -> str:
+        """Names this state: equal for equal libraries, in any process, and for no others."""
+        former = [e for e in self.kept.values() if self.at(e.id, e.manifest.version) is e]
+        parts = (
+            [entry.digest for entry in self.entries.values()],
+            sorted(entry.digest for entry in former),
+            sorted(self.bad),
+            self.calibration,
+        )
+        said = json.dumps(parts, sort_keys=True).encode()
+        return hashlib.blake2b(said, digest_size=6).hexdigest()
 
     def get(self, id: str) -> Entry:
         """The entry of an expert.
@@ -115,12 +145,26 @@ class Snapshot:
             self, entries=_less(self.entries, entry.id), bad={**self.bad, entry.id: reason}
         )
 
-    def same(self, kept: Mapping[str, Entry]) -> dict[str, Entry]:
-        """Kept versions as read anew; entries that did not change stay the same objects."""
-        return {
-            ref: old if (old := self.kept.get(ref)) and old.manifest == entry.manifest else entry
-            for ref, entry in kept.items()
-        }
+    def since(self, before: Snapshot) -> Changes:
+        """What differs from a former snapshot."""
+        then, now = before.entries, self.entries
+        known, here = then.keys() | before.bad.keys(), now.keys() | self.bad.keys()
+        return Changes(
+            added=tuple(id for id in now if id not in then),
+            replaced=tuple(id for id, e in now.items() if id in then and then[id] is not e),
+            removed=tuple(sorted(known - here)),
+            bad=tuple(sorted(self.bad)),
+            generation=self.generation,
+        )
+
+    def gone_since(self, before: Snapshot) -> list[str]:
+        """References of a former snapshot that name no tensors here, or other ones."""
+        gone: list[str] = []
+        for entry in (*before.entries.values(), *before.kept.values()):
+            now = self.at(entry.id, entry.manifest.version)
+            if now is not entry and (now is None or now.manifest.files != entry.manifest.files):
+                gone.append(entry.ref)
+        return gone
 
     def after(self, before: Snapshot) -> Snapshot:
         """As the one that follows `before`: that itself, where nothing differs."""
@@ -131,7 +175,7 @@ class Snapshot:
             return before
         return Snapshot(
             MappingProxyType(entries), MappingProxyType(bad), self.calibration,
-            before.generation + 1, MappingProxyType(kept),
+            MappingProxyType(kept),
         )  # fmt: skip
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from experts.entries import LIMITS, MANIFEST, Entry, read_entry, read_manifest
-from experts.errors import ExpertError
-from experts.files import atomic_folder, clean_leftovers, remove_folder
+from experts.errors import CorruptExpert, ExpertError
+from experts.files import atomic_folder, remove_folder
 
 FOLDER = ".versions"
 KEPT = 3
@@ -28,27 +29,25 @@ def parse_reference(name: str) -> tuple[str, int | None]:
     return (found["id"], int(found["version"])) if found else (name, None)
 
 
-def read_kept(root: Path) -> dict[str, Entry]:
-    """What is kept below a library: reference -> entry. What is damaged is left out."""
-    kept: dict[str, Entry] = {}
-    folder = root / FOLDER
-    if not folder.is_dir():
-        return kept
-    clean_leftovers(folder)
-    for path in sorted(folder.iterdir()):
-        if entry := find_kept(root, path.name):
-            kept[path.name] = entry
-    return kept
+def read_kept(folder: Path) -> Entry:
+    """A kept version.
+
+    Raises:
+        BadExpert: it is damaged, or not the version that the folder's name says.
+    """
+    entry = read_entry(folder)
+    if entry.ref != folder.name:
+        raise CorruptExpert(f"The folder's name is not what is kept in it, {entry.ref!r}.")
+    return entry
 
 
 def find_kept(root: Path, ref: str) -> Entry | None:
     """One kept version, None when it is not there or damaged."""
     folder = root / FOLDER / ref
     try:
-        entry = read_entry(folder) if folder.is_dir() else None
+        return read_kept(folder) if folder.is_dir() else None
     except ExpertError:
         return None
-    return entry if entry and entry.ref == ref else None
 
 
 def highest(root: Path, id: str) -> int:
@@ -72,17 +71,48 @@ def keep(root: Path, entry: Entry) -> Entry:
     return Entry(target, entry.manifest)
 
 
-def forget(root: Path, id: str, *, but: int = 0) -> list[str]:
-    """Delete an expert's kept versions, whoever kept them, except the newest few.
+def forget(root: Path, id: str, current: int | None = None) -> list[str]:
+    """Delete an expert's kept versions, whoever kept them.
+
+    Args:
+        current: the version that answers now: as many former ones as are kept stay. None deletes
+            all of them.
 
     Returns:
         The references that are gone.
     """
-    names = [path for path, _ in sorted(_names(root, id), key=lambda found: found[1])]
-    gone = names[: len(names) - but] if but < len(names) else []
-    for path in gone:
-        remove_folder(path)
-    return [path.name for path in gone]
+    kept = {version: path for path, version in _names(root, id)}
+    gone = _surplus(kept, current) if current is not None else sorted(kept)
+    for version in gone:
+        remove_folder(kept[version])
+    return [kept[version].name for version in gone]
+
+
+def tidy(root: Path, current: Mapping[str, int]) -> None:
+    """Finish what writers who were killed had begun to forget; the caller has `root` locked.
+
+    Args:
+        current: the version that answers now, by id. Of experts that are there and not in it,
+            nothing is deleted.
+    """
+    kept: dict[str, dict[int, Path]] = {}
+    for name in os.listdir(root / FOLDER):
+        id, version = parse_reference(name)
+        if version is not None:
+            kept.setdefault(id, {})[version] = root / FOLDER / name
+    for id, paths in kept.items():
+        if id in current:
+            gone = _surplus(paths, current[id])
+        else:
+            gone = [] if os.path.lexists(root / id) else list(paths)
+        for version in gone:
+            remove_folder(paths[version])
+
+
+def _surplus(kept: Iterable[int], current: int) -> list[int]:
+    """The versions to forget: all but the newest few besides the current one."""
+    former = sorted(version for version in kept if version != current)
+    return former[: max(0, len(former) - KEPT)]
 
 
 def _names(root: Path, id: str) -> list[tuple[Path, int]]:

@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from server.api import adapters, decisions, embeddings, experts, faults, health, models, route
 from server.api.context import Context
 from server.engine.service import EngineService
+from server.engine.watching import watching
 from server.observability.requests import RequestWatch
 
 ROUTERS = (decisions, embeddings, route, health, models, experts, adapters)
@@ -29,6 +30,7 @@ def create_app(
     max_body_bytes: int = 2**20,
     timeout_ms: float | None = None,
     drain_seconds: float = 30.0,
+    scan_seconds: float = 0.0,
     log_text: bool = False,
 ) -> FastAPI:
     """The server around one engine.
@@ -36,14 +38,16 @@ def create_app(
     Args:
         service: started and drained with the app. adapter_roots: folders that adapters may be
             loaded from. timeout_ms: the deadline of a request that names none.
-        drain_seconds: how long a stopping server finishes what it has. log_text: whether log
+        drain_seconds: how long a stopping server finishes what it has. scan_seconds: how often to
+            look for experts that others changed; 0 is never. log_text: whether log
             lines may hold the text of requests.
     """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         await service.start()
-        yield
+        async with watching(service, scan_seconds):
+            yield
         await service.drain(drain_seconds)
 
     app = routed_app(lifespan)

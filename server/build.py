@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Sequence
 
 import torch
@@ -19,6 +20,7 @@ from experts.host import HostExpert
 from experts.library import Library
 from experts.loader import read_expert
 from experts.memory import keep_freed
+from experts.scanning import Progress
 from experts.tiers import Tier, Tiers
 from experts.versions import parse_reference
 from routers.instructions import InstructionWriter
@@ -33,18 +35,23 @@ log = logging.getLogger("sailplane.library")
 
 STACKS = 4
 """The part of the device's bytes that is for experts laid side by side: one in four."""
+LOG_SECONDS = 2.0
+"""Between two lines on how far opening a library is."""
 LOADS = 4
 """Tries of a load whose files are replaced meanwhile."""
 
 
-def build_app(settings: Settings) -> FastAPI:
+def build_app(settings: Settings, progress: Progress | None = None) -> FastAPI:
     """The web application; its engine starts and drains with it.
+
+    Args:
+        settings: what is in force. progress: see `build_engine`.
 
     Raises:
         SettingsError, ExpertError: the backbone, the library or the router cannot be used.
     """
     metrics = Metrics(settings.expert_label_cap)
-    engine = build_engine(settings, on_load=metrics.loaded)
+    engine = build_engine(settings, metrics.loaded, progress)
     _preload(engine, settings.preload)
     service = EngineService(
         engine,
@@ -60,17 +67,20 @@ def build_app(settings: Settings) -> FastAPI:
         max_body_bytes=settings.body_limit,
         timeout_ms=settings.timeout_ms,
         drain_seconds=settings.drain_seconds,
+        scan_seconds=settings.scan_seconds,
         log_text=settings.log_text,
     )
 
 
 def build_engine(
-    settings: Settings, on_load: Callable[[Tier, float], None] | None = None
-) -> Engine:
+    settings: Settings, on_load: Callable[[Tier, float], None] | None = None,
+    progress: Progress | None = None,
+) -> Engine:  # fmt: skip
     """The engine over the library of these settings.
 
     Args:
         settings: what is in force. on_load: see `Tiers`.
+        progress: told how far reading the library is: manifests, then routing artefacts.
 
     Raises:
         SettingsError, ExpertError: as `build_app`.
@@ -86,9 +96,11 @@ def build_engine(
         keep_freed()
         torch.set_num_threads(1)
         backbone.widen(cores)
+    progress = _logged(progress)
     library = Library.open(
-        settings.library, fingerprint=backbone.fingerprint, backbone_id=backbone.id
-    )
+        settings.library, fingerprint=backbone.fingerprint, backbone_id=backbone.id,
+        progress=progress,
+    )  # fmt: skip
     stack_bytes = settings.device_bytes // STACKS
     tiers = build_tiers(
         library, backbone, settings.host_bytes, settings.device_bytes - stack_bytes, on_load
@@ -100,7 +112,7 @@ def build_engine(
     if settings.router not in engine.presets:
         known = ", ".join(["default", *engine.presets])
         raise SettingsError(f"router = {settings.router!r}: expected one of {known}")
-    engine.catch_up()
+    engine.catch_up(progress)
     _require_listed(library, "pin", settings.pin)
     _require_room(engine, settings)
     return engine
@@ -118,6 +130,21 @@ def build_tiers(
         _reader(library, backbone), dtype=backbone.dtype, device=backbone.device,
         host_bytes=host_bytes, device_bytes=device_bytes, on_load=on_load,
     )  # fmt: skip
+
+
+def _logged(progress: Progress | None) -> Progress:
+    """Says in the log too how far it is, now and then."""
+    last = time.monotonic()
+
+    def told(done: int, total: int) -> None:
+        nonlocal last
+        if progress:
+            progress(done, total)
+        if time.monotonic() - last > LOG_SECONDS:
+            last = time.monotonic()
+            log.info("reading the library: %d of %d experts", done, total)
+
+    return told
 
 
 def _require_listed(library: Library, setting: str, ids: Sequence[str]) -> None:

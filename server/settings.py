@@ -114,6 +114,12 @@ class Settings(BaseSettings):
     preload: Names = Field(
         (), description="Experts loaded before the server is ready; 'all' for as many as fit."
     )
+    scan_seconds: float = Field(
+        5.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="How often to look for experts that others changed in the library; 0 is never.",
+    )
     threads: int = Field(0, ge=0, description="Threads of a forward pass; 0 is one per core.")
     linger_seconds: float = Field(
         0.0,

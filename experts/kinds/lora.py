@@ -21,13 +21,14 @@ from experts.kinds.patterns import require_quick
 from experts.kinds.targets import require_targeted
 from experts.weights import ExpertWeights, SiteTensors
 
-# What these fields say is either in the tensors already or has no meaning once trained.
+# What these fields say is either in the tensors already or has no meaning once trained;
+# `fan_in_fan_out` is about adding the update to the frozen weight, which is never done here.
 HARMLESS = {
     "task_type", "peft_type", "auto_mapping", "peft_version", "base_model_name_or_path",
     "revision", "inference_mode", "r", "target_modules", "exclude_modules", "lora_alpha",
     "lora_dropout", "use_rslora", "layers_to_transform", "layers_pattern", "rank_pattern",
     "alpha_pattern", "megatron_core", "loftq_config", "runtime_config", "qalora_group_size",
-    "init_lora_weights", "bias", "eva_config", "ensure_weight_tying",
+    "init_lora_weights", "bias", "eva_config", "ensure_weight_tying", "fan_in_fan_out",
 }  # fmt: skip
 # Other initialisations (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA) rewrite the frozen weights: such an
 # adapter is a difference to those.

@@ -1,4 +1,4 @@
-"""`/v1/experts`: the library, live: list, show, add, remove.
+"""`/v1/experts`: the library, live: list, show, add, remove, look again.
 
 An expert is added from a folder under the roots an operator allowed; nothing is downloaded.
 """
@@ -6,6 +6,7 @@ An expert is added from a folder under the roots an operator allowed; nothing is
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -115,11 +116,23 @@ class BadBody(BaseModel):
 
 
 class ExpertList(BaseModel):
-    """The library."""
+    """The library. `generation` names its state: equal in every server on an equal library."""
 
     object: Literal["list"] = "list"
+    generation: str
     data: list[ExpertBody]
     bad: list[BadBody]
+
+
+class ScanBody(BaseModel):
+    """What a look at the library's folder found, by id; `bad`: all that cannot be served now."""
+
+    object: Literal["scan"] = "scan"
+    added: list[str]
+    replaced: list[str]
+    removed: list[str]
+    bad: list[str]
+    generation: str
 
 
 @router.get("/experts", response_model=ExpertList, responses=ERROR_RESPONSES)
@@ -128,6 +141,7 @@ async def list_experts(request: Request) -> ExpertList:
     engine = context(request).service.engine
     snapshot = engine.library.snapshot
     return ExpertList(
+        generation=snapshot.generation,
         data=[_body(entry, engine) for entry in snapshot.entries.values()],
         bad=[BadBody(name=name, reason=why) for name, why in sorted(snapshot.bad.items())],
     )
@@ -148,6 +162,18 @@ async def create_expert(body: AddExpert, request: Request) -> Response:
     response = json_response(_body(entry, ctx.service.engine), 201)
     response.headers["Location"] = f"/v1/experts/{entry.id}"
     return response
+
+
+@router.post("/experts/scan", response_model=ScanBody, responses=ERROR_RESPONSES)
+async def scan_experts(request: Request) -> ScanBody:
+    """Look at the library's folder now, for what others changed there.
+
+    The server looks by itself every `scan_seconds`. This also reads again what is bad, although
+    nothing in its folder changed.
+    """
+    service = context(request).service
+    found = await service.run_blocking(service.engine.scan, again=True)
+    return ScanBody(**asdict(found))
 
 
 @router.put("/experts/{id}", response_model=ExpertBody, responses=ERROR_RESPONSES)
@@ -197,34 +223,31 @@ async def remove_expert(ctx: Context, id: str) -> None:
 
 def _remove(engine: Engine, id: str) -> None:
     """One piece of work: whoever is interrupted in between would leave old tensors in memory."""
-    engine.library.remove(id)
-    engine.drop(id)
-    engine.catch_up()
+    with engine.changing():
+        engine.library.remove(id)
 
 
 def _add(ctx: Context, body: AddExpert, replace: bool) -> Entry:
     """Add, and have routers see it before the caller hears of it."""
     engine = ctx.service.engine
-    entry = engine.library.add(
-        Path(body.source),
-        body.id,
-        sites=engine.backbone.sites,
-        roots=ctx.adapter_roots,
-        title=body.title,
-        instructions=body.instructions,
-        labels=[choice.to_label() for choice in body.choices],
-        tags=body.tags,
-        describe=partial(describe, engine.backbone, examples=body.examples),
-        replace=replace,
-    )
-    engine.catch_up()
-    return entry
+    with engine.changing():
+        return engine.library.add(
+            Path(body.source),
+            body.id,
+            sites=engine.backbone.sites,
+            roots=ctx.adapter_roots,
+            title=body.title,
+            instructions=body.instructions,
+            labels=[choice.to_label() for choice in body.choices],
+            tags=body.tags,
+            describe=partial(describe, engine.backbone, examples=body.examples),
+            replace=replace,
+        )
 
 
 def _roll_back(engine: Engine, id: str, version: int) -> Entry:
-    entry = engine.library.roll_back(id, version)
-    engine.catch_up()
-    return entry
+    with engine.changing():
+        return engine.library.roll_back(id, version)
 
 
 def _body(entry: Entry, engine: Engine) -> ExpertBody:

@@ -39,6 +39,7 @@ class TraceBody(BaseModel):
 
     router: str
     selection: Selection
+    generation: str
     instruction: str
     writer: str
     writer_note: str | None = None
@@ -63,6 +64,7 @@ def trace_json(trace: Trace, level: TraceLevel) -> dict[str, object] | None:
     body: dict[str, object] = {
         "router": trace.router,
         "selection": trace.selection,
+        "generation": trace.generation,
         "instruction": trace.instruction,
         "writer": trace.writer,
         "writer_note": trace.writer_note,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from server.cli.common import fail, notes
+from server.cli.common import busy, fail, notes
 from server.cli.options import with_settings
 from server.settings import Origins
 
@@ -32,7 +32,8 @@ def card(origins: Origins) -> None:
     """Write README.md into the library: its experts, licences, recipe and measured accuracy."""
     from experts.library import Library  # imports torch: not before --help
 
-    library = Library.open(origins.settings.library)
+    with busy(f"Reading library {origins.settings.library}") as told:
+        library = Library.open(origins.settings.library, progress=told)
     if not library.entries:
         raise fail(f"{library.root}: there are no experts to write about")
     path = library.root / "README.md"

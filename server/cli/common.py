@@ -5,7 +5,8 @@ Results go to stdout, everything else to stderr, so that output can be piped.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -21,6 +22,8 @@ from server.settings import SettingsError
 T = TypeVar("T")
 
 FAILED, BAD_USAGE = 1, 2
+PATIENCE = 2.0
+"""Seconds until a spinner says how far it is."""
 
 out = Console()
 notes = Console(stderr=True)
@@ -52,7 +55,17 @@ def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterato
 
 
 @contextmanager
-def busy(what: str) -> Generator[None]:
-    """Show a spinner on stderr while something without a count goes on."""
-    with notes.status(what):
-        yield
+def busy(what: str) -> Generator[Callable[[int, int], None]]:
+    """Show a spinner on stderr while something goes on.
+
+    Yields:
+        Told how many parts are done and of how many, it shows that once it has taken a while.
+    """
+    began = time.monotonic()
+
+    def told(done: int, total: int) -> None:
+        if time.monotonic() - began > PATIENCE:
+            status.update(f"{what}: {done:,} of {total:,}")
+
+    with notes.status(what) as status:
+        yield told

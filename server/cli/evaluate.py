@@ -10,7 +10,7 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
-from server.cli.common import fail, notes, out
+from server.cli.common import busy, fail, notes, out
 from server.cli.options import with_settings
 from server.cli.train import Cards, Only
 from server.settings import Origins
@@ -43,7 +43,8 @@ def evaluate(
     from server.evaluate import ORACLE, measure, record_scores
 
     routers = router.split(",")
-    engine = build_engine(origins.settings)
+    with busy("Loading backbone and library") as told:
+        engine = build_engine(origins.settings, progress=told)
     unknown = sorted(set(routers) - {*engine.presets, ORACLE})
     if unknown:
         raise fail(f"unknown router: {', '.join(unknown)}; there are {', '.join(engine.presets)}")

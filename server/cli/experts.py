@@ -90,11 +90,12 @@ def add(
     from routers.fitting.describe import describe
 
     settings = origins.settings
-    with busy(f"Loading backbone {settings.backbone}"):
+    with busy(f"Loading backbone {settings.backbone} and library {settings.library}") as told:
         backbone = open_backbone(settings.backbone, settings.device)
-    library = Library.open(
-        settings.library, fingerprint=backbone.fingerprint, backbone_id=backbone.id
-    )
+        library = Library.open(
+            settings.library, fingerprint=backbone.fingerprint, backbone_id=backbone.id,
+            progress=told,
+        )  # fmt: skip
     entry = library.add(
         source,
         id,
@@ -144,8 +145,9 @@ def remove(
 @with_settings("library")
 def verify(origins: Origins) -> None:
     """Check every file of every expert against its sha256; ends with 1 if something is wrong."""
+    library = _open(origins.settings)
     with busy("Checking files"):
-        found = _open(origins.settings).verify()
+        found = library.verify()
     for id, problems in sorted(found.items()):
         out.print(f"{id}: {'; '.join(problems) or 'ok'}", markup=False, highlight=False)
     if any(found.values()):
@@ -163,4 +165,5 @@ def _open(settings: Settings) -> Library:
 
     if not settings.library.is_dir():
         raise FileNotFoundError(errno.ENOENT, "there is no such library", str(settings.library))
-    return Library.open(settings.library)
+    with busy(f"Reading library {settings.library}") as told:
+        return Library.open(settings.library, progress=told)

@@ -38,9 +38,11 @@ def fit(
 
     settings = origins.settings
     backbone = open_backbone(settings.backbone)
-    library = Library.open(
-        settings.library, fingerprint=backbone.fingerprint, backbone_id=backbone.id
-    )
+    with busy(f"Reading library {settings.library}") as told:
+        library = Library.open(
+            settings.library, fingerprint=backbone.fingerprint, backbone_id=backbone.id,
+            progress=told,
+        )  # fmt: skip
     wanted = read_tasks(tasks, [name for name in only.split(",") if name])
     mine = [t for t in wanted if t.name in library.entries]
     todo = [t.name for t in mine if again or not is_fitted(library.get(t.name), backbone)]
@@ -77,7 +79,8 @@ def _calibrate(settings: Settings, tasks: list[Task]) -> None:
     aside = {t.name: t.aside for t in tasks}
     if not any(aside.values()):
         raise fail("nothing to calibrate on: no example of an expert's task is set aside")
-    engine = build_engine(settings)
+    with busy("Loading backbone and library") as told:
+        engine = build_engine(settings, progress=told)
     backbone = engine.backbone
     cards = {id: entry.manifest for id, entry in engine.library.entries.items()}
     with busy("Asking set-aside questions in words taken out of the artefacts"):

@@ -34,8 +34,8 @@ def route(
     """Answer one question and explain the routing: candidates, scores, selection, reason."""
     from server.build import build_engine  # imports torch: not before --help
 
-    with busy("Loading backbone and library"):
-        engine = build_engine(origins.settings)
+    with busy("Loading backbone and library") as told:
+        engine = build_engine(origins.settings, progress=told)
     [outcome] = engine.run([_sample(text, choices, instructions, model)])
     if isinstance(outcome, Exception):
         raise outcome

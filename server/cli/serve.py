@@ -28,8 +28,8 @@ def serve(origins: Origins) -> None:
     from server.observability.logs import configure_logs
 
     configure_logs(settings.log_level.upper())
-    with busy(f"Loading backbone {settings.backbone} and library {settings.library}"):
-        app = build_app(settings)
+    with busy(f"Loading backbone {settings.backbone} and library {settings.library}") as told:
+        app = build_app(settings, told)
     # uvicorn raises SIGTERM again, once it has stopped, for whoever handled it before: with nobody
     # there, a clean end would look like a kill.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from server.cli.common import notes
+from server.cli.common import busy, notes
 from server.cli.jobs import Report, run_jobs
 from server.cli.options import with_settings
 from server.settings import Origins
@@ -43,9 +43,11 @@ def train(
     settings = origins.settings
     recipe = Recipe(kind=kind, rank=rank, epochs=epochs)
     backbone = open_backbone(settings.backbone)
-    library = Library.open(
-        settings.library, fingerprint=backbone.fingerprint, backbone_id=backbone.id
-    )
+    with busy(f"Reading library {settings.library}") as told:
+        library = Library.open(
+            settings.library, fingerprint=backbone.fingerprint, backbone_id=backbone.id,
+            progress=told,
+        )  # fmt: skip
     wanted = read_tasks(tasks, [name for name in only.split(",") if name])
     todo = [t.name for t in wanted if not is_trained(library, t, recipe)]
     notes.print(f"{len(wanted) - len(todo)} of {len(wanted)} experts are trained already.")

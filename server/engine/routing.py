@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from experts.backbones import TextEncoder
 from experts.errors import ExpertError, MixError
 from experts.library import Library
+from experts.scanning import Progress
 from experts.statements import StatementMap
 from routers.calibration import Calibration
 from routers.catalogue import Catalogue
@@ -57,13 +58,16 @@ class Routing:
         """How the library places statements on label sets."""
         return self.view.current().placing
 
-    def catch_up(self) -> None:
+    def catch_up(self, progress: Progress | None = None) -> None:
         """Read what is new in the library now, not at the next request.
+
+        Args:
+            progress: told how many experts are read.
 
         Raises:
             CorruptExpert: its constants, or the tensors they name, are damaged.
         """
-        self.view.current()
+        self.view.current(progress)
 
     @contextmanager
     def trying(self, constants: Calibration) -> Generator[None]:
@@ -81,6 +85,7 @@ class Routing:
             UnknownModel, UnknownExpert, RequestError: the caller named what is not there.
         """
         sample, options = work.sample, work.sample.options
+        work.generation = self.library.generation
         named = self._named(sample.model, options)
         if named is not None:
             work.decision = Decision(named)
@@ -132,7 +137,9 @@ class Routing:
             work.decision = Decision(BASE)
             return
         features, wishes = self._features(work), self._wishes(work.sample.options, without)
-        catalogue = self.view.current().shortlist.of(features, wishes)
+        built = self.view.current()
+        work.generation = built.generation
+        catalogue = built.shortlist.of(features, wishes)
         calibration = self.calibration
         router = REQUEST_ROUTERS[work.preset.request]
         work.catalogue_ids = catalogue.ids

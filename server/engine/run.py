@@ -7,8 +7,8 @@ served fails alone; its error stands in its place.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import torch
@@ -16,6 +16,8 @@ import torch
 from experts.backbones import TextEncoder
 from experts.errors import ExpertError
 from experts.library import Library
+from experts.scanning import Progress
+from experts.snapshot import Changes, Snapshot
 from experts.stacks import STACK_BYTES, StackCache
 from experts.statements import read_statements
 from experts.tiers import Tiers
@@ -56,6 +58,7 @@ class Engine:
     def run(self, samples: Sequence[Sample]) -> list[Result]:
         """Answer a mixed batch. See "Life of a request" in docs/architecture.md."""
         clock, board = Clock(), [Work(sample) for sample in samples]
+        before = self.library.snapshot
         with torch.inference_mode(), ExitStack() as pinned:
             held = Pinned(self.tiers, pinned)
             with clock.stage("instruction"):
@@ -79,27 +82,60 @@ class Engine:
             with clock.stage("forward"):
                 forward(self.backbone, self.stacks, held.experts, asked)
             self._each(asked, lambda work: answering.answer(work, entries, self.words, judge))
+        self._free(before)
         version = self.routing.calibration.version
         return [
             w.error or Outcome(w.answer, trace_of(w, clock, held.found, version), len(w.tokens))
             for w in board
         ]
 
-    def catch_up(self) -> None:
+    def catch_up(self, progress: Progress | None = None) -> None:
         """See the library as it is now, not at the next request: routers, and what is pinned.
+
+        Args:
+            progress: told how many experts routers have seen.
 
         Raises:
             CorruptExpert: the library's constants are damaged.
         """
-        self.routing.catch_up()
+        self.routing.catch_up(progress)
         here = [entry.ref for id in self.pinned if (entry := self.library.entries.get(id))]
         for ref, error in self.tiers.keep(here).items():
             log.warning("expert %s is to be pinned and cannot be loaded: %s", ref, error.message)
 
-    def drop(self, id: str) -> None:
-        """Free the memory of an expert that left the library."""
-        self.tiers.drop(id)
-        self.stacks.drop(id)
+    @contextmanager
+    def changing(self) -> Generator[None]:
+        """Around a change of the library: on leaving, all of the engine has followed it."""
+        before = self.library.snapshot
+        try:
+            yield
+        finally:
+            if self.library.snapshot is not before:
+                self._free(before)  # first: what is pinned must not be found in memory as it was
+                self.catch_up()
+
+    def scan(self, *, again: bool = False) -> Changes:
+        """Look at the library's folder, and follow what others changed there.
+
+        Args:
+            again: see `Library.refresh`.
+
+        Raises:
+            CorruptExpert: as `Library.refresh`; the library is as before.
+        """
+        with self.changing():
+            return self.library.refresh(again=again)
+
+    def _free(self, before: Snapshot) -> None:
+        """Let go of tensors that the library had and has no more; who holds them may finish.
+
+        A batch does it too, for what it stacked while a change went on beside it.
+        """
+        if before is self.library.snapshot:
+            return
+        for ref in self.library.snapshot.gone_since(before):
+            self.tiers.drop(ref)
+            self.stacks.drop(ref)
 
     def expect(self, samples: Sequence[Sample]) -> None:
         """Begin to load the experts that callers named, before their samples' turn comes."""

@@ -19,6 +19,7 @@ from experts.entries import first_error
 from experts.errors import BadExpert, CorruptExpert
 from experts.library import Entry, Library, Snapshot
 from experts.manifest import Manifest
+from experts.scanning import Progress
 from experts.statements import StatementMap
 from routers.calibration import Calibration
 from routers.catalogue import Catalogue, Routed
@@ -31,7 +32,7 @@ log = logging.getLogger("sailplane.routing")
 class Built:
     """What routers see of one generation of the library."""
 
-    generation: int
+    generation: str
     shortlist: Shortlist
     calibration: Calibration
     placing: StatementMap
@@ -46,21 +47,25 @@ class LibraryView:
         self._known: dict[str, tuple[Entry, Routed | None]] = {}
         self._building = threading.Lock()
 
-    def current(self) -> Built:
-        """What routers see of the library's current generation."""
+    def current(self, progress: Progress | None = None) -> Built:
+        """What routers see of the library's current generation; made anew where it is another."""
         if built := self._up_to_date():
             return built
         with self._building:  # who waited finds it done
-            self._built = self._up_to_date() or self._build(self.library.snapshot)
+            self._built = self._up_to_date() or self._build(self.library.snapshot, progress)
             return self._built
 
     def _up_to_date(self) -> Built | None:
         built = self._built
         return built if built and built.generation == self.library.generation else None
 
-    def _build(self, snapshot: Snapshot) -> Built:
+    def _build(self, snapshot: Snapshot, progress: Progress | None) -> Built:
         """As before where nothing changed: only new entries are read."""
-        known = {id: self._seen(entry) for id, entry in snapshot.entries.items()}
+        known: dict[str, tuple[Entry, Routed | None]] = {}
+        for done, (id, entry) in enumerate(snapshot.entries.items()):
+            if progress:
+                progress(done, len(snapshot.entries))
+            known[id] = self._seen(entry)
         self._known = known
         routed = [expert for _, expert in known.values() if expert is not None]
         return Built(

@@ -114,3 +114,9 @@ def edit_manifest() -> Callable[..., None]:
         path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
 
     return edit
+
+
+@pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look relies on what was written just before it: the file systems of tests are quick."""
+    monkeypatch.setattr("experts.scanning.SETTLED_NS", 0)

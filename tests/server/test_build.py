@@ -43,9 +43,8 @@ def test_a_pinned_expert_is_ready_and_follows_its_newest_version(library, bare_a
     )
     engine.catch_up()
     assert [engine.tiers.where(ref) for ref in (old, new.ref)] == ["host", "device"]
-    engine.library.remove("mood")
-    engine.drop("mood")
-    engine.catch_up()
+    with engine.changing():
+        engine.library.remove("mood")
     assert engine.tiers.stats["device"].bytes == 0
 
 
@@ -97,3 +96,14 @@ def test_what_finds_no_room_is_told_and_loaded_when_asked_for(
         app = build_app(tight)
     assert places(engine_of(app)) == {"flight": "device", "mood": "disk", "weather": "disk"}
     assert "preloaded 1 of 3 experts" in caplog.text
+
+
+def test_opening_says_how_far_it_is(
+    library: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr("server.build.LOG_SECONDS", 0)
+    with caplog.at_level(logging.INFO):
+        build_app(settings(library), lambda done, total: told.append((done, total)))
+    assert told == [(0, 3), (1, 3), (2, 3), (0, 2), (1, 2)]  # manifests, then artefacts
+    assert "reading the library: 1 of 3 experts" in caplog.text

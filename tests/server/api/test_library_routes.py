@@ -1,6 +1,7 @@
 """`/v1/models`, `/v1/experts` and vLLM's adapter routes: the library, live."""
 
 import asyncio
+import shutil
 import time
 
 import pytest
@@ -138,6 +139,33 @@ async def test_a_command_line_may_replace_an_expert_beside_the_server(
     assert at_once.expected in (old, new)
     assert (await embedding(client, "mood")).expected == new
     assert old.expected != new
+
+
+async def test_a_scan_tells_what_others_changed_and_what_is_bad(client, library, write_task):
+    before = (await client.get("/v1/experts")).json()["generation"]
+    write_task(library, "flight")
+    write_task(library, "mood")
+    shutil.rmtree(library / "weather")
+    found = (await client.post("/v1/experts/scan")).json()
+    listed = (await client.get("/v1/experts")).json()
+    assert found == {
+        "object": "scan", "added": ["flight"], "replaced": ["mood"], "removed": ["weather"],
+        "bad": ["broken"], "generation": listed["generation"],
+    }  # fmt: skip
+    assert listed["generation"] != before
+    assert await ids(client) == ["auto", "tiny-random", "flight", "mood"]
+    asked = {"model": "auto", "input": "Grey."}
+    traced = (await client.post("/v1/embeddings", json=asked)).json()["routing"]["trace"]
+    assert traced["generation"] == listed["generation"]
+    assert not (await client.post("/v1/experts/scan")).json()["added"]
+
+
+async def test_a_scan_of_a_folder_that_is_gone_is_an_error_and_the_experts_stay(client, library):
+    library.rename(library.with_name("away"))
+    refused = await client.post("/v1/experts/scan")
+    assert refused.status_code == 422
+    assert "is not there" in refused.json()["error"]["message"]
+    assert await ids(client) == ["auto", "tiny-random", "mood", "weather"]
 
 
 async def test_a_selection_pins_a_version_that_is_kept(client, bare_adapter):
