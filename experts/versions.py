@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -72,13 +73,17 @@ def keep(root: Path, entry: Entry) -> Entry:
     return Entry(target, entry.manifest)
 
 
-def forget(root: Path, id: str, *, but: int = 0) -> list[str]:
+def forget(root: Path, id: str, *, but: int = 0, spare: Collection[str] = ()) -> list[str]:
     """Delete an expert's kept versions, whoever kept them, except the newest few.
+
+    Args:
+        but: how many stay. spare: references of versions that stay beside these.
 
     Returns:
         The references that are gone.
     """
-    names = [path for path, _ in sorted(_names(root, id), key=lambda found: found[1])]
+    found = sorted(_names(root, id), key=lambda found: found[1])
+    names = [path for path, _ in found if path.name not in spare]
     gone = names[: len(names) - but] if but < len(names) else []
     for path in gone:
         remove_folder(path)

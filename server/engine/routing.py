@@ -21,8 +21,14 @@ from routers.request import REQUEST_ROUTERS
 from routers.types import Features, Query, Selection
 from server.engine.features import FeatureStore
 from server.engine.messages import RoutingOptions
-from server.engine.named import require_expert, require_model, require_sound, require_version
-from server.engine.view import LibraryView
+from server.engine.named import (
+    require_expert,
+    require_model,
+    require_one_group,
+    require_sound,
+    require_version,
+)
+from server.engine.view import LibraryView, Seen
 from server.engine.work import Work
 from server.errors import RequestError
 
@@ -81,7 +87,7 @@ class Routing:
             UnknownModel, UnknownExpert, RequestError: the caller named what is not there.
         """
         sample, options = work.sample, work.sample.options
-        named = self._named(sample.model, options)
+        named = self._named(self._seen(work), sample.model, options)
         if named is not None:
             work.decision = Decision(named)
             return
@@ -90,8 +96,9 @@ class Routing:
             known = ", ".join(self.presets)
             raise RequestError(f"router {name!r} is unknown; there are: {known}.",
                                param="routing.router")  # fmt: skip
-        wishes = self._wishes(options)
-        work.preset = ranked_preset(self.presets[name], self.catalogue, wishes)
+        seen = self._seen(work)
+        wishes = self._wishes(seen, options)
+        work.preset = ranked_preset(self.presets[name], seen.shortlist.catalogue, wishes)
         work.query = seen_query(work)
         work.instruction = work.sample.written or _instruction(work.query)
 
@@ -118,20 +125,25 @@ class Routing:
         if work.preset.request is None:
             work.decision = Decision(BASE)
             return
-        features, wishes = self._features(work), self._wishes(work.sample.options, without)
-        catalogue = self.view.current().shortlist.of(features, wishes)
+        seen, features = self._seen(work), self._features(work)
+        wishes = self._wishes(seen, work.sample.options, without)
+        catalogue = seen.shortlist.of(features, wishes)
         calibration = self.calibration
         router = REQUEST_ROUTERS[work.preset.request]
         work.catalogue_ids = catalogue.ids
         work.scores = router.score(features, catalogue, calibration)
         work.decision = decide(work.preset, work.scores, catalogue, calibration, wishes)
 
-    def _named(self, model: str, options: RoutingOptions) -> Selection | None:
+    def _seen(self, work: Work) -> Seen:
+        """The library as the sample's caller sees it."""
+        return self.view.current().within(work.sample.scope)
+
+    def _named(self, seen: Seen, model: str, options: RoutingOptions) -> Selection | None:
         """The selection of a caller who left nothing to a router."""
         if options.selection is not None:
             require_sound(options.selection)
-            for expert in options.selection.experts:
-                require_version(self.library, expert)
+            pinned = [require_version(seen.snapshot, e) for e in options.selection.experts]
+            require_one_group(pinned)
             return options.selection
         weights = options.experts
         if weights is None:
@@ -139,14 +151,14 @@ class Routing:
                 return None
             if model == self.backbone.id:
                 return BASE
-            require_model(self.library, self.backbone.id, model)
+            require_model(seen.snapshot, self.backbone.id, model)
             weights = {model: 1.0}
-        named = {name: require_expert(self.library, name) for name in weights}
-        versions = {name: entry.manifest.version for name, entry in named.items()}
+        named = {name: require_expert(seen.snapshot, name) for name in weights}
         if len({entry.ref for entry in named.values()}) < len(named):
-            raise RequestError("An expert is named twice, with and without its version.",
-                               param="routing.experts")  # fmt: skip
-        chosen = explicit(weights, versions)
+            raise RequestError("An expert is named twice: with and without its version, or by an "
+                               "alias.", param="routing.experts")  # fmt: skip
+        require_one_group(named.values())
+        chosen = explicit(weights, {n: (e.id, e.manifest.version) for n, e in named.items()})
         if options.mode == "token" and len(weights) > 1:
             return self._per_token(chosen, options.top_k or 2)
         return chosen
@@ -167,10 +179,15 @@ class Routing:
         said = {"mode": "token", "token_router": "gate", "top_k": top_k, "experts": experts}
         return chosen.model_copy(update=said)
 
-    def _wishes(self, options: RoutingOptions, without: Collection[str] = ()) -> Wishes:
-        allow = frozenset(options.allow) if options.allow is not None else None
-        deny = frozenset((*options.deny, *without))
-        return Wishes(options.top_k or self.top_k, options.mode, allow, deny)
+    def _wishes(self, seen: Seen, options: RoutingOptions, without: Collection[str] = ()) -> Wishes:
+        allow = None if options.allow is None else seen.reach(options.allow)
+        deny = seen.reach(options.deny)
+        return Wishes(
+            options.top_k or self.top_k,
+            options.mode,
+            allow,
+            deny.union(without) if without else deny,
+        )
 
     def _needs(self, work: Work) -> frozenset[str]:
         if work.preset is None or work.preset.request is None:
