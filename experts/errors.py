@@ -2,7 +2,10 @@
 
 ExpertError
 ├── UnknownExpert          the caller named an expert the library lacks
+├── UnknownAlias           the caller named an alias the library lacks
 ├── DuplicateExpert        the id is taken: choose another, or remove it first
+├── AliasedExpert          aliases stand for it: remove them first
+├── BadTags                tags without their form, or that this caller may not give
 ├── ForbiddenSource        the folder lies outside the roots an operator allowed
 ├── BadExpert              the expert's own files are at fault: its author must act
 │   ├── UnsupportedExpert  a valid adapter of a sort that is not served
@@ -36,6 +39,18 @@ class UnknownExpert(ExpertError):
 
 class DuplicateExpert(ExpertError):
     """An expert of that id is in the library already."""
+
+
+class UnknownAlias(ExpertError):
+    """No alias of that name is in the library."""
+
+
+class AliasedExpert(ExpertError):
+    """An expert that aliases stand for cannot go."""
+
+
+class BadTags(ExpertError):
+    """Tags that are none, or that this caller may not give."""
 
 
 class ForbiddenSource(ExpertError):

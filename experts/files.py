@@ -213,23 +213,36 @@ def atomic_write(path: Path, data: bytes) -> None:
     """Write a file so that a reader or a kill sees the old bytes or the new ones."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.parent):
-        fresh = _hidden(path, "tmp")
-        fresh.write_bytes(data)
-        _fsync(fresh)
-        fresh.replace(path)
-        _fsync(path.parent)
+        replace_file(path, data)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """`atomic_write` for who holds the lock of its folder."""
+    fresh = _hidden(path, "tmp")
+    fresh.write_bytes(data)
+    _fsync(fresh)
+    fresh.replace(path)
+    _fsync(path.parent)
 
 
 def remove_folder(target: Path) -> bool:
     """Take a folder away in one step, then free its space; False when it was gone already."""
     try:
         with locked(target.parent):
-            doomed = _hidden(target, "tmp")
-            target.rename(doomed)
-            _fsync(target.parent)
-            _delete(doomed)
+            return take_away(target)
     except FileNotFoundError:
         return False
+
+
+def take_away(target: Path) -> bool:
+    """`remove_folder` for who holds the lock of the folder it stands in."""
+    doomed = _hidden(target, "tmp")
+    try:
+        target.rename(doomed)
+    except FileNotFoundError:
+        return False
+    _fsync(target.parent)
+    _delete(doomed)
     return True
 
 

@@ -12,6 +12,15 @@ from pathlib import Path
 
 from torch import Tensor
 
+from experts.aliases import (
+    read_aliases,
+    require_no_alias,
+    require_unnamed,
+    require_unreserved,
+    with_alias,
+    without_alias,
+    write_aliases,
+)
 from experts.constants import CALIBRATION, read_constant_tensors, write_constants
 from experts.entries import (
     MANIFEST,
@@ -20,41 +29,41 @@ from experts.entries import (
     read_manifest,
     require_id,
 )
-from experts.errors import DuplicateExpert, ExpertError, UnknownExpert
+from experts.errors import ExpertError, ForbiddenSource, UnknownExpert
 from experts.files import (
     atomic_folder,
     locked,
     read_json,
-    remove_folder,
     resolve_inside,
-)  # fmt: skip
+    take_away,
+)
 from experts.joining import Describe, settle
 from experts.kinds import Site
 from experts.manifest import BackboneRef, Label
+from experts.reader import LibraryReader
 from experts.scanning import Progress, Scanner
+from experts.scope import EVERYTHING, Scope
 from experts.snapshot import Changes, Snapshot
 from experts.versions import copy_files, find_kept, forget, highest, keep, parse_reference
 
 
-class Library:
+class Library(LibraryReader):
     """A folder of experts for one backbone.
 
     Reading is free of locks; changes wait for each other, across processes too.
     """
 
     def __init__(self, root: Path, fingerprint: str | None, backbone_id: str) -> None:
-        self.root = root
+        super().__init__(root)
         self.fingerprint = fingerprint
         self._backbone = (
             BackboneRef(id=backbone_id, fingerprint=fingerprint) if fingerprint else None
         )
         self.backbone_id = backbone_id
         self._scanner = Scanner(root, self._backbone)
-        self._snapshot = Snapshot()
         self._looked = False
         self._writing = threading.Lock()
         self._swapping = threading.Lock()  # held for a moment; `_writing` as long as files take
-        self._tensors: tuple[object, Mapping[str, Tensor]] = (None, {})
         # Versions that lie there no longer: their names are used up while caches may hold them.
         self._used: dict[str, int] = {}
 
@@ -71,44 +80,12 @@ class Library:
             progress: told how far it is.
 
         Raises:
-            CorruptExpert: `calibration.json` is damaged. A damaged expert goes to `bad` instead.
+            CorruptExpert: `calibration.json` or `aliases.json` is damaged. A damaged expert goes to
+                `bad` instead.
         """
         library = cls(Path(root), fingerprint, backbone_id)
         library.refresh(progress=progress)
         return library
-
-    @property
-    def snapshot(self) -> Snapshot:
-        """Entries, bad folders, calibration and generation, consistent with each other."""
-        return self._snapshot
-
-    @property
-    def entries(self) -> Mapping[str, Entry]:
-        """The experts that can be served, by id."""
-        return self._snapshot.entries
-
-    @property
-    def bad(self) -> Mapping[str, str]:
-        """Folders that cannot be served, and why."""
-        return self._snapshot.bad
-
-    @property
-    def calibration(self) -> Mapping[str, object] | None:
-        """The library's routing constants, if they were ever fitted."""
-        return self._snapshot.calibration
-
-    @property
-    def generation(self) -> str:
-        """Names the current state; see `Snapshot.generation`."""
-        return self._snapshot.generation
-
-    def get(self, id: str) -> Entry:
-        """The entry of an expert; see `Snapshot.get`."""
-        return self._snapshot.get(id)
-
-    def find(self, name: str) -> Entry:
-        """The entry of `id` or `id@version`; see `Snapshot.find`."""
-        return self._snapshot.find(name)
 
     def refresh(self, *, again: bool = False, progress: Progress | None = None) -> Changes:
         """Look at the folder, whoever changed it; what did not change is not read again.
@@ -118,14 +95,18 @@ class Library:
             progress: told how far it is.
 
         Raises:
-            CorruptExpert: `calibration.json` is damaged, or the folder has gone; what was read
-                before stays.
+            CorruptExpert: `calibration.json` or `aliases.json` is damaged, or the folder has gone;
+                what was read before stays.
         """
         with self._writing:
             before = self._snapshot
             constants = self._constants()
             found = self._scanner.look(before, again=again, progress=progress)
-            self._swap(lambda now: Snapshot(found.entries, found.bad, constants, kept=found.kept))
+            self._swap(
+                lambda now: Snapshot(
+                    found.entries, found.bad, constants, kept=found.kept, aliases=found.aliases
+                )
+            )
             self._looked = True
             gone = self._snapshot.gone_since(before) if self._snapshot is not before else ()
             for id, version in map(parse_reference, gone):
@@ -145,6 +126,7 @@ class Library:
         tags: Sequence[str] = (),
         describe: Describe | None = None,
         replace: bool = False,
+        scope: Scope = EVERYTHING,
     ) -> Entry:
         """Copy an adapter into the library, if it loads on the served backbone.
 
@@ -155,23 +137,28 @@ class Library:
                 without a manifest that replaces an expert keeps what was said of that one.
             describe: makes the routing artefacts; without it those the folder brings stay.
             replace: take the place of an expert of the same id, in one step; the former version is
-                kept.
+                kept. scope: of the caller: what it adds carries its tags.
 
         Raises:
             ForbiddenSource: `source` lies outside all `roots`.
-            DuplicateExpert: the id is taken, and not to be replaced.
+            DuplicateExpert: the id is taken, and not to be replaced. BadTags: see `Scope.tags_for`.
             BadExpert: it cannot be served, and the library is as before; the message says why.
         """
         source = resolve_inside(source, roots)
+        if scope.limited and source.is_relative_to(self.root.resolve()):
+            raise ForbiddenSource("A folder of the library itself cannot be added to it.")
         with self._writing:
             known = read_manifest(source) if (source / MANIFEST).exists() else None
             id = require_id(id or (known.id if known else source.name))
-            said = {"title": title, "instructions": tuple(instructions),
-                    "labels": tuple(labels), "tags": tuple(tags), "id": id}  # fmt: skip
-            given = {name: value for name, value in said.items() if value}
             with atomic_folder(self.root / id) as folder:
-                self._require_free(id, replace)  # under the lock that other processes wait for
+                aliases = read_aliases(self.root)  # under the lock that other processes wait for
+                require_no_alias(id, aliases, self._snapshot.renamed(aliases).within(scope))
+                self._require_free(id, scope, replace=replace)
                 former = self._former(id)
+                tags = scope.tags_for(tags, known, former and former.manifest)
+                said = {"title": title, "instructions": tuple(instructions),
+                        "labels": tuple(labels), "tags": tags, "id": id}  # fmt: skip
+                given = {name: value for name, value in said.items() if value}
                 manifest = settle(
                     folder, source, known, given, version=1 + self._highest(id), sites=sites,
                     heir_of=None if known else former, backbone=self._backbone, describe=describe,
@@ -179,18 +166,20 @@ class Library:
                 kept = keep(self.root, former) if former else None
             entry = Entry(self.root / id, manifest)
             self._swap(lambda now: now.put(entry, kept))
-            gone = forget(self.root, id, manifest.version)
+            with locked(self.root):  # so that no version is pinned meanwhile
+                pinned = read_aliases(self.root).values()
+                gone = forget(self.root, id, manifest.version, spare=pinned)
             self._swap(lambda now: now.forget(gone))
         return entry
 
-    def roll_back(self, id: str, version: int) -> Entry:
+    def roll_back(self, id: str, version: int, scope: Scope = EVERYTHING) -> Entry:
         """Put a kept version of an expert in the place of the current one, which is kept.
 
         Raises:
             UnknownExpert: there is no such version.
         """
         with self._writing:
-            target = self.find(f"{id}@{version}")
+            target = self._snapshot.within(scope).find(f"{id}@{version}")
             if target is self.entries.get(id):
                 return target
             with atomic_folder(self.root / id) as folder:
@@ -201,21 +190,46 @@ class Library:
             self._swap(lambda now: now.put(entry, kept))
         return entry
 
-    def remove(self, id: str) -> None:
+    def remove(self, id: str, scope: Scope = EVERYTHING) -> None:
         """Delete an expert's folder, served or bad, and what is kept of its former versions.
 
         Raises:
             UnknownExpert: there is none, or another process was faster.
+            AliasedExpert: aliases stand for it.
         """
-        with self._writing:
-            if id not in self.bad:
-                self.get(id)
+        seen = self._snapshot.within(scope)
+        if id not in seen.bad:
+            seen.get(id)
+        with self._writing, locked(self.root):
+            aliases = read_aliases(self.root)
+            require_unnamed(id, aliases, self._snapshot.renamed(aliases).within(scope))
             self._used[id] = self._highest(id)
-            there = remove_folder(self.root / id)
+            there = take_away(self.root / id)
             forget(self.root, id)  # last: who is killed in between has removed it all the same
             self._swap(lambda now: now.without(id))
         if not there:
             raise UnknownExpert(f"Another process has removed expert {id!r} already.")
+
+    def set_alias(self, name: str, ref: str | None, scope: Scope = EVERYTHING) -> None:
+        """Have a name stand for an expert (`id`) or a version (`id@version`); None: for nothing.
+
+        Raises:
+            UnknownExpert, UnknownAlias: there is none. BadExpert: the name has not the form of an
+                id. DuplicateExpert: something else has the name.
+        """
+        require_id(name)
+        if not self.root.is_dir():
+            raise UnknownExpert("The library has no experts yet.")
+        with self._writing, locked(self.root):
+            aliases = read_aliases(self.root)
+            seen = self._snapshot.renamed(aliases).within(scope)
+            if ref is None:
+                stored = without_alias(seen, aliases, name)
+            else:
+                stored = with_alias(seen, aliases, name, ref)
+                self._require_free(name, scope)
+            write_aliases(self.root, stored)
+            self._swap(lambda now: now.renamed(stored))
 
     def set_aside(self, entry: Entry, reason: str) -> None:
         """List an expert as bad whose files turned out so when they were read.
@@ -235,12 +249,6 @@ class Library:
                 kept = find_kept(self.root, entry.ref)
                 self._swap(lambda now: now.put(there, kept))
 
-    def verify(self) -> dict[str, list[str]]:
-        """Check every file again: id -> what is wrong, empty where nothing is."""
-        found = {id: problems(entry) for id, entry in self.entries.items()}
-        found |= {ref: problems(entry) for ref, entry in self._snapshot.kept.items()}
-        return found | {name: [reason] for name, reason in self.bad.items()}
-
     def write_calibration(
         self, constants: Mapping[str, object], tensors: Mapping[str, Tensor] | None = None
     ) -> None:
@@ -248,17 +256,6 @@ class Library:
         with self._writing:
             stored = write_constants(self.root, constants, tensors, self.calibration)
             self._swap(lambda now: now.calibrated(stored))
-
-    def calibration_tensors(self) -> Mapping[str, Tensor]:
-        """The tensors of the constants, in float32. Raises CorruptExpert as their file does.
-
-        Read once: another process that calibrates the library deletes the file they came from.
-        """
-        constants = self.calibration
-        name = (constants or {}).get("tensors")
-        if self._tensors[0] != name:
-            self._tensors = (name, read_constant_tensors(self.root, constants))
-        return self._tensors[1]
 
     def _constants(self) -> Mapping[str, object] | None:
         """The constants as they lie there; new ones only together with the tensors they name."""
@@ -269,11 +266,12 @@ class Library:
                              read_constant_tensors(self.root, constants))  # fmt: skip
         return constants
 
-    def _require_free(self, id: str, replace: bool) -> None:
-        if id in ("auto", self.backbone_id):
-            raise DuplicateExpert(f"{id!r} is a model name with another meaning; choose another.")
-        if not replace and (id in self.entries or (self.root / id).exists()):
-            raise DuplicateExpert(f"The library has an expert {id!r} already; remove it first.")
+    def _require_free(self, id: str, scope: Scope, *, replace: bool = False) -> None:
+        """That a caller may give a name to an expert, or to an alias; under the folder's lock."""
+        require_unreserved(id, self.backbone_id)
+        there = self._on_disk(id) or self.entries.get(id)
+        if there or (self.root / id).exists():
+            scope.require_replaceable(id, there and there.manifest, replace=replace)
 
     def _on_disk(self, id: str) -> Entry | None:
         """The expert as it lies there now, whoever wrote it; None when it cannot be served."""

@@ -5,13 +5,34 @@ Pure data: reading and checking files is `experts.library`'s and `experts.files`
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 ExpertId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+TAG_FORM = (
+    "a tag has up to 64 letters, digits, dots, hyphens and underscores, and begins with a letter "
+    "or a digit"
+)
+
+
+def is_tag(text: str) -> bool:
+    """Whether a text has the form of a tag: `TAG_FORM`, in ASCII."""
+    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", text) is not None
+
+
+def _require_tag(text: str) -> str:
+    if not is_tag(text):
+        raise PydanticCustomError("tag", TAG_FORM)  # type: ignore[arg-type]
+    return text
+
+
+Tag = Annotated[str, AfterValidator(_require_tag)]
+"""What callers may be limited to; an expert may carry several."""
 
 
 class Record(BaseModel):
@@ -87,7 +108,7 @@ class Manifest(TaskCard):
     kind: str
     group: str | None = None
     backbone: BackboneRef
-    tags: tuple[str, ...] = ()
+    tags: tuple[Tag, ...] = ()
     without_effect: tuple[str, ...] = ()
     files: Mapping[str, Sha256] = Field(default_factory=dict)
     sizes: Mapping[str, int] = Field(default_factory=dict)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from experts.aliases import read_aliases
 from experts.entries import CONFIG, MANIFEST, ROUTING, WEIGHTS, Entry, read_entry
 from experts.errors import CorruptExpert, ExpertError
 from experts.files import clean_leftovers, locked
@@ -31,11 +32,12 @@ again without a sign."""
 
 @dataclass(frozen=True)
 class Found:
-    """What lies in a library's folder: experts by id, why others are bad, kept versions."""
+    """What lies in a library's folder: experts by id, why others are bad, the rest."""
 
     entries: Mapping[str, Entry]
     bad: Mapping[str, str]
     kept: Mapping[str, Entry]
+    aliases: Mapping[str, str]
 
 
 class Scanner:
@@ -62,23 +64,28 @@ class Scanner:
             again: read bad folders again although nothing in them changed.
 
         Raises:
-            CorruptExpert: the folder has gone, although it held experts.
+            CorruptExpert: the aliases are damaged, or the folder has gone, although it held
+                experts.
         """
         if not self.root.is_dir():
             if before.entries or before.bad:
                 raise CorruptExpert("The library's folder is not there; what was read of it stays.")
-            return Found({}, {}, {})
+            return Found({}, {}, {}, {})
         with locked(self.root):
             clean_leftovers(self.root)
+            aliases = read_aliases(self.root)
             entries, bad = self._current.look(before.entries, again, progress)
+            _set_apart(entries, bad, aliases)
             kept: dict[str, Entry] = {}
             if self._kept.root.is_dir():
                 with locked(self._kept.root):
                     clean_leftovers(self._kept.root)
-                tidy(self.root, {id: entry.manifest.version for id, entry in entries.items()})
+                current = {id: entry.manifest.version for id, entry in entries.items()}
+                tidy(self.root, current, spare=aliases.values())
                 kept, _ = self._kept.look(before.kept, again, None)
         there = entries.keys() | bad.keys()
-        return Found(entries, bad, {ref: e for ref, e in kept.items() if e.id in there})
+        kept = {ref: e for ref, e in kept.items() if e.id in there}
+        return Found(entries, bad, kept, aliases)
 
     def read(self, folder: Path) -> Entry:
         """One expert's folder, as it is now.
@@ -151,6 +158,13 @@ class _Shelf:
         if before and before.manifest == entry.manifest:
             entry = before
         return _Seen(stamp, settled and not linked, entry)
+
+
+def _set_apart(entries: dict[str, Entry], bad: dict[str, str], aliases: Mapping[str, str]) -> None:
+    """An expert whose folder has an alias' name cannot be told from what the alias stands for."""
+    for name in aliases.keys() & entries.keys():
+        del entries[name]
+        bad[name] = f"{name!r} is an alias of {aliases[name]!r}; rename the folder, or the alias."
 
 
 def _is_candidate(item: os.DirEntry[str]) -> bool:

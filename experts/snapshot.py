@@ -5,17 +5,20 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from types import MappingProxyType
 from typing import TypeVar
 
 from experts.entries import Entry
 from experts.errors import UnknownExpert
+from experts.scope import EVERYTHING, Scope
 from experts.versions import parse_reference
 
 T = TypeVar("T")
+SCOPES = 64
+"""Views of one snapshot that are remembered: callers with the same tags share one."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +44,61 @@ class Snapshot:
     Attributes:
         entries: expert id -> entry, in order of id. bad: folder name -> why it is not served.
         calibration: the routing constants, None before the first calibration.
-        kept: `id@version` -> entry of a former version.
+        kept: `id@version` -> entry of a former version. aliases: name -> `id` or `id@version`.
+        scope: of the caller whose view it is.
     """
 
     entries: Mapping[str, Entry] = field(default_factory=dict)
     bad: Mapping[str, str] = field(default_factory=dict)
     calibration: Mapping[str, object] | None = None
     kept: Mapping[str, Entry] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    scope: Scope = EVERYTHING
+
+    def within(self, scope: Scope) -> Snapshot:
+        """What a caller sees of it: as if nothing else were there.
+
+        A version is seen by who sees the expert as it is now and that version. What is bad is not
+        seen by a limited caller: tags in damaged files tell nothing.
+        """
+        if scope.tags is None:
+            return self
+        return self._within(frozenset(scope.tags & self.tagged.keys()))
+
+    @cached_property
+    def tagged(self) -> Mapping[str, frozenset[str]]:
+        """The ids of the experts that carry a tag, by tag."""
+        ids: dict[str, list[str]] = {}
+        for id, entry in self.entries.items():
+            for tag in self.scope.shown(entry.manifest.tags):
+                ids.setdefault(tag, []).append(id)
+        return {tag: frozenset(carry) for tag, carry in ids.items()}
+
+    @cached_property
+    def _within(self) -> Callable[[frozenset[str]], Snapshot]:
+        return lru_cache(SCOPES)(self._part)
+
+    def _part(self, tags: frozenset[str]) -> Snapshot:
+        scope = Scope(tags)
+        ids = sorted(frozenset[str]().union(*(self.tagged[tag] for tag in tags)))
+        entries = {id: self.entries[id] for id in ids}
+        kept = {r: e for r, e in self.kept.items() if e.id in entries and scope.sees(e.manifest)}
+        part = replace(self, entries=entries, bad={}, kept=kept, aliases={}, scope=scope)
+        aliases = {name: ref for name, ref in self.aliases.items() if part.stands(ref)}
+        return replace(part, aliases=aliases)
+
+    def stands(self, ref: str) -> bool:
+        """Whether there is what an alias stands for."""
+        id, version = parse_reference(ref)
+        return id in self.entries if version is None else self.at(id, version) is not None
+
+    @cached_property
+    def named(self) -> Mapping[str, Mapping[str, str]]:
+        """The aliases of each expert that has any, by its id: name -> reference."""
+        by_id: dict[str, dict[str, str]] = {}
+        for name, ref in self.aliases.items():
+            by_id.setdefault(parse_reference(ref)[0], {})[name] = ref
+        return by_id
 
     @cached_property
     def generation(self) -> str:
@@ -58,6 +109,7 @@ class Snapshot:
             sorted(entry.digest for entry in former),
             sorted(self.bad),
             self.calibration,
+            dict(self.aliases),
         )
         said = json.dumps(parts, sort_keys=True).encode()
         return hashlib.blake2b(said, digest_size=6).hexdigest()
@@ -73,17 +125,19 @@ class Snapshot:
         if id in self.bad:
             why = self.bad[id]
             raise UnknownExpert(f"Expert {id!r} cannot be served: {why}", reason=why)
-        close = difflib.get_close_matches(id, self.entries, n=3)
+        if ref := self.aliases.get(id):
+            raise UnknownExpert(f"{id!r} is an alias; name the expert itself: {ref!r}.")
+        close = difflib.get_close_matches(id, [*self.entries, *self.aliases], n=3)
         hint = f" Did you mean {', '.join(close)}?" if close else ""
         raise UnknownExpert(f"The library has no expert {id!r}.{hint}", closest=close)
 
     def find(self, name: str) -> Entry:
-        """The entry of an expert, or of one of its versions: `id` or `id@version`.
+        """The entry of an expert, or of one of its versions: `id`, `id@version`, or an alias.
 
         Raises:
             UnknownExpert: there is none; the message names the closest ids, or the versions.
         """
-        id, version = parse_reference(name)
+        id, version = parse_reference(self.aliases.get(name, name))
         if version is None:
             return self.get(id)
         if found := self.at(id, version):
@@ -137,6 +191,10 @@ class Snapshot:
         """With other routing constants."""
         return replace(self, calibration=constants)
 
+    def renamed(self, aliases: Mapping[str, str]) -> Snapshot:
+        """With other aliases."""
+        return replace(self, aliases=aliases)
+
     def set_aside(self, entry: Entry, reason: str) -> Snapshot:
         """With an expert listed as bad, unless it was replaced or removed meanwhile."""
         if self.entries.get(entry.id) is not entry:
@@ -169,13 +227,15 @@ class Snapshot:
     def after(self, before: Snapshot) -> Snapshot:
         """As the one that follows `before`: that itself, where nothing differs."""
         entries, bad, kept = dict(sorted(self.entries.items())), dict(self.bad), dict(self.kept)
-        if (entries, bad, kept, self.calibration) == (
+        aliases = dict(sorted(self.aliases.items()))
+        if (entries, bad, kept, self.calibration, aliases) == (
             dict(before.entries), dict(before.bad), dict(before.kept), before.calibration,
+            dict(before.aliases),
         ):  # fmt: skip
             return before
         return Snapshot(
             MappingProxyType(entries), MappingProxyType(bad), self.calibration,
-            MappingProxyType(kept),
+            MappingProxyType(kept), MappingProxyType(aliases),
         )  # fmt: skip
 
 

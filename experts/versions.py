@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -71,29 +71,34 @@ def keep(root: Path, entry: Entry) -> Entry:
     return Entry(target, entry.manifest)
 
 
-def forget(root: Path, id: str, current: int | None = None) -> list[str]:
+def forget(
+    root: Path, id: str, current: int | None = None, *, spare: Collection[str] = ()
+) -> list[str]:
     """Delete an expert's kept versions, whoever kept them.
 
     Args:
         current: the version that answers now: as many former ones as are kept stay. None deletes
-            all of them.
+            all of them. spare: references of versions that stay beside these.
+
+    Args:
+        but: how many stay. spare: references of versions that stay beside these.
 
     Returns:
         The references that are gone.
     """
     kept = {version: path for path, version in _names(root, id)}
-    gone = _surplus(kept, current) if current is not None else sorted(kept)
+    gone = sorted(kept) if current is None else _surplus(kept, current, spare)
     for version in gone:
         remove_folder(kept[version])
     return [kept[version].name for version in gone]
 
 
-def tidy(root: Path, current: Mapping[str, int]) -> None:
+def tidy(root: Path, current: Mapping[str, int], spare: Collection[str] = ()) -> None:
     """Finish what writers who were killed had begun to forget; the caller has `root` locked.
 
     Args:
         current: the version that answers now, by id. Of experts that are there and not in it,
-            nothing is deleted.
+            nothing is deleted. spare: as in `forget`.
     """
     kept: dict[str, dict[int, Path]] = {}
     for name in os.listdir(root / FOLDER):
@@ -102,16 +107,16 @@ def tidy(root: Path, current: Mapping[str, int]) -> None:
             kept.setdefault(id, {})[version] = root / FOLDER / name
     for id, paths in kept.items():
         if id in current:
-            gone = _surplus(paths, current[id])
+            gone = _surplus(paths, current[id], spare)
         else:
             gone = [] if os.path.lexists(root / id) else list(paths)
         for version in gone:
             remove_folder(paths[version])
 
 
-def _surplus(kept: Iterable[int], current: int) -> list[int]:
-    """The versions to forget: all but the newest few besides the current one."""
-    former = sorted(version for version in kept if version != current)
+def _surplus(kept: Mapping[int, Path], current: int, spare: Collection[str]) -> list[int]:
+    """The versions to forget: all but the newest few besides the current one and those spared."""
+    former = sorted(v for v, path in kept.items() if v != current and path.name not in spare)
     return former[: max(0, len(former) - KEPT)]
 
 

@@ -5,7 +5,7 @@ Immutable; a change of the library builds the next one. Knows nothing of weights
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -56,6 +56,11 @@ class Catalogue:
     def only(self, experts: Iterable[Routed], whole: int) -> Catalogue:
         """A shortlist of this catalogue, chosen out of `whole` experts."""
         return Catalogue(experts, self.width, whole)
+
+    def among(self, ids: Collection[str]) -> Catalogue:
+        """The experts of these ids alone, as if there were no others."""
+        there = [i for id in ids if (i := self._positions.get(id)) is not None]
+        return Catalogue((self.experts[i] for i in there), self.width)
 
     def position(self, id: str) -> int:
         """Where an expert stands in every score; KeyError when it is not here."""

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from experts.versions import parse_reference
 from routers.calibration import Calibration
 from routers.catalogue import Catalogue
 from routers.presets import RANKING, Preset
@@ -92,17 +91,17 @@ def decide(
     return replace(decision, narrowed=narrowed, dropped=dropped)
 
 
-def explicit(weights: Mapping[str, float], versions: Mapping[str, int]) -> Selection:
+def explicit(weights: Mapping[str, float], named: Mapping[str, tuple[str, int]]) -> Selection:
     """The experts a caller named: weights normalised, their sum kept as the strength.
 
     Args:
-        weights: by `id` or `id@version`. versions: by the same names.
+        weights: by whatever name it gave. named: id and version of each, by the same names.
     """
     strength = math.fsum(weights.values())
     chosen = tuple(
         Chosen(
-            id=parse_reference(name)[0],
-            version=versions[name],
+            id=named[name][0],
+            version=named[name][1],
             weight=w / strength if strength else 0.0,
         )
         for name, w in sorted(weights.items(), key=lambda item: (-item[1], item[0]))

@@ -6,6 +6,8 @@ library as it is; scores nothing and decides nothing.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from functools import lru_cache
 from itertools import islice
 
 from routers.catalogue import Catalogue, Routed
@@ -20,6 +22,8 @@ KEPT = 96
 NEAREST = 384  # vectors looked at first; an expert owns several
 FRESH = 512
 """So many experts may join before the large sieve is made anew."""
+COUNTED = 64
+"""Sets of allowed and denied experts whose size is remembered: those of a tag come again."""
 
 
 class Shortlist:
@@ -34,6 +38,11 @@ class Shortlist:
         self.catalogue = catalogue
         made = before._sieves[0] if before and before._sieves else None
         self._sieves = _sieves(catalogue, made) if len(catalogue) > SMALL else ()
+        self._able = lru_cache(COUNTED)(self._count)
+
+    def within(self, ids: Collection[str]) -> Shortlist:
+        """Of these experts alone, as if there were no others."""
+        return Shortlist(self.catalogue.among(ids), self)
 
     def of(self, query: Features, wishes: Wishes) -> Catalogue:
         """The experts that come near a query and may answer it; all, when they are few."""
@@ -43,7 +52,7 @@ class Shortlist:
             named = [e for id in wishes.allow if (e := self.catalogue.get(id))]
             return self.catalogue.only(named, len(named))
         near = [e for sieve in self._sieves for e in self._near(sieve, query, wishes)]
-        return self.catalogue.only(near, self._able(wishes))
+        return self.catalogue.only(near, self._able(wishes.allow, wishes.deny))
 
     def _near(self, sieve: Sieve, query: Features, wishes: Wishes) -> list[Routed]:
         """The nearest of one sieve, looking further while too few of them may answer."""
@@ -56,11 +65,11 @@ class Shortlist:
                 return found
             count *= 4
 
-    def _able(self, wishes: Wishes) -> int:
-        """How many experts of the whole library may answer."""
-        if wishes.allow is not None:
-            return sum(self.catalogue.get(id) is not None for id in wishes.allow - wishes.deny)
-        return len(self.catalogue) - sum(self.catalogue.get(id) is not None for id in wishes.deny)
+    def _count(self, allow: frozenset[str] | None, deny: frozenset[str]) -> int:
+        """How many experts of the whole catalogue may answer."""
+        if allow is not None:
+            return sum(self.catalogue.get(id) is not None for id in allow - deny)
+        return len(self.catalogue) - sum(self.catalogue.get(id) is not None for id in deny)
 
 
 def _sieves(catalogue: Catalogue, before: Sieve | None) -> tuple[Sieve, ...]:

@@ -12,13 +12,24 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
-from server.api import adapters, decisions, embeddings, experts, faults, health, models, route
+from server.api import (
+    adapters,
+    aliases,
+    decisions,
+    embeddings,
+    experts,
+    faults,
+    health,
+    models,
+    route,
+)
 from server.api.context import Context
+from server.api.scope import LIMITED
 from server.engine.service import EngineService
 from server.engine.watching import watching
 from server.observability.requests import RequestWatch
 
-ROUTERS = (decisions, embeddings, route, health, models, experts, adapters)
+ROUTERS = (decisions, embeddings, route, health, models, experts, aliases, adapters)
 DESCRIPTION = "One frozen backbone, a library of experts, and routing that names its reasons."
 VERSION = "0.1.0"
 
@@ -68,6 +79,6 @@ def routed_app(lifespan: object = None) -> FastAPI:
         redoc_url=None,
     )
     for module in ROUTERS:  # the busiest first: routes are tried in order
-        app.include_router(module.router)
+        app.include_router(module.router, dependencies=() if module is health else (LIMITED,))
     faults.install(app)
     return app

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fastapi import Request
 
 from experts.errors import ExpertError
-from server.api.wire.routing import NARROWING, ROUTED_ONLY, named_experts
+from experts.scope import EVERYTHING, Scope
+from experts.snapshot import Snapshot
+from server.api.scope import scope_of
+from server.api.wire.routing import NARROWING, ROUTED_ONLY, named_experts, narrowed_to
 from server.engine.messages import Outcome, RoutingOptions, Sample
-from server.engine.named import require_expert, require_model
+from server.engine.named import reached, require_expert, require_model
 from server.engine.routing import AUTO
 from server.engine.service import EngineService
 from server.errors import RequestError, located
@@ -26,7 +29,7 @@ class Context:
     Attributes:
         adapter_roots: folders that adapters may be loaded from. timeout_ms: the deadline of a
             request that names none. started: seconds since the epoch. log_text: whether log lines
-            may hold the text of requests.
+            may hold the text of requests. scope: what the caller may use.
     """
 
     service: EngineService
@@ -35,6 +38,12 @@ class Context:
     timeout_ms: float | None = None
     started: int = 0
     log_text: bool = False
+    scope: Scope = EVERYTHING
+
+    @property
+    def seen(self) -> Snapshot:
+        """The library as the caller sees it: nothing else is told to it."""
+        return self.service.engine.library.snapshot.within(self.scope)
 
     @property
     def backbone_id(self) -> str:
@@ -54,7 +63,7 @@ class Context:
             BadExpert: it is an expert of the library whose files cannot be served.
         """
         if model != AUTO:
-            require_model(self.service.engine.library, self.backbone_id, model)
+            require_model(self.seen, self.backbone_id, model)
 
     def require_options(
         self, model: str, options: Sequence[RoutingOptions], places: Sequence[str] = ("routing",)
@@ -77,11 +86,14 @@ class Context:
                     param=f"{place}.{asked[0]}",
                 )
             self._require_router(option, place)
-            for expert in sorted(named_experts(option)):
-                try:
-                    require_expert(self.service.engine.library, expert)
-                except ExpertError as error:
-                    raise located(error, place) from None
+            seen = self.seen
+            try:
+                for expert in sorted(named_experts(option)):
+                    require_expert(seen, expert)
+                for name in sorted(narrowed_to(option)):
+                    reached(seen, name)
+            except ExpertError as error:
+                raise located(error, place) from None
 
     def _require_router(self, option: RoutingOptions, place: str) -> None:
         presets = self.service.engine.presets
@@ -111,5 +123,15 @@ class Context:
 
 
 def context(request: Request) -> Context:
-    """The context of the app that serves `request`."""
+    """The context of the app that serves `request`, for its caller.
+
+    Raises:
+        RequestError: the request says in no valid way what the caller may use.
+    """
+    scope = scope_of(request)
+    return replace(app_context(request), scope=scope) if scope.limited else app_context(request)
+
+
+def app_context(request: Request) -> Context:
+    """The same for whoever calls: of use where nothing of the library is told."""
     return request.app.state.context

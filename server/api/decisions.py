@@ -180,7 +180,7 @@ def decision_samples(ctx: Context, body: DecisionRequest, *, predict: bool = Tru
         ctx.require_options(body.model, options, places(body.routing, len(options)))
     text = render_input(body.input)
     return [
-        Sample(text, question.to_question(), body.model, option, predict)
+        Sample(text, question.to_question(), body.model, option, predict, ctx.scope)
         for question, option in zip(body.questions, options, strict=True)
     ]
 

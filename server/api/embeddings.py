@@ -110,13 +110,13 @@ async def create_embeddings(body: EmbeddingRequest, request: Request) -> Respons
     routed = None
     with ctx.service.admitted() as submit:
         if _must_route_first(body, options):
-            first = Sample(body.input[0], None, body.model, options, predict=False)
+            first = Sample(body.input[0], None, body.model, options, False, ctx.scope)
             (routed,) = outcomes(await submit([first], deadline=deadline))
             selection = routed.trace.selection
             options = RoutingOptions(
                 selection=selection, truncate=options.truncate, trace=options.trace
             )
-        samples = _samples(body, options)
+        samples = _samples(ctx, body, options)
         done = outcomes(await submit(samples, deadline=deadline))
     tokens = sum(outcome.tokens for outcome in done)
     ctx.note(request, samples, done)
@@ -137,11 +137,11 @@ async def create_embeddings(body: EmbeddingRequest, request: Request) -> Respons
     )
 
 
-def _samples(body: EmbeddingRequest, options: RoutingOptions) -> list[Sample]:
+def _samples(ctx: Context, body: EmbeddingRequest, options: RoutingOptions) -> list[Sample]:
     """One sample per input. There is one trace, and it is the first input's."""
     quiet = replace(options, trace="none")
     return [
-        Sample(text, None, body.model, options if i == 0 else quiet)
+        Sample(text, None, body.model, options if i == 0 else quiet, scope=ctx.scope)
         for i, text in enumerate(body.input)
     ]
 

@@ -15,7 +15,8 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from experts.entries import Entry
-from experts.manifest import ExpertId, Label, Wording
+from experts.manifest import ExpertId, Label, Tag, Wording
+from experts.snapshot import Snapshot
 from routers.fitting.describe import describe
 from server.api.context import Context, context
 from server.api.faults import ERROR_RESPONSES
@@ -23,7 +24,6 @@ from server.api.lean import LeanRoute, json_response
 from server.api.wire.base import Text, Wire
 from server.api.wire.questions import MAX_CHOICES
 from server.engine.named import require_expert
-from server.engine.run import Engine
 
 MAX_WORDS = 64  # sentences in one list
 MAX_EXAMPLES = 256
@@ -68,7 +68,9 @@ class ReplaceExpert(Wire):
         default=(), description="Inputs of its task. They are read once and not kept."
     )
     choices: Annotated[tuple[LabelOption, ...], Field(max_length=MAX_CHOICES)] = ()
-    tags: Sentences = ()
+    tags: Annotated[tuple[Tag, ...], Field(max_length=MAX_WORDS)] = Field(
+        default=(), description="What callers may be limited to."
+    )
 
 
 class AddExpert(ReplaceExpert):
@@ -88,13 +90,14 @@ class ExpertBody(BaseModel):
 
     `state` "unrouted": it answers when named, and no router will choose it. `without_effect`: sites
     that the adapter changes and that cannot reach the backbone's output. `versions`: all that can
-    answer as `id@version`.
+    answer as `id@version`. `aliases`: other names of it, and whether they stand for one version.
     """
 
     object: Literal["expert"] = "expert"
     id: str
     version: int
     versions: list[int]
+    aliases: Mapping[str, str]
     kind: str
     title: str
     instructions: list[str]
@@ -138,20 +141,20 @@ class ScanBody(BaseModel):
 @router.get("/experts", response_model=ExpertList, responses=ERROR_RESPONSES)
 async def list_experts(request: Request) -> ExpertList:
     """Every expert, and every entry that cannot be served."""
-    engine = context(request).service.engine
-    snapshot = engine.library.snapshot
+    ctx = context(request)
+    seen = ctx.seen
     return ExpertList(
-        generation=snapshot.generation,
-        data=[_body(entry, engine) for entry in snapshot.entries.values()],
-        bad=[BadBody(name=name, reason=why) for name, why in sorted(snapshot.bad.items())],
+        generation=seen.generation,
+        data=[_body(entry, seen, ctx) for entry in seen.entries.values()],
+        bad=[BadBody(name=name, reason=why) for name, why in sorted(seen.bad.items())],
     )
 
 
 @router.get("/experts/{id}", response_model=ExpertBody, responses=ERROR_RESPONSES)
 async def get_expert(id: str, request: Request) -> ExpertBody:
     """One expert."""
-    engine = context(request).service.engine
-    return _body(require_expert(engine.library, id), engine)
+    ctx = context(request)
+    return _body(require_expert(ctx.seen, id), ctx.seen, ctx)
 
 
 @router.post("/experts", status_code=201, response_model=ExpertBody, responses=ERROR_RESPONSES)
@@ -159,7 +162,7 @@ async def create_expert(body: AddExpert, request: Request) -> Response:
     """Add an expert; requests may name it as soon as this returns."""
     ctx = context(request)
     entry = await add_expert(ctx, body)
-    response = json_response(_body(entry, ctx.service.engine), 201)
+    response = json_response(_body(entry, ctx.seen, ctx), 201)
     response.headers["Location"] = f"/v1/experts/{entry.id}"
     return response
 
@@ -185,15 +188,15 @@ async def replace_expert(body: ReplaceExpert, request: Request, id: str) -> Resp
     ctx = context(request)
     given = AddExpert(id=id, **body.model_dump())
     entry = await add_expert(ctx, given, replace=True)
-    return json_response(_body(entry, ctx.service.engine))
+    return json_response(_body(entry, ctx.seen, ctx))
 
 
 @router.post("/experts/{id}/rollback", response_model=ExpertBody, responses=ERROR_RESPONSES)
 async def roll_back_expert(body: RollBack, request: Request, id: str) -> Response:
     """Put a kept version in the place of the current one, which is kept in turn."""
     ctx = context(request)
-    entry = await ctx.service.run_blocking(_roll_back, ctx.service.engine, id, body.version)
-    return json_response(_body(entry, ctx.service.engine))
+    entry = await ctx.service.run_blocking(_roll_back, ctx, id, body.version)
+    return json_response(_body(entry, ctx.seen, ctx))
 
 
 @router.delete("/experts/{id}", status_code=204, responses=ERROR_RESPONSES)
@@ -218,13 +221,14 @@ async def remove_expert(ctx: Context, id: str) -> None:
     Raises:
         UnknownExpert: it is not there.
     """
-    await ctx.service.run_blocking(_remove, ctx.service.engine, id)
+    await ctx.service.run_blocking(_remove, ctx, id)
 
 
-def _remove(engine: Engine, id: str) -> None:
+def _remove(ctx: Context, id: str) -> None:
     """One piece of work: whoever is interrupted in between would leave old tensors in memory."""
+    engine = ctx.service.engine
     with engine.changing():
-        engine.library.remove(id)
+        engine.library.remove(id, ctx.scope)
 
 
 def _add(ctx: Context, body: AddExpert, replace: bool) -> Entry:
@@ -242,26 +246,30 @@ def _add(ctx: Context, body: AddExpert, replace: bool) -> Entry:
             tags=body.tags,
             describe=partial(describe, engine.backbone, examples=body.examples),
             replace=replace,
+            scope=ctx.scope,
         )
 
 
-def _roll_back(engine: Engine, id: str, version: int) -> Entry:
+def _roll_back(ctx: Context, id: str, version: int) -> Entry:
+    engine = ctx.service.engine
     with engine.changing():
-        return engine.library.roll_back(id, version)
+        return engine.library.roll_back(id, version, ctx.scope)
 
 
-def _body(entry: Entry, engine: Engine) -> ExpertBody:
-    manifest, routed = entry.manifest, engine.routing.catalogue
-    versions = engine.library.snapshot.versions(entry.id)
+def _body(entry: Entry, seen: Snapshot, ctx: Context) -> ExpertBody:
+    """What a caller is told of an expert: of its versions, aliases and tags those that it sees."""
+    manifest, routed = entry.manifest, ctx.service.engine.routing.catalogue
+    versions = seen.versions(entry.id)
     return ExpertBody(
         id=manifest.id,
         version=manifest.version,
         versions=[e.manifest.version for e in versions],
+        aliases=seen.named.get(entry.id, {}),
         kind=manifest.kind,
         title=manifest.title,
         instructions=list(manifest.instructions),
         labels=[label.value for label in manifest.labels],
-        tags=list(manifest.tags),
+        tags=ctx.scope.shown(manifest.tags),
         state="routed" if routed.get(entry.id) else "unrouted",
         without_effect=list(manifest.without_effect),
         backbone=manifest.backbone.id,

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 from starlette.requests import ClientDisconnect
 
-from server.api.context import context
+from server.api.context import app_context
 from server.errors import BodyTooLarge
 
 CLIENT_LEFT = 499
@@ -42,7 +42,7 @@ class LeanRoute(APIRoute):
 
         async def handle(request: Request) -> Response:
             try:
-                body = parse(await read_body(request, context(request).max_body_bytes))
+                body = parse(await read_body(request, app_context(request).max_body_bytes))
             except ClientDisconnect:
                 return Response(status_code=CLIENT_LEFT)
             return await while_client_stays(request, endpoint(body, request, **request.path_params))

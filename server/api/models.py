@@ -1,4 +1,4 @@
-"""`GET /v1/models`: what may stand in `model`: auto, the backbone, every expert."""
+"""`GET /v1/models`: what may stand in `model`: auto, the backbone, every expert and alias."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ OWNER = "sailplane"
 
 class ModelBody(BaseModel):
     """A model, with vLLM's two extra fields: `parent` is an expert's backbone, `root` its folder.
+
+    An alias has the folder of the expert or version that it stands for.
 
     `created` is when this server started: experts and backbones are older than it knows.
     """
@@ -54,8 +56,10 @@ async def get_model(model: str, request: Request) -> ModelBody:
 def _models(ctx: Context) -> list[ModelBody]:
     backbone = ctx.backbone_id
     special = [ModelBody(id=id, created=ctx.started, root=id) for id in (AUTO, backbone)]
+    seen = ctx.seen
+    aliases = {name: seen.find(name) for name, ref in seen.aliases.items() if seen.stands(ref)}
     experts = [
-        ModelBody(id=id, created=ctx.started, root=str(entry.path), parent=backbone)
-        for id, entry in sorted(ctx.service.engine.library.entries.items())
+        ModelBody(id=name, created=ctx.started, root=str(entry.path), parent=backbone)
+        for name, entry in (*sorted(seen.entries.items()), *sorted(aliases.items()))
     ]
     return [*special, *experts]

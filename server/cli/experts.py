@@ -14,36 +14,50 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from server.cli.common import FAILED, busy, notes, out
+from server.cli.common import BAD_USAGE, FAILED, busy, fail, notes, out
 from server.cli.options import with_settings
 from server.settings import Origins, Settings
 
 if TYPE_CHECKING:
     from experts.library import Library
 
-app = typer.Typer(help="List, show, add, remove and verify experts.", no_args_is_help=True)
+app = typer.Typer(help="List, show, add, name, remove and verify experts.", no_args_is_help=True)
 
 Id = Annotated[str, typer.Argument(help="The expert's id.")]
+Tags = Annotated[
+    list[str] | None,
+    typer.Option("--tag", help="A tag, as callers are limited to; may be repeated."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command("list", epilog="Example: sailplane experts list --library library/minilm")
 @with_settings("library")
-def list_experts(origins: Origins, as_json: Json = False) -> None:
-    """List the experts of the library, and what cannot be served with the reason."""
-    library = _open(origins.settings)
+def list_experts(origins: Origins, tag: Tags = None, as_json: Json = False) -> None:
+    """List the experts of the library, and what cannot be served with the reason.
+
+    With --tag: what a caller sees who is limited to these tags.
+    """
+    from experts.scope import Scope, require_tags
+
+    require_tags(tag or ())
+    seen = _open(origins.settings).snapshot.within(Scope(frozenset(tag) if tag else None))
     if as_json:
-        experts = [e.manifest.model_dump(mode="json") for e in library.entries.values()]
-        out.print_json(data={"experts": experts, "bad": dict(library.bad)})
+        experts = [e.manifest.model_dump(mode="json") for e in seen.entries.values()]
+        told = {"experts": experts, "bad": dict(seen.bad), "aliases": dict(seen.aliases)}
+        out.print_json(data=told)
         return
-    table = Table("id", "version", "kind", "title", "labels", "licence of the data")
-    for entry in library.entries.values():
+    names = ("id", "version", "kind", "title", "tags", "aliases", "labels", "licence of the data")
+    table = Table(*names)
+    for entry in seen.entries.values():
         said = entry.manifest
         licence = str(said.provenance.get("licence", ""))
         labels = str(len(said.labels) or "")
-        table.add_row(said.id, str(said.version), said.kind, said.title, labels, licence)
+        aliases = ", ".join(_told(*alias) for alias in seen.named.get(said.id, {}).items())
+        table.add_row(said.id, str(said.version), said.kind, said.title, ", ".join(said.tags),
+                      aliases, labels, licence)  # fmt: skip
     out.print(table)
-    for id, reason in library.bad.items():
+    for id, reason in seen.bad.items():
         notes.print(f"[red]{escape(id)}[/] cannot be served: {escape(reason)}", highlight=False)
 
 
@@ -58,7 +72,9 @@ def show(origins: Origins, id: Id) -> None:
     artefacts = {n: list(t.shape) for n, t in stored.to_tensors().items() if "." not in n}
     token = {name: len(sites) for name, sites in stored.vectors.items()}
     said = entry.manifest.model_dump(mode="json", exclude_defaults=True)
-    out.print_json(data={**said, "versions": versions, "artefacts": {**artefacts, "sites": token}})
+    found = {"versions": versions, "aliases": library.snapshot.named.get(entry.id, {}),
+             "artefacts": {**artefacts, "sites": token}}  # fmt: skip
+    out.print_json(data={**said, **found})
 
 
 @app.command(
@@ -76,6 +92,7 @@ def add(
     label: Annotated[
         list[str] | None, typer.Option(help="A label it answers with; may be repeated.")
     ] = None,
+    tag: Tags = None,
     examples: Annotated[
         Path | None, typer.Option(help="A text file of inputs of its task, one a line.")
     ] = None,
@@ -104,12 +121,31 @@ def add(
         title=title,
         instructions=instruction or (),
         labels=[Label(value=value) for value in label or ()],
+        tags=tag or (),
         describe=partial(describe, backbone, examples=_lines(examples)),
         replace=replace,
     )
     routable = entry.read_artefacts().routable
     routed = "" if routable else "; no router will choose it without --instruction or --examples"
     notes.print(f"Added {escape(entry.ref)} ({entry.manifest.kind}){routed}.", highlight=False)
+
+
+@app.command(epilog="Example: sailplane experts alias questions trec@1")
+@with_settings("library")
+def alias(
+    origins: Origins,
+    name: Annotated[str, typer.Argument(help="The other name.")],
+    ref: Annotated[
+        str | None, typer.Argument(help="An id, or id@version to stay with that one.")
+    ] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Take the name away.")] = False,
+) -> None:
+    """Have a name stand for an expert, or for one version of it."""
+    if remove == (ref is not None):
+        raise fail("Say what the alias stands for, or --remove, and not both.", BAD_USAGE)
+    _open(origins.settings).set_alias(name, ref)
+    told = f"{name} stands for {ref} now." if ref else f"Removed alias {name}."
+    notes.print(escape(told), highlight=False)
 
 
 @app.command(epilog="Example: sailplane experts rollback trec 2")
@@ -152,6 +188,11 @@ def verify(origins: Origins) -> None:
         out.print(f"{id}: {'; '.join(problems) or 'ok'}", markup=False, highlight=False)
     if any(found.values()):
         raise typer.Exit(FAILED)
+
+
+def _told(name: str, ref: str) -> str:
+    """An alias beside its expert: what it stands for matters where that is one version."""
+    return f"{name} (@{ref.rpartition('@')[2]})" if "@" in ref else name
 
 
 def _lines(path: Path | None) -> list[str]:

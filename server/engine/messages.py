@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from experts.scope import EVERYTHING, Scope
 from routers.instructions import Instruction
 from routers.types import Selection
 
@@ -43,7 +44,8 @@ class RoutingOptions:
     """The caller's wishes on routing; None means the server's default.
 
     Attributes:
-        router: a preset name. experts: explicit weights by id. sees: what the request router may
+        router: a preset name. experts: explicit weights by id, reference or alias. allow, deny: the
+            same names, and tags as `tag:<name>`. sees: what the request router may
             look at (evaluation only): "input", "choices" (with the input), "instruction" (with the
             input), "all".
     """
@@ -66,6 +68,7 @@ class Sample:
     """One unit of work. `question` None asks for the routed embedding of the input.
 
     `model` is "auto", an expert id, or the backbone's id. `predict` False stops after routing.
+    `scope` is what the caller may use: for it nothing else is there.
     `written` is the instruction a writer made before the sample was queued, in `writing_ms`.
     """
 
@@ -74,6 +77,7 @@ class Sample:
     model: str = "auto"
     options: RoutingOptions = field(default_factory=RoutingOptions)
     predict: bool = True
+    scope: Scope = EVERYTHING
     written: Instruction | None = None
     writing_ms: float = 0.0
 

@@ -6,10 +6,11 @@ A name that cannot be served is an error with its reason; the bare backbone neve
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 from experts.entries import Entry
 from experts.errors import BadExpert, MixError, UnknownExpert
-from experts.library import Library
+from experts.snapshot import Snapshot
 from routers.token import TOKEN_ROUTERS
 from routers.types import Chosen, Selection
 from server.errors import RequestError, UnknownModel
@@ -17,7 +18,11 @@ from server.errors import RequestError, UnknownModel
 ROUNDING = 1e-3  # of weights that went through a client's JSON
 
 
-def require_model(library: Library, backbone_id: str, model: str) -> None:
+TAG = "tag:"
+"""What stands before a tag where `allow` and `deny` name experts."""
+
+
+def require_model(seen: Snapshot, backbone_id: str, model: str) -> None:
     """Check that a model that is named can answer.
 
     Raises:
@@ -26,37 +31,86 @@ def require_model(library: Library, backbone_id: str, model: str) -> None:
     if model == backbone_id:
         return
     try:
-        require_expert(library, model)
+        require_expert(seen, model)
     except UnknownExpert as error:
         raise UnknownModel(
             f"No model {model!r}; GET /v1/models lists them. {error.message}", param="model"
         ) from None
 
 
-def require_expert(library: Library, name: str) -> Entry:
-    """The expert that is named (`id` or `id@version`), if it can be served.
+def require_expert(seen: Snapshot, name: str) -> Entry:
+    """The expert that is named (`id`, `id@version` or an alias), if it can be served.
+
+    Args:
+        seen: the library as the caller sees it.
 
     Raises:
         UnknownExpert: it is not there. BadExpert: it is listed as bad, with its reason.
     """
-    if name not in library.entries and name in library.bad:
-        raise BadExpert(f"Expert {name!r} cannot be served: {library.bad[name]}")
-    return library.find(name)
+    id = seen.aliases.get(name, name)
+    if id not in seen.entries and id in seen.bad:
+        raise BadExpert(f"Expert {id!r} cannot be served: {seen.bad[id]}")
+    return seen.find(name)
 
 
-def require_version(library: Library, pinned: Chosen) -> None:
-    """Check that the version a selection pins is there still: it pins tensors, not a name.
+def reached(seen: Snapshot, name: str) -> frozenset[str]:
+    """Ids of the experts that a name in `allow` or `deny` stands for; `tag:<name>` for several.
+
+    Raises:
+        UnknownExpert, BadExpert: as `require_expert`, and of a tag that no expert carries.
+        RequestError: it names a former version, which no router chooses.
+    """
+    if name.startswith(TAG):
+        found = seen.tagged.get(name.removeprefix(TAG))
+        if found is None:
+            raise UnknownExpert(f"No expert carries the tag {name.removeprefix(TAG)!r}.")
+        return found
+    entry = require_expert(seen, name)
+    current = seen.entries.get(entry.id)
+    if current is not entry:
+        raise RequestError(
+            f"{name!r} is a former version, and routers choose among current ones; name it in "
+            "routing.experts.",
+            param="routing",
+        )
+    return frozenset((entry.id,))
+
+
+def require_version(seen: Snapshot, pinned: Chosen) -> Entry:
+    """The version that a selection pins, if it is there still: it pins tensors, not a name.
 
     Raises:
         UnknownExpert, BadExpert: as `require_expert`. RequestError: the version is gone.
     """
-    if library.snapshot.at(pinned.id, pinned.version):
-        return
-    held = require_expert(library, pinned.id).manifest.version
+    if entry := seen.at(pinned.id, pinned.version):
+        return entry
+    held = require_expert(seen, pinned.id).manifest.version
     raise RequestError(
         f"The selection pins version {pinned.version} of {pinned.id!r}, which is not kept; the "
         f"library has version {held}; route again.",
         param="routing.selection",
+    )
+
+
+def require_one_group(entries: Collection[Entry]) -> None:
+    """Check that experts named together may act on one sample, by what their manifests say.
+
+    Raises:
+        MixError: they are of different merge groups.
+    """
+    groups: dict[str, list[str]] = {}
+    for entry in entries:
+        groups.setdefault(entry.manifest.merge_group, []).append(entry.ref)
+    if len(groups) < 2:
+        return
+    unsure = any(entry.manifest.group is None for entry in entries)
+    if unsure and len({entry.manifest.kind for entry in entries}) == 1:
+        return  # told apart once they are loaded
+    told = "; ".join(f"{', '.join(refs)} ({name})" for name, refs in groups.items())
+    raise MixError(
+        f"Experts of different merge groups cannot act on one sample: {told}. Name experts of one "
+        "group, or ask once for each group.",
+        groups=groups,
     )
 
 

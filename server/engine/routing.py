@@ -5,7 +5,7 @@ Looks at the library through its `LibraryView`. Runs no expert.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 from experts.backbones import TextEncoder
@@ -22,8 +22,14 @@ from routers.request import REQUEST_ROUTERS
 from routers.types import Features, Query, Selection
 from server.engine.features import FeatureStore
 from server.engine.messages import RoutingOptions, Sample
-from server.engine.named import require_expert, require_model, require_sound, require_version
-from server.engine.view import LibraryView
+from server.engine.named import (
+    require_expert,
+    require_model,
+    require_one_group,
+    require_sound,
+    require_version,
+)
+from server.engine.view import LibraryView, Seen
 from server.engine.work import Work
 from server.errors import RequestError
 
@@ -85,8 +91,9 @@ class Routing:
             UnknownModel, UnknownExpert, RequestError: the caller named what is not there.
         """
         sample, options = work.sample, work.sample.options
-        work.generation = self.library.generation
-        named = self._named(sample.model, options)
+        seen = self._seen(work)
+        work.generation = seen.snapshot.generation
+        named = self._named(seen, sample.model, options)
         if named is not None:
             work.decision = Decision(named)
             return
@@ -95,8 +102,8 @@ class Routing:
             known = ", ".join(self.presets)
             raise RequestError(f"router {name!r} is unknown; there are: {known}.",
                                param="routing.router")  # fmt: skip
-        wishes = self._wishes(options)
-        work.preset = ranked_preset(self.presets[name], self.catalogue, wishes)
+        wishes = self._wishes(seen, options)
+        work.preset = ranked_preset(self.presets[name], seen.shortlist.catalogue, wishes)
         work.query = seen_query(work)
         work.instruction = work.sample.written or _instruction(work.query)
 
@@ -104,13 +111,15 @@ class Routing:
         """References of the experts that callers named; a name that is not there is passed by."""
         refs: dict[str, None] = {}
         for sample in samples:
-            options = sample.options
+            options, seen = sample.options, self.library.snapshot.within(sample.scope)
+            names: Iterable[str] = ()
             if options.selection is not None:
-                refs |= dict.fromkeys(options.selection.refs)
+                names = options.selection.refs
             elif options.experts is not None or sample.model not in (AUTO, self.backbone.id):
-                for name in options.experts or (sample.model,):
-                    with suppress(ExpertError):
-                        refs[self.library.find(name).ref] = None
+                names = options.experts or (sample.model,)
+            for name in names:
+                with suppress(ExpertError):
+                    refs[seen.find(name).ref] = None
         return list(refs)
 
     def warm(self, board: Sequence[Work]) -> None:
@@ -136,22 +145,26 @@ class Routing:
         if work.preset.request is None:
             work.decision = Decision(BASE)
             return
-        features, wishes = self._features(work), self._wishes(work.sample.options, without)
-        built = self.view.current()
-        work.generation = built.generation
-        catalogue = built.shortlist.of(features, wishes)
+        seen, features = self._seen(work), self._features(work)
+        work.generation = seen.snapshot.generation
+        wishes = self._wishes(seen, work.sample.options, without)
+        catalogue = seen.shortlist.of(features, wishes)
         calibration = self.calibration
         router = REQUEST_ROUTERS[work.preset.request]
         work.catalogue_ids = catalogue.ids
         work.scores = router.score(features, catalogue, calibration)
         work.decision = decide(work.preset, work.scores, catalogue, calibration, wishes)
 
-    def _named(self, model: str, options: RoutingOptions) -> Selection | None:
+    def _seen(self, work: Work) -> Seen:
+        """The library as the sample's caller sees it."""
+        return self.view.current().within(work.sample.scope)
+
+    def _named(self, seen: Seen, model: str, options: RoutingOptions) -> Selection | None:
         """The selection of a caller who left nothing to a router."""
         if options.selection is not None:
             require_sound(options.selection)
-            for expert in options.selection.experts:
-                require_version(self.library, expert)
+            pinned = [require_version(seen.snapshot, e) for e in options.selection.experts]
+            require_one_group(pinned)
             return options.selection
         weights = options.experts
         if weights is None:
@@ -159,14 +172,14 @@ class Routing:
                 return None
             if model == self.backbone.id:
                 return BASE
-            require_model(self.library, self.backbone.id, model)
+            require_model(seen.snapshot, self.backbone.id, model)
             weights = {model: 1.0}
-        named = {name: require_expert(self.library, name) for name in weights}
-        versions = {name: entry.manifest.version for name, entry in named.items()}
+        named = {name: require_expert(seen.snapshot, name) for name in weights}
         if len({entry.ref for entry in named.values()}) < len(named):
-            raise RequestError("An expert is named twice, with and without its version.",
-                               param="routing.experts")  # fmt: skip
-        chosen = explicit(weights, versions)
+            raise RequestError("An expert is named twice: with and without its version, or by an "
+                               "alias.", param="routing.experts")  # fmt: skip
+        require_one_group(named.values())
+        chosen = explicit(weights, {n: (e.id, e.manifest.version) for n, e in named.items()})
         if options.mode == "token" and len(weights) > 1:
             return self._per_token(chosen, options.top_k or 2)
         return chosen
@@ -187,10 +200,15 @@ class Routing:
         said = {"mode": "token", "token_router": "gate", "top_k": top_k, "experts": experts}
         return chosen.model_copy(update=said)
 
-    def _wishes(self, options: RoutingOptions, without: Collection[str] = ()) -> Wishes:
-        allow = frozenset(options.allow) if options.allow is not None else None
-        deny = frozenset((*options.deny, *without))
-        return Wishes(options.top_k or self.top_k, options.mode, allow, deny)
+    def _wishes(self, seen: Seen, options: RoutingOptions, without: Collection[str] = ()) -> Wishes:
+        allow = None if options.allow is None else seen.reach(options.allow)
+        deny = seen.reach(options.deny)
+        return Wishes(
+            options.top_k or self.top_k,
+            options.mode,
+            allow,
+            deny.union(without) if without else deny,
+        )
 
     def _needs(self, work: Work) -> frozenset[str]:
         if work.preset is None or work.preset.request is None:

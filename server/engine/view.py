@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
 
 from pydantic import ValidationError
 
@@ -20,12 +21,28 @@ from experts.errors import BadExpert, CorruptExpert
 from experts.library import Entry, Library, Snapshot
 from experts.manifest import Manifest
 from experts.scanning import Progress
+from experts.scope import Scope
+from experts.snapshot import SCOPES
 from experts.statements import StatementMap
 from routers.calibration import Calibration
 from routers.catalogue import Catalogue, Routed
 from routers.shortlist import Shortlist
+from server.engine.named import reached
 
 log = logging.getLogger("sailplane.routing")
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What one caller may use of one generation of the library."""
+
+    snapshot: Snapshot
+    shortlist: Shortlist
+
+    @cached_property
+    def reach(self) -> Callable[[tuple[str, ...]], frozenset[str]]:
+        """Ids of the experts that names in `allow` or `deny` stand for; see `reached`."""
+        return lru_cache(SCOPES)(partial(_reach, self.snapshot))
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,9 +50,24 @@ class Built:
     """What routers see of one generation of the library."""
 
     generation: str
+    snapshot: Snapshot
     shortlist: Shortlist
     calibration: Calibration
     placing: StatementMap
+
+    def within(self, scope: Scope) -> Seen:
+        """What a caller may use of it."""
+        return self._within(self.snapshot.within(scope))
+
+    @cached_property
+    def _within(self) -> Callable[[Snapshot], Seen]:
+        return lru_cache(SCOPES)(self._seen)
+
+    def _seen(self, snapshot: Snapshot) -> Seen:
+        limited = snapshot.scope.limited
+        return Seen(
+            snapshot, self.shortlist.within(snapshot.entries) if limited else self.shortlist
+        )
 
 
 class LibraryView:
@@ -70,6 +102,7 @@ class LibraryView:
         routed = [expert for _, expert in known.values() if expert is not None]
         return Built(
             snapshot.generation,
+            snapshot,
             Shortlist(
                 Catalogue(routed, self.backbone.width), self._built and self._built.shortlist
             ),
@@ -117,6 +150,11 @@ class LibraryView:
         if tensors:
             log.warning("the library's statement map is of another form: fit --calibrate it again")
         return StatementMap.identity(width)
+
+
+def _reach(seen: Snapshot, names: tuple[str, ...]) -> frozenset[str]:
+    found = [reached(seen, name) for name in names]
+    return found[0] if len(found) == 1 else frozenset[str]().union(*found)
 
 
 def calibration_of(constants: Mapping[str, object] | None) -> Calibration:

@@ -7,12 +7,13 @@ seen; all others count as `other`, so that a large library cannot swell a scrape
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample as MetricSample
 
 from experts.cache import CacheStats
 from experts.tiers import Tier
@@ -20,6 +21,8 @@ from server.engine.messages import Outcome, Trace
 
 MILLISECONDS = (.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 30)  # fmt: skip
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+OTHER = "other"
+"""The label of all experts that are not named."""
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 
 
@@ -120,7 +123,7 @@ class Metrics:
         """The id, or `other` once enough ids have been seen."""
         if id not in self._named:
             if len(self._named) >= self.expert_labels:
-                return "other"
+                return OTHER
             self._named.add(id)
         return id
 
@@ -140,9 +143,17 @@ class Metrics:
         """Read the queue's depth at scrape time."""
         self.depth.set_function(depth)
 
-    def render(self) -> bytes:
-        """The metrics in Prometheus' text format."""
-        return generate_latest(self.registry)
+    def render(self, shown: Container[str] | None = None) -> bytes:
+        """The metrics in Prometheus' text format.
+
+        Args:
+            shown: the experts that may be named; all others count as `other`. None: all may.
+        """
+        if shown is None:
+            return generate_latest(self.registry)
+        told = CollectorRegistry()
+        told.register(FoldedCollector(self.registry, shown))
+        return generate_latest(told)
 
 
 class TierCollector(Collector):
@@ -168,6 +179,32 @@ class TierCollector(Collector):
             for tier, counts in stats.items():
                 gauge.add_metric([tier], getattr(counts, name))
             yield gauge
+
+
+class FoldedCollector(Collector):
+    """A registry's metrics in which some experts only are named; all others count as `other`."""
+
+    def __init__(self, registry: CollectorRegistry, shown: Container[str]) -> None:
+        self._registry, self._shown = registry, shown
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics now."""
+        for metric in self._registry.collect():
+            metric.samples = self._folded(metric.samples)
+            yield metric
+
+    def _folded(self, samples: Sequence[MetricSample]) -> list[MetricSample]:
+        """The samples, those of experts that are not named added up."""
+        folded: dict[tuple[str, tuple[tuple[str, str], ...]], MetricSample] = {}
+        for sample in samples:
+            if "expert" in sample.labels and sample.labels["expert"] not in self._shown:
+                sample = sample._replace(labels={**sample.labels, "expert": OTHER})
+            key = (sample.name, tuple(sorted(sample.labels.items())))
+            if (before := folded.get(key)) is not None:  # `_created` is when the first began
+                join = min if sample.name.endswith("_created") else sum
+                sample = sample._replace(value=join((before.value, sample.value)))
+            folded[key] = sample
+        return list(folded.values())
 
 
 class FeatureCounts(Protocol):

@@ -290,16 +290,16 @@ def test_gates_too_far_behind_to_be_heard_leave_the_request_alone(choose):
 
 
 def test_explicit_weights_keep_their_sum_as_the_strength():
-    selection = explicit({"b": 0.5, "a": 1.5}, {"a": 3, "b": 7})
+    selection = explicit({"b": 0.5, "a": 1.5}, {"a": ("a", 3), "b": ("b", 7)})
     assert selection.strength == 2
     assert [(e.id, e.version, e.weight) for e in selection.experts] == [
         ("a", 3, 0.75),
         ("b", 7, 0.25),
     ]
     assert selection.mode == "merge"
-    alone = explicit({"a": 0.4}, {"a": 1})
+    alone = explicit({"a": 0.4}, {"a": ("a", 1)})
     assert (alone.mode, alone.strength, alone.experts[0].weight) == ("single", 0.4, 1)
-    nothing = explicit({"a": 0.0}, {"a": 1})
+    nothing = explicit({"a": 0.0}, {"a": ("a", 1)})
     assert (nothing.strength, nothing.experts[0].weight) == (0, 0)
 
 

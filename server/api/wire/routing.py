@@ -32,8 +32,9 @@ class Routing(Wire):
     """Wishes for one question; what is absent is the server's default.
 
     Attributes:
-        router: a preset's name. experts: weights by id. top_k: experts kept. mode: merge or token.
-        instruction: used as it stands. allow, deny: expert ids. truncate: cut over-long input.
+        router: a preset's name. experts: weights by id, `id@version` or alias. top_k: experts kept.
+        mode: merge or token. instruction: used as it stands. truncate: cut over-long input.
+        allow, deny: names of experts, and `tag:<name>` for all that carry a tag; deny wins.
         selection: from an earlier response, used unchanged. trace: how much to return.
     """
 
@@ -157,6 +158,10 @@ def _overridden(base: Mapping[str, object], override: Mapping[str, object]) -> d
 
 
 def named_experts(options: RoutingOptions) -> set[str]:
-    """Every expert id the options name."""
-    selected = options.selection.ids if options.selection else ()
-    return {*(options.experts or ()), *(options.allow or ()), *options.deny, *selected}
+    """Every name of an expert that is to answer."""
+    return {*(options.experts or ()), *(options.selection.ids if options.selection else ())}
+
+
+def narrowed_to(options: RoutingOptions) -> set[str]:
+    """Every name of experts that a router may choose, or may not."""
+    return {*(options.allow or ()), *options.deny}

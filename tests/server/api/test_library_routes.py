@@ -219,10 +219,10 @@ async def test_a_client_that_leaves_leaves_nothing_half_removed(client, service,
     library, asked = service.engine.library, asyncio.Event()
     loop, remove = asyncio.get_running_loop(), library.remove
 
-    def slow(id: str) -> None:
+    def slow(*asked_for: object) -> None:
         loop.call_soon_threadsafe(asked.set)
         time.sleep(0.1)
-        remove(id)
+        remove(*asked_for)
 
     library.remove = slow
     leaving = asyncio.create_task(client.delete("/v1/experts/mood"))

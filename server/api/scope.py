@@ -1,0 +1,59 @@
+"""What the caller of a request may use: the one place where a request says so.
+
+`X-Sailplane-Tags: team-a, public` limits it to the experts that carry one of these tags. A server
+behind a gateway has the gateway set it; it is a limit, and no proof of who calls.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Header, Request
+
+from experts.manifest import TAG_FORM, is_tag
+from experts.scope import EVERYTHING, Scope
+from server.errors import RequestError
+
+HEADER = "X-Sailplane-Tags"
+MAX_TAGS = 64
+
+
+def scope_of(request: Request) -> Scope:
+    """What the caller may use; everything where the request does not limit it.
+
+    Raises:
+        RequestError: the header is there and says nothing, or something that is no tag.
+    """
+    said = request.headers.getlist(HEADER)
+    return parse_scope(",".join(said)) if said else EVERYTHING
+
+
+def parse_scope(text: str) -> Scope:
+    """The scope that tags separated by commas stand for.
+
+    Raises:
+        RequestError: one of them is none, or there are none, or too many.
+    """
+    tags = [tag.strip(" \t") for tag in text.split(",")]
+    if odd := [tag for tag in tags if not is_tag(tag)]:
+        raise RequestError(
+            f"{HEADER}: {odd[0]!r} is no tag: {TAG_FORM}; tags are separated by commas. To use "
+            "everything, leave the header out.",
+            param=HEADER,
+        )
+    if len(tags) > MAX_TAGS:
+        raise RequestError(f"{HEADER} has {len(tags)} tags, and may have {MAX_TAGS}.", param=HEADER)
+    return Scope(frozenset(tags))
+
+
+def _documented(
+    tags: Annotated[
+        str | None,
+        Header(alias=HEADER, description="Use only experts that carry one of these tags."),
+    ] = None,
+) -> None:
+    """The header in the OpenAPI document; `scope_of` reads it."""
+
+
+LIMITED = Depends(_documented)
+"""Stands at every route that heeds the header."""
