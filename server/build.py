@@ -38,22 +38,30 @@ def build_app(settings: Settings) -> FastAPI:
     Raises:
         SettingsError, ExpertError: the backbone, the library or the router cannot be used.
     """
-    metrics = Metrics(settings.expert_label_cap)
-    service = EngineService(
-        build_engine(settings, on_load=metrics.loaded),
-        max_queue=settings.max_queue,
-        max_batch=settings.max_batch,
-        max_wait_ms=settings.max_wait_ms,
-        metrics=metrics,
-        writer=build_writer(settings),
-    )
     return create_app(
-        service,
+        build_service(settings, settings.max_queue),
         adapter_roots=settings.adapter_roots,
         max_body_bytes=settings.body_limit,
         timeout_ms=settings.timeout_ms,
         drain_seconds=settings.drain_seconds,
         log_text=settings.log_text,
+    )
+
+
+def build_service(settings: Settings, max_queue: int) -> EngineService:
+    """The engine, its queue of `max_queue` samples, its writer and its metrics; not started.
+
+    Raises:
+        SettingsError, ExpertError: as `build_app`.
+    """
+    metrics = Metrics(settings.expert_label_cap)
+    return EngineService(
+        build_engine(settings, on_load=metrics.loaded),
+        max_queue=max_queue,
+        max_batch=settings.max_batch,
+        max_wait_ms=settings.max_wait_ms,
+        metrics=metrics,
+        writer=build_writer(settings),
     )
 
 
