@@ -10,6 +10,7 @@ ServerError
 │   ├── QueueFull          more samples wait than the server takes
 │   └── Draining           the server is about to stop
 ├── DeadlinePassed         the caller's deadline came before the answer
+├── ReplayError            the user of `sailplane route --replay` must change what is replayed
 └── BatchError             the user of `sailplane batch` must change a file
     ├── BatchFileError     a file that cannot be read, or must not be written
     └── BadLine            a line that is no request; the run goes on
@@ -78,6 +79,10 @@ class Draining(Unavailable):
 
 class DeadlinePassed(ServerError):
     """The deadline came before the answer."""
+
+
+class ReplayError(ServerError):
+    """A file that holds no trace to replay, or not the one that is meant."""
 
 
 class BatchError(ServerError):

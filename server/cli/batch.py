@@ -34,6 +34,18 @@ if TYPE_CHECKING:
     from server.batch.run import Tally
 
 
+class Rate(ProgressColumn):
+    """Lines per second."""
+
+    def render(self, task: Task) -> Text:
+        """The rate of late."""
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.0f}/s")
+
+
+COLUMNS = (TextColumn("lines"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
+
+
 @with_settings(
     "backbone", "device", "library", "router", "top_k", "writer", "openai_base_url", "openai_model",
     "openai_api_key", "openai_timeout_ms", "openai_concurrency", "max_batch", "body_limit",
@@ -115,15 +127,3 @@ def _tell(plan: Plan, tally: Tally, seconds: float) -> None:
     if failed:
         codes = ", ".join(f"{count} {code}" for code, count in failed.most_common())
         notes.print(f"[red]{failed.total()} lines failed[/]: {codes}.", highlight=False)
-
-
-class Rate(ProgressColumn):
-    """Lines per second."""
-
-    def render(self, task: Task) -> Text:
-        """The rate of late."""
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:.0f}/s")
-
-
-COLUMNS = (TextColumn("lines"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
