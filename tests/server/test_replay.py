@@ -16,9 +16,11 @@ NOW = Now({"a": 1, "b": 1, "c": 1})
 
 
 def trace(
-    scores: dict[str, float], chosen: Sequence[str] = ("a",), versions: dict[str, int] | None = None,
+    scores: dict[str, float],
+    chosen: Sequence[str] = ("a",),
+    versions: dict[str, int] | None = None,
     **more: object,
-) -> TraceBody:  # fmt: skip
+) -> TraceBody:
     versions = versions or {}
     experts = tuple(
         Chosen(id=id, version=versions.get(id, 1), weight=1 / len(chosen)) for id in chosen
