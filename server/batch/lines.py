@@ -109,7 +109,8 @@ async def answer(ctx: Context, line: Line, id: str) -> Reply:
     """
     endpoint, request_id = ENDPOINTS[line.url], os.urandom(12).hex()
     try:
-        body = endpoint.model.model_validate_json(to_json(line.body))
+        sent = to_json(line.body, inf_nan_mode="constants")  # else NaN would pass as null
+        body = endpoint.model.model_validate_json(sent)
         answered = await endpoint.answer(ctx, body, None)
     except ValidationError as error:
         return _refused(line.custom_id, id, request_id, faults.from_validation(error))

@@ -42,7 +42,7 @@ class Tally:
 
 
 class Gate:
-    """Lets samples in up to a limit, and a line with more than that when it is alone."""
+    """Lets a line in while fewer than `limit` samples are inside, however many it brings."""
 
     def __init__(self, limit: int) -> None:
         self.limit, self.inside = limit, 0
@@ -50,7 +50,7 @@ class Gate:
 
     async def enter(self, samples: int) -> None:
         """Wait until there is room."""
-        while self.inside and self.inside + samples > self.limit:
+        while self.inside >= self.limit:
             self._room.clear()
             await self._room.wait()
         self.inside += samples

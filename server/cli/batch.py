@@ -23,7 +23,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from server.cli.common import FAILED, busy, calm_threads, fail, notes
+from server.cli.common import BAD_USAGE, FAILED, busy, calm_threads, fail, notes
 from server.cli.options import with_settings
 from server.settings import Origins, Settings
 
@@ -77,6 +77,8 @@ def batch(
     from server.batch.plan import read_plan, resume, start_over
     from server.errors import BatchFileError
 
+    if "-" in (str(source), str(target)):
+        raise fail("IN and OUT are files: standard streams cannot be gone on with", BAD_USAGE)
     if target.exists() and source.exists() and source.samefile(target):
         raise BatchFileError(f"{target} is the input: name another output.")
     with busy(f"Reading {source}"):

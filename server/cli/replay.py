@@ -55,6 +55,8 @@ def replay(
     try:
         recording = read_recording(path.read_bytes(), question)
         asked = _question(recording, said)
+    except OSError as error:
+        raise fail(f"{path}: {error.strerror}", BAD_USAGE) from None
     except ReplayError as error:
         raise fail(error.message, BAD_USAGE) from None
     with busy("Loading backbone and library"):

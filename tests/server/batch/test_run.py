@@ -87,6 +87,15 @@ async def test_vectors_are_those_of_http(client, engine, write):
     assert vector == pytest.approx(over_http["data"][0]["embedding"], abs=1e-5)
 
 
+async def test_a_number_that_json_does_not_know_is_refused_as_over_http(client, engine, write):
+    text = json.dumps(request("a", body=body(routing={"timeout_ms": float("nan")})))
+    [answer] = await answers(EngineService(engine), read_plan(write(text), LIMIT))
+    sent = json.dumps(body(routing={"timeout_ms": float("nan")}))
+    over_http = await client.post("/v1/decisions", content=sent)
+    assert answer["response"]["status_code"] == over_http.status_code == 422
+    assert answer["response"]["body"] == over_http.json()
+
+
 async def test_deadlines_have_no_effect(engine, write):
     late = body(routing={"timeout_ms": 1e-6})
     plan = read_plan(write(request("a", body=late)), LIMIT)
@@ -162,15 +171,18 @@ async def test_an_input_that_changes_ends_the_run(engine, write):
         await answers(EngineService(engine), plan)
 
 
-async def test_the_gate_lets_in_what_fits_and_a_large_line_alone():
+async def test_the_gate_holds_lines_back_while_it_is_full():
     gate = Gate(4)
     await gate.enter(3)
-    large = asyncio.create_task(gate.enter(9))
-    await asyncio.sleep(0)
-    assert not large.done()
-    gate.leave(3)
-    await large
-    assert gate.inside == 9
+    await gate.enter(9)
+    late = asyncio.create_task(gate.enter(1))
+    for samples in (0, 3):
+        gate.leave(samples)
+        await asyncio.sleep(0.001)
+        assert not late.done()
+    gate.leave(9)
+    await late
+    assert gate.inside == 1
 
 
 async def test_a_window_is_sorted_by_the_length_of_inputs(write):

@@ -124,6 +124,10 @@ def test_an_input_that_is_no_plain_file_is_told(batch, tmp_path):
     assert "expected a plain file" in batch(tmp_path / "pipe", tmp_path / "out").stderr
 
 
+def test_standard_streams_are_no_files(batch, source):
+    assert batch(source(request("a")), "-").exit_code == 2
+
+
 def test_two_runs_do_not_write_to_one_file(batch, source, tmp_path):
     with (tmp_path / "out").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)

@@ -134,6 +134,12 @@ def test_a_trace_without_its_question_says_what_is_missing(route, kept, tmp_path
     assert reason in result.output
 
 
+def test_a_file_that_is_not_there_is_told(route):
+    result = route("--replay", "nothing.json")
+    assert result.exit_code == 2
+    assert "nothing.json: No such file" in result.output
+
+
 def test_a_question_is_said_once(route, kept):
     result = route("Will it rain?", "--replay", str(kept))
     assert result.exit_code == 2
