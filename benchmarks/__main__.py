@@ -12,7 +12,7 @@ from collections.abc import Callable
 from rich.console import Console
 from transformers.utils import logging
 
-from benchmarks import choose, forward, library, peers, server
+from benchmarks import batch, choose, forward, library, peers, server
 from benchmarks.figures import Figure, save, show
 from benchmarks.processes import BenchmarkError
 from experts.memory import keep_freed
@@ -22,6 +22,7 @@ BENCHMARKS: dict[str, Callable[[bool], list[Figure]]] = {
     "choose": choose.run,
     "library": library.run,
     "server": server.run,
+    "batch": batch.run,
     "peers": peers.run,
 }
 

@@ -65,10 +65,15 @@ def _turn(
     """What the client saw, the mean batch size, and the engine's rate on the same texts."""
     samples, batches = _batches(url)
     load = wrk(f"{url}/v1/decisions", bodies, at, seconds, [client])
-    time.sleep(1.0)  # the server ends the batch whose client has left: the core is the engine's now
+    settle()
     after_samples, after_batches = _batches(url)
     mean = (after_samples - samples) / (after_batches - batches)
     return load, mean, engine.rate(at=at, batch=mean, seconds=seconds)
+
+
+def settle() -> None:
+    """Wait until the server has ended the batch whose client has left: its core is free then."""
+    time.sleep(1.0)
 
 
 def _batches(url: str) -> tuple[float, float]:

@@ -6,16 +6,23 @@ samples per second of the subject alone, with the making of samples outside the 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
-from benchmarks.material import LIBRARY, question, text
+from benchmarks.material import LIBRARY, decision, question, text, write_bodies
 from experts.backbones.demo import demo_path
+
+if TYPE_CHECKING:
+    from server.batch.lines import Reply
 
 
 def engine(threads: int) -> Callable[[Sequence[int]], float]:
@@ -39,6 +46,42 @@ def engine(threads: int) -> Callable[[Sequence[int]], float]:
     return run
 
 
+def batch(threads: int) -> Callable[[Sequence[int]], float]:
+    """A run of `sailplane batch` from file to file, once the engine is built."""
+    from server.batch.output import open_output
+    from server.batch.plan import read_plan, resume
+    from server.batch.run import Tally, run_batch
+    from server.build import build_service
+    from server.engine.service import EngineService
+    from server.settings import read_settings
+
+    settings = read_settings({"library": LIBRARY, "threads": threads}).settings
+    subject = build_service(settings, max_queue=sys.maxsize)
+    folder = Path(tempfile.mkdtemp())
+
+    def run(indices: Sequence[int]) -> float:
+        service = EngineService(subject.engine, max_queue=sys.maxsize, max_batch=settings.max_batch)
+        source, target = folder / "in.jsonl", folder / f"{indices[0]}.jsonl"
+        write_bodies(source, len(indices), lambda i: _line(indices[i]))
+        tally = Tally()
+        begun = time.perf_counter()
+        with open_output(target) as output:
+            plan = read_plan(source, settings.body_limit)
+            output.begin(resume(plan, output.file))
+
+            def put(reply: Reply) -> None:
+                output.write(reply.written)
+                tally.add(reply)
+
+            asyncio.run(run_batch(service, plan.tasks(), put))
+        spent = time.perf_counter() - begun
+        if tally.answered != len(indices):
+            raise RuntimeError(f"The batch failed: {dict(tally.failed)}")
+        return spent
+
+    return run
+
+
 def sentence_transformers(threads: int) -> Callable[[Sequence[int]], float]:
     """sentence-transformers on the same backbone: one pass, no routing, no experts."""
     from sentence_transformers import SentenceTransformer
@@ -55,7 +98,13 @@ def sentence_transformers(threads: int) -> Callable[[Sequence[int]], float]:
     return run
 
 
-SUBJECTS = {"engine": engine, "sentence-transformers": sentence_transformers}
+def _line(index: int) -> dict[str, object]:
+    """A line of a batch: the request that the server is sent."""
+    said = {"custom_id": str(index), "method": "POST", "url": "/v1/decisions"}
+    return {**said, "body": decision(index)}
+
+
+SUBJECTS = {"engine": engine, "batch": batch, "sentence-transformers": sentence_transformers}
 
 
 def rate(run: Callable[[Sequence[int]], float], at: int, batch: float, seconds: float) -> float:

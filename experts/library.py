@@ -131,22 +131,19 @@ class Library(LibraryReader):
         """Copy an adapter into the library, if it loads on the served backbone.
 
         Args:
-            source: a folder that PEFT or Sailplane wrote. id: by default its manifest's id, or
-                the folder's name. sites: the backbone's. roots: folders it may come from.
-            title: this and the others replace what the manifest says, where given. An adapter
-                without a manifest that replaces an expert keeps what was said of that one.
+            source: a folder that PEFT or Sailplane wrote. roots: folders it may come from.
+            id: by default its manifest's id, or the folder's name. sites: the backbone's.
+            title: this and the others replace what the manifest says, where given; see `settle`.
             describe: makes the routing artefacts; without it those the folder brings stay.
-            replace: take the place of an expert of the same id, in one step; the former version is
-                kept. scope: of the caller: what it adds carries its tags.
+            replace: take the place of an expert, in one step; the former version is kept.
+            scope: of the caller: what it adds carries its tags.
 
         Raises:
-            ForbiddenSource: `source` lies outside all `roots`.
-            DuplicateExpert: the id is taken, and not to be replaced. BadTags: see `Scope.tags_for`.
-            BadExpert: it cannot be served, and the library is as before; the message says why.
+            ForbiddenSource: `source` lies outside all `roots`. BadTags: see `Scope.tags_for`.
+            DuplicateExpert: the id is taken, and not to be replaced.
+            BadExpert: it cannot be served, and the library is as before.
         """
-        source = resolve_inside(source, roots)
-        if scope.limited and source.is_relative_to(self.root.resolve()):
-            raise ForbiddenSource("A folder of the library itself cannot be added to it.")
+        source = self._source(source, roots, scope)
         with self._writing:
             known = read_manifest(source) if (source / MANIFEST).exists() else None
             id = require_id(id or (known.id if known else source.name))
@@ -158,18 +155,13 @@ class Library(LibraryReader):
                 tags = scope.tags_for(tags, known, former and former.manifest)
                 said = {"title": title, "instructions": tuple(instructions),
                         "labels": tuple(labels), "tags": tags, "id": id}  # fmt: skip
-                given = {name: value for name, value in said.items() if value}
                 manifest = settle(
-                    folder, source, known, given, version=1 + self._highest(id), sites=sites,
+                    folder, source, known, said, version=1 + self._highest(id), sites=sites,
                     heir_of=None if known else former, backbone=self._backbone, describe=describe,
                 )  # fmt: skip
                 kept = keep(self.root, former) if former else None
-            entry = Entry(self.root / id, manifest)
-            self._swap(lambda now: now.put(entry, kept))
-            with locked(self.root):  # so that no version is pinned meanwhile
-                pinned = read_aliases(self.root).values()
-                gone = forget(self.root, id, manifest.version, spare=pinned)
-            self._swap(lambda now: now.forget(gone))
+            self._put(entry := Entry(self.root / id, manifest), kept)
+            self._forget(entry)
         return entry
 
     def roll_back(self, id: str, version: int, scope: Scope = EVERYTHING) -> Entry:
@@ -186,8 +178,7 @@ class Library(LibraryReader):
                 copy_files(target, folder)
                 former = self._former(id)
                 kept = keep(self.root, former) if former else None
-            entry = Entry(self.root / id, target.manifest)
-            self._swap(lambda now: now.put(entry, kept))
+            self._put(entry := Entry(self.root / id, target.manifest), kept)
         return entry
 
     def remove(self, id: str, scope: Scope = EVERYTHING) -> None:
@@ -266,6 +257,12 @@ class Library(LibraryReader):
                              read_constant_tensors(self.root, constants))  # fmt: skip
         return constants
 
+    def _source(self, source: Path, roots: Sequence[Path], scope: Scope) -> Path:
+        source = resolve_inside(source, roots)
+        if scope.limited and source.is_relative_to(self.root.resolve()):
+            raise ForbiddenSource("A folder of the library itself cannot be added to it.")
+        return source
+
     def _require_free(self, id: str, scope: Scope, *, replace: bool = False) -> None:
         """That a caller may give a name to an expert, or to an alias; under the folder's lock."""
         require_unreserved(id, self.backbone_id)
@@ -284,6 +281,16 @@ class Library(LibraryReader):
         """The highest version that any tensors of this id had, as far as this process knows."""
         listed = (e.manifest.version for e in self._snapshot.versions(id))
         return max(self._used.get(id, 0), highest(self.root, id), *listed)
+
+    def _put(self, entry: Entry, kept: Entry | None) -> None:
+        self._swap(lambda now: now.put(entry, kept))
+
+    def _forget(self, current: Entry) -> None:
+        """Delete the former versions that are too many, but none that an alias stands for."""
+        with locked(self.root):  # so that none is pinned meanwhile
+            spared = read_aliases(self.root).values()
+            gone = forget(self.root, current.id, current.manifest.version, spare=spared)
+        self._swap(lambda now: now.forget(gone))
 
     def _former(self, id: str) -> Entry | None:
         """The version that a change replaces, if there is one to keep: a sound one."""

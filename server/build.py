@@ -50,25 +50,38 @@ def build_app(settings: Settings, progress: Progress | None = None) -> FastAPI:
     Raises:
         SettingsError, ExpertError: the backbone, the library or the router cannot be used.
     """
-    metrics = Metrics(settings.expert_label_cap)
-    engine = build_engine(settings, metrics.loaded, progress)
-    _preload(engine, settings.preload)
-    service = EngineService(
-        engine,
-        max_queue=settings.max_queue,
-        max_batch=settings.max_batch,
-        max_wait_ms=settings.max_wait_ms,
-        metrics=metrics,
-        writer=build_writer(settings),
-    )
     return create_app(
-        service,
+        build_service(settings, settings.max_queue, progress),
         adapter_roots=settings.adapter_roots,
         max_body_bytes=settings.body_limit,
         timeout_ms=settings.timeout_ms,
         drain_seconds=settings.drain_seconds,
         scan_seconds=settings.scan_seconds,
         log_text=settings.log_text,
+    )
+
+
+def build_service(
+    settings: Settings, max_queue: int, progress: Progress | None = None
+) -> EngineService:
+    """The engine, its queue of `max_queue` samples, its writer and its metrics; not started.
+
+    Args:
+        progress: see `build_engine`.
+
+    Raises:
+        SettingsError, ExpertError: as `build_app`.
+    """
+    metrics = Metrics(settings.expert_label_cap)
+    engine = build_engine(settings, metrics.loaded, progress)
+    _preload(engine, settings.preload)
+    return EngineService(
+        engine,
+        max_queue=max_queue,
+        max_batch=settings.max_batch,
+        max_wait_ms=settings.max_wait_ms,
+        metrics=metrics,
+        writer=build_writer(settings),
     )
 
 

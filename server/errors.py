@@ -9,7 +9,12 @@ ServerError
 ├── Unavailable            the caller may try again later
 │   ├── QueueFull          more samples wait than the server takes
 │   └── Draining           the server is about to stop
-└── DeadlinePassed         the caller's deadline came before the answer
+├── DeadlinePassed         the caller's deadline came before the answer
+├── ReplayError            the user of `sailplane route --replay` must change what is replayed
+└── BatchError             the user of `sailplane batch` must change a file
+    ├── BatchFileError     a file that cannot be read, or must not be written
+    └── BadLine            a line that is no request; the run goes on
+        └── RepeatedLine   its custom_id belongs to an earlier line
 
 `experts.errors` has the tree of the experts; `TABLE` holds both. `server.api.faults` writes the
 responses; nothing here needs a web framework, so the engine may raise these errors too.
@@ -76,6 +81,30 @@ class DeadlinePassed(ServerError):
     """The deadline came before the answer."""
 
 
+class ReplayError(ServerError):
+    """A file that holds no trace to replay, or not the one that is meant."""
+
+
+class BatchError(ServerError):
+    """A file of a batch is not as it must be."""
+
+
+class BatchFileError(BatchError):
+    """A file that cannot be read, or must not be written; the message says what to do."""
+
+
+class BadLine(BatchError):
+    """A line that is no request. `custom_id` is None where none can be read."""
+
+    def __init__(self, message: str, custom_id: str | None = None) -> None:
+        super().__init__(message)
+        self.custom_id = custom_id
+
+
+class RepeatedLine(BadLine):
+    """A line whose `custom_id` belongs to an earlier one."""
+
+
 @dataclass(frozen=True)
 class Row:
     """How one sort of error looks over HTTP."""
@@ -94,6 +123,8 @@ TABLE: Mapping[type[Exception], Row] = {
     QueueFull: Row(503, "overloaded_error", "queue_full"),
     Draining: Row(503, "overloaded_error", "draining"),
     DeadlinePassed: Row(504, "timeout_error", "deadline_passed"),
+    BadLine: Row(400, "invalid_request_error", "invalid_line"),
+    RepeatedLine: Row(400, "invalid_request_error", "repeated_custom_id"),
     expert_errors.UnknownExpert: Row(404, "not_found_error", "expert_not_found"),
     expert_errors.UnknownAlias: Row(404, "not_found_error", "alias_not_found"),
     expert_errors.DuplicateExpert: Row(409, "conflict_error", "expert_exists"),

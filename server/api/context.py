@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +20,15 @@ from server.engine.routing import AUTO
 from server.engine.service import EngineService
 from server.errors import RequestError, located
 from server.observability.requests import NOTES
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What a request is answered with: the response's body, and what it was made from."""
+
+    body: Mapping[str, object]
+    samples: Sequence[Sample]
+    results: Sequence[object]
 
 
 @dataclass(frozen=True)
@@ -108,8 +117,9 @@ class Context:
                 param=f"{place}.{idle[0]}",
             )
 
-    def note(self, request: Request, samples: Sequence[Sample], results: Sequence[object]) -> None:
+    def note(self, request: Request, answered: Answered) -> None:
         """Add to the request's log line: how much was asked, and which experts came first."""
+        samples, results = answered.samples, answered.results
         traces = [r.trace for r in results if isinstance(r, Outcome)]
         first = [t.selection.experts[0].id for t in traces if t.selection.experts]
         notes: dict[str, object] = {

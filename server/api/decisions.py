@@ -13,9 +13,9 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from experts.errors import BadExpert
-from server.api.context import Context, context
+from server.api.context import Answered, Context, context
 from server.api.faults import ERROR_RESPONSES
-from server.api.lean import LeanRoute, json_response
+from server.api.lean import LeanRoute, respond
 from server.api.traces import TraceBody, trace_json
 from server.api.wire.base import Text, Wire
 from server.api.wire.inputs import Input, render_input
@@ -149,23 +149,32 @@ class DecisionResponse(BaseModel):
 async def create_decision(body: DecisionRequest, request: Request) -> Response:
     """Answer every question about the input, each by the experts routed for it."""
     ctx = context(request)
+    return respond(request, await decide(ctx, body, ctx.deadline(body.routing.timeout_ms)))
+
+
+async def decide(ctx: Context, body: DecisionRequest, deadline: float | None) -> Answered:
+    """The answer to a request, over HTTP or not.
+
+    Args:
+        deadline: on the clock of `time.monotonic`.
+
+    Raises:
+        ServerError, ExpertError: the request cannot be answered.
+    """
     samples = decision_samples(ctx, body)
-    deadline = ctx.deadline(body.routing.timeout_ms)
     results = answerable(await ctx.service.submit(samples, deadline=deadline))
     answers = [
         answer_json(sample.question, result)
         for sample, result in zip(samples, results, strict=True)
         if sample.question is not None
     ]
-    ctx.note(request, samples, results)
-    return json_response(
-        {
-            "model": body.model,
-            "answers": answers,
-            "usage": usage_json(results),
-            "routing": {"questions": traces_json(samples, results)},
-        }
-    )
+    told: dict[str, object] = {
+        "model": body.model,
+        "answers": answers,
+        "usage": usage_json(results),
+        "routing": {"questions": traces_json(samples, results)},
+    }
+    return Answered(told, samples, results)
 
 
 def decision_samples(ctx: Context, body: DecisionRequest, *, predict: bool = True) -> list[Sample]:

@@ -18,9 +18,9 @@ from fastapi import APIRouter, Request, Response
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Discriminator, Field, Tag
 
 from routers.types import Selection
-from server.api.context import AUTO, Context, context
+from server.api.context import AUTO, Answered, Context, context
 from server.api.faults import ERROR_RESPONSES
-from server.api.lean import LeanRoute, json_response
+from server.api.lean import LeanRoute, respond
 from server.api.traces import TraceBody, trace_json
 from server.api.wire.base import Text, Wire, shape_of, unsupported
 from server.api.wire.routing import DEFAULT_OPTIONS, TimedRouting
@@ -105,8 +105,12 @@ async def create_embeddings(body: EmbeddingRequest, request: Request) -> Respons
     response to get more of the same.
     """
     ctx = context(request)
+    return respond(request, await embed(ctx, body, ctx.deadline(body.routing.timeout_ms)))
+
+
+async def embed(ctx: Context, body: EmbeddingRequest, deadline: float | None) -> Answered:
+    """The vectors of a request, over HTTP or not. See `server.api.decisions.decide`."""
     options = _options(ctx, body)
-    deadline = ctx.deadline(body.routing.timeout_ms)
     routed = None
     with ctx.service.admitted() as submit:
         if _must_route_first(body, options):
@@ -119,22 +123,20 @@ async def create_embeddings(body: EmbeddingRequest, request: Request) -> Respons
         samples = _samples(ctx, body, options)
         done = outcomes(await submit(samples, deadline=deadline))
     tokens = sum(outcome.tokens for outcome in done)
-    ctx.note(request, samples, done)
     trace = done[0].trace
     if routed is not None:
         trace = replace(routed.trace, tokens=trace.tokens, truncated=trace.truncated)
-    return json_response(
-        {
-            "object": "list",
-            "model": body.model,
-            "data": _vectors(done, body.encoding_format),
-            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-            "routing": {
-                "selection": trace.selection,
-                "trace": trace_json(trace, options.trace),
-            },
-        }
-    )
+    told: dict[str, object] = {
+        "object": "list",
+        "model": body.model,
+        "data": _vectors(done, body.encoding_format),
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+        "routing": {
+            "selection": trace.selection,
+            "trace": trace_json(trace, options.trace),
+        },
+    }
+    return Answered(told, samples, done)
 
 
 def _samples(ctx: Context, body: EmbeddingRequest, options: RoutingOptions) -> list[Sample]:

@@ -57,41 +57,38 @@ ERROR_RESPONSES: dict[int | str, dict[str, object]] = {
 }
 
 
-def render(
-    row: Row,
-    message: str,
-    *,
-    param: str | None = None,
-    details: object = None,
-    headers: Mapping[str, str] | None = None,
-) -> Response:
-    """An error in the one shape."""
+def error_json(
+    row: Row, message: str, *, param: str | None = None, details: object = None
+) -> dict[str, object]:
+    """The body of an error."""
     error = {"message": message, "type": row.type, "param": param, "code": row.code}
-    if details:
-        error["details"] = details  # type: ignore[assignment]
-    return Response(
-        to_json({"error": error}, serialize_unknown=True),
-        row.status,
-        headers=dict(headers or {}),
-        media_type="application/json",
-    )
+    return {"error": {**error, "details": details} if details else error}
 
 
-def render_error(error: BaseException) -> Response:
-    """The response to any error. Of an internal one nothing is told but that it happened."""
+def explain(error: BaseException) -> dict[str, object]:
+    """The body that tells of any error. Of an internal one it says only that it happened."""
     row = row_of(error)
     if row is INTERNAL:
-        return render(INTERNAL, "The server failed; its log has the reason under this request id.")
-    headers = {"Retry-After": str(error.retry_after)} if isinstance(error, Unavailable) else {}
-    if isinstance(error, BodyTooLarge):  # what is left of the body will not be read
-        headers["Connection"] = "close"
-    return render(
+        return error_json(row, "The server failed; its log has the reason under this request id.")
+    return error_json(
         row,
         str(getattr(error, "message", error)),
         param=getattr(error, "param", None),
         details=dict(getattr(error, "details", {})),
-        headers=headers,
     )
+
+
+def render_error(error: BaseException) -> Response:
+    """The response to any error."""
+    headers = {"Retry-After": str(error.retry_after)} if isinstance(error, Unavailable) else {}
+    if isinstance(error, BodyTooLarge):  # what is left of the body will not be read
+        headers["Connection"] = "close"
+    return _response(row_of(error), explain(error), headers)
+
+
+def _response(row: Row, body: object, headers: Mapping[str, str] | None) -> Response:
+    content = to_json(body, serialize_unknown=True)
+    return Response(content, row.status, headers=headers, media_type="application/json")
 
 
 def install(app: FastAPI) -> None:
@@ -115,7 +112,7 @@ def install(app: FastAPI) -> None:
         row = HTTP_ROWS.get(error.status_code, Row(error.status_code, "server_error", "http_error"))
         request.scope[ERROR_CODE] = row.code
         message = f"{error.detail}: {request.method} {request.url.path}"
-        return render(row, message, headers=error.headers)
+        return _response(row, error_json(row, message), error.headers)
 
     app.add_exception_handler(ServerError, known)
     app.add_exception_handler(ExpertError, known)

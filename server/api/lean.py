@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 from starlette.requests import ClientDisconnect
 
-from server.api.context import app_context
+from server.api.context import Answered, app_context
 from server.errors import BodyTooLarge
 
 CLIENT_LEFT = 499
@@ -97,6 +97,12 @@ async def while_client_stays(request: Request, work: Awaitable[Response]) -> Res
         timer.cancel()
         for watcher in watchers:
             watcher.cancel()
+
+
+def respond(request: Request, answered: Answered) -> Response:
+    """The response to a request, once its log line is told what was answered."""
+    app_context(request).note(request, answered)
+    return json_response(answered.body)
 
 
 def json_response(content: object, status: int = 200) -> Response:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
-from server.api.context import context
+from server.api.context import Answered, Context, context
 from server.api.decisions import (
     DecisionRequest,
     RoutingReport,
@@ -19,7 +19,7 @@ from server.api.decisions import (
     usage_json,
 )
 from server.api.faults import ERROR_RESPONSES
-from server.api.lean import LeanRoute, json_response
+from server.api.lean import LeanRoute, respond
 from server.errors import RequestError
 
 router = APIRouter(prefix="/v1", tags=["routing"], route_class=LeanRoute)
@@ -37,16 +37,18 @@ class RouteResponse(BaseModel):
 async def explain_route(body: DecisionRequest, request: Request) -> Response:
     """Route every question and return the traces."""
     ctx = context(request)
+    return respond(request, await explain(ctx, body, ctx.deadline(body.routing.timeout_ms)))
+
+
+async def explain(ctx: Context, body: DecisionRequest, deadline: float | None) -> Answered:
+    """The traces of a request, over HTTP or not. See `server.api.decisions.decide`."""
     samples = decision_samples(ctx, body, predict=False)
     if any(sample.options.trace == "none" for sample in samples):
         raise RequestError("/v1/route returns traces: ask for one.", param="routing.trace")
-    deadline = ctx.deadline(body.routing.timeout_ms)
     results = answerable(await ctx.service.submit(samples, deadline=deadline))
-    ctx.note(request, samples, results)
-    return json_response(
-        {
-            "model": body.model,
-            "routing": {"questions": traces_json(samples, results)},
-            "usage": usage_json(results),
-        }
-    )
+    told: dict[str, object] = {
+        "model": body.model,
+        "routing": {"questions": traces_json(samples, results)},
+        "usage": usage_json(results),
+    }
+    return Answered(told, samples, results)

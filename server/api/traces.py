@@ -14,6 +14,7 @@ class CandidateBody(BaseModel):
     """One candidate of the request router."""
 
     id: str
+    version: int = 1
     score: float
     views: dict[str, float]
 
@@ -68,7 +69,10 @@ def trace_json(trace: Trace, level: TraceLevel) -> dict[str, object] | None:
         "instruction": trace.instruction,
         "writer": trace.writer,
         "writer_note": trace.writer_note,
-        "candidates": [{"id": c.id, "score": c.score, "views": c.views} for c in trace.candidates],
+        "candidates": [
+            {"id": c.id, "version": c.version, "score": c.score, "views": c.views}
+            for c in trace.candidates
+        ],
         "confidence": trace.confidence,
         "calibration": trace.calibration,
         "alpha": trace.alpha,

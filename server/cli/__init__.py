@@ -8,6 +8,7 @@ from __future__ import annotations
 import typer
 
 from server.cli import experts
+from server.cli.batch import batch
 from server.cli.card import card
 from server.cli.config import config
 from server.cli.evaluate import evaluate
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 
 app.command(epilog=f"{EPILOG} Example: sailplane serve --port 9000 --router dam")(serve)
+app.command(epilog=f"{EPILOG} Example: sailplane batch in.jsonl out.jsonl")(batch)
 app.command(epilog=f"{EPILOG} Example: sailplane config --config sailplane.toml")(config)
 app.command(epilog='Example: sailplane route "What a lovely day!" --choices joy,anger')(route)
 app.command(epilog="Example: sailplane train --tasks tests/data/tasks --only trec,sst2")(train)

@@ -5,6 +5,7 @@ Results go to stdout, everything else to stderr, so that output can be piped.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
@@ -52,6 +53,19 @@ def clear_errors() -> Generator[None]:
 def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
     """Go through `items` with a bar on stderr."""
     yield from track(items, what, total=total, console=notes)
+
+
+def calm_threads(threads: int) -> None:
+    """Have OpenMP's idle threads sleep: spinning, they would starve the event loop.
+
+    OpenMP reads these when torch is imported, so it is too late inside the engine.
+
+    Args:
+        threads: of a forward pass; 0 leaves the number to OpenMP.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if threads:
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
 
 
 @contextmanager

@@ -5,17 +5,20 @@ Knows nothing of HTTP: it runs the engine that `serve` runs, in this process.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from server.cli.common import busy, fail, out
+from server.cli.common import BAD_USAGE, busy, fail, out
 from server.cli.options import with_settings
+from server.cli.replay import replay
 from server.settings import Origins
 
 if TYPE_CHECKING:
-    from server.engine.messages import Answer, Outcome, Sample, Trace
+    from server.engine.messages import Answer, Outcome, Trace
+    from server.replay import Asked
 
 SHOWN = 8  # candidates and options listed; all of them are in --json
 
@@ -23,43 +26,76 @@ SHOWN = 8  # candidates and options listed; all of them are in --json
 @with_settings("backbone", "library", "router", "top_k", "threads")
 def route(
     origins: Origins,
-    text: Annotated[str, typer.Argument(help="The input.", metavar="INPUT")],
+    text: Annotated[str, typer.Argument(help="The input.", metavar="INPUT")] = "",
     choices: Annotated[
         str, typer.Option(help="Options to choose from, separated by commas.", metavar="A,B,...")
     ] = "",
     instructions: Annotated[str, typer.Option(help="What is asked about the input.")] = "",
     model: Annotated[str, typer.Option(help="'auto', an expert's id, or the backbone's.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole trace as JSON.")] = False,
+    trace: Annotated[
+        Path | None,
+        typer.Option("--replay", help="Route what this JSON file holds again.", metavar="TRACE"),
+    ] = None,
+    question: Annotated[
+        int | None, typer.Option(min=0, help="Of several traces in it, the one to replay.")
+    ] = None,
 ) -> None:
-    """Answer one question and explain the routing: candidates, scores, selection, reason."""
+    """Answer one question and explain the routing: candidates, scores, selection, reason.
+
+    --replay routes a question again and ends with 0 if the selection is the same; else it says
+    what changed and ends with 1. TRACE is what --json printed, which holds the question, or a
+    response of the server's, beside which INPUT and --choices say what was asked.
+    """
+    if trace is not None:
+        given = text or choices or instructions or model != "auto"
+        said = _asked(origins, text, choices, instructions, model) if given else None
+        replay(origins, trace, question, said, as_json=as_json)
+    elif question is not None or not text:
+        missing = "--question needs --replay" if question is not None else "INPUT is missing"
+        raise fail(f"{missing}; see sailplane route --help", BAD_USAGE)
+    else:
+        _explain(origins, _asked(origins, text, choices, instructions, model), as_json=as_json)
+
+
+def _explain(origins: Origins, asked: Asked, *, as_json: bool) -> None:
     from server.build import build_engine  # imports torch: not before --help
+    from server.engine.messages import Choice, Question, RoutingOptions, Sample
 
     with busy("Loading backbone and library") as told:
         engine = build_engine(origins.settings, progress=told)
-    [outcome] = engine.run([_sample(text, choices, instructions, model)])
+    question = Question("choice", asked.instructions, tuple(Choice(c) for c in asked.choices))
+    options = RoutingOptions(trace="full" if as_json else "summary")
+    [outcome] = engine.run([Sample(asked.input, question, asked.model, options)])
     if isinstance(outcome, Exception):
         raise outcome
     if as_json:
-        out.print_json(_dump(outcome))
+        out.print_json(_dump(asked.model_copy(update={"backbone": engine.backbone.id}), outcome))
     else:
         _show(outcome)
 
 
-def _sample(text: str, choices: str, instructions: str, model: str) -> Sample:
-    from server.engine.messages import Choice, Question, Sample
+def _asked(origins: Origins, text: str, choices: str, instructions: str, model: str) -> Asked:
+    from server.replay import Asked
 
-    options = tuple(Choice(c.strip()) for c in choices.split(",") if c.strip())
+    options = tuple(c.strip() for c in choices.split(",") if c.strip())
     if len(set(options)) < len(options) or len(options) == 1:
         raise fail("--choices: expected two or more different options, separated by commas")
-    return Sample(text, Question("choice", instructions, options), model)
+    return Asked(
+        input=text, instructions=instructions, choices=options, model=model,
+        top_k=origins.settings.top_k,
+    )  # fmt: skip
 
 
-def _dump(outcome: Outcome) -> str:
-    from pydantic import TypeAdapter
+def _dump(asked: Asked, outcome: Outcome) -> str:
+    """All that a replay needs, with the trace as the server returns it."""
+    from pydantic_core import to_json
 
-    from server.engine.messages import Outcome
+    from server.api.traces import trace_json
 
-    return TypeAdapter(Outcome).dump_json(outcome).decode()
+    trace = trace_json(outcome.trace, "full")
+    told = {"asked": asked, "answer": outcome.answer, "trace": trace, "tokens": outcome.tokens}
+    return to_json(told).decode()
 
 
 def _show(outcome: Outcome) -> None:

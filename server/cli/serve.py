@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from server.cli.common import busy, notes
+from server.cli.common import busy, calm_threads, notes
 from server.cli.options import with_settings
-from server.settings import Origins, Settings
+from server.settings import Origins
 
 if TYPE_CHECKING:
     from server.engine.run import Engine
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 def serve(origins: Origins) -> None:
     """Serve the library: route every question to the experts that should answer it."""
     settings = origins.settings
-    _calm_threads(settings)
+    calm_threads(settings.threads)
     import uvicorn
 
     from server.build import build_app  # imports torch: not before --help
@@ -58,13 +57,3 @@ def _greet(engine: Engine, host: str, port: int) -> None:
     notes.print(told, soft_wrap=True)
     if bad:
         notes.print(f"[red]{bad} cannot be served[/]: `sailplane experts list` says why.")
-
-
-def _calm_threads(settings: Settings) -> None:
-    """Have OpenMP's idle threads sleep: spinning, they would starve the event loop.
-
-    OpenMP reads these when torch is imported, so it is too late inside the engine.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    if settings.threads:
-        os.environ.setdefault("OMP_NUM_THREADS", str(settings.threads))

@@ -90,6 +90,7 @@ class CandidateTrace:
     score: float
     views: Mapping[str, float]
     """The score's parts: instruction, choices, input."""
+    version: int = 1
 
 
 @dataclass(frozen=True)

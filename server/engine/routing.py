@@ -151,7 +151,7 @@ class Routing:
         catalogue = seen.shortlist.of(features, wishes)
         calibration = self.calibration
         router = REQUEST_ROUTERS[work.preset.request]
-        work.catalogue_ids = catalogue.ids
+        work.catalogue = catalogue
         work.scores = router.score(features, catalogue, calibration)
         work.decision = decide(work.preset, work.scores, catalogue, calibration, wishes)
 

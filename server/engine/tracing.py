@@ -55,15 +55,16 @@ def _cache(refs: Sequence[str], found: Mapping[str, Tier]) -> dict[str, int]:
 
 def _candidates(work: Work) -> tuple[CandidateTrace, ...]:
     """The best experts by the request router's score, with the views it was made of."""
-    scores = work.scores
-    if scores is None or work.sample.options.trace == "none":
+    scores, catalogue = work.scores, work.catalogue
+    if scores is None or catalogue is None or work.sample.options.trace == "none":
         return ()
     best = scores.score_E.topk(min(SHOWN_CANDIDATES, len(scores.score_E)))
     return tuple(
         CandidateTrace(
-            work.catalogue_ids[int(i)],
+            catalogue.ids[i],
             round(float(score), 6),
             {name: round(float(view_E[i]), 4) for name, view_E in scores.views.items()},
+            catalogue.experts[i].version,
         )
         for score, i in zip(best.values, best.indices.tolist(), strict=True)
     )

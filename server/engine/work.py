@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from experts.errors import ExpertError
+from routers.catalogue import Catalogue
 from routers.instructions import Instruction
 from routers.policy import Decision
 from routers.presets import Preset
@@ -35,7 +36,7 @@ class Work:
     instruction: Instruction | None = None
     preset: Preset | None = None
     scores: Scores | None = None
-    catalogue_ids: Sequence[str] = ()
+    catalogue: Catalogue | None = None
     decision: Decision | None = None
     dropped: dict[str, str] = field(default_factory=dict)
     replaced: tuple[str, ...] = ()

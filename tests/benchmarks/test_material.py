@@ -1,10 +1,12 @@
 import json
 
+from benchmarks import worker
 from benchmarks.material import EXPERTS, decision, library_experts, text, write_bodies
 from benchmarks.worker import rate
 from experts.backbones import open_backbone
 from experts.stacks import stack_experts
 from server.api.decisions import DecisionRequest
+from server.batch.lines import Line
 
 
 def test_texts_differ_and_stay_the_same_for_an_index():
@@ -21,6 +23,11 @@ def test_a_body_is_a_request_the_server_takes(tmp_path):
     assert [b.routing.mode for b in bodies] == ["merge"] * 5
     assert len({json.loads(line)["input"] for line in lines}) == 5
     assert all(len(b.questions[0].choices) == 4 for b in bodies)
+
+
+def test_a_line_is_a_request_a_batch_takes():
+    line = Line.model_validate(worker._line(3))
+    assert DecisionRequest.model_validate(line.body).input == text(3)
 
 
 def test_experts_that_the_library_lacks_are_made_up(tmp_path, monkeypatch):

@@ -55,3 +55,97 @@ def test_a_refusal_is_shown_as_such():
 def test_options_are_sorted_by_probability():
     table = _answer(Answer((0.2, 0.8), (Choice("a"), Choice("b"))))
     assert list(table.columns[0].cells) == ["b", "a"]
+
+
+QUESTION = ("Will it rain?", "--choices", "yes,no", "--instructions", "Answer.")
+
+
+@pytest.fixture
+def kept(route, tmp_path):
+    """A trace as `--json` prints it."""
+    path = tmp_path / "trace.json"
+    path.write_text(route(*QUESTION, "--json").stdout)
+    return path
+
+
+def test_a_replay_alone_gives_the_same_selection(route, kept):
+    result = route("--replay", str(kept))
+    assert result.exit_code == 0, result.output
+    assert result.stdout.strip() == "same selection"
+
+
+def test_a_router_and_a_top_k_of_the_trace_hold_where_no_setting_says_otherwise(route, tmp_path):
+    path = tmp_path / "trace.json"
+    path.write_text(route(*QUESTION, "--json", "--router", "average", "--top-k", "1").stdout)
+    assert route("--replay", str(path)).exit_code == 0
+    other = route("--replay", str(path), "--router", "base", "--json")
+    assert other.exit_code == 1
+    told = json.loads(other.stdout)
+    assert {"kind": "router", "expert": None, "before": "average", "after": "base"} in told[
+        "changes"
+    ]
+    assert told["same"] is False
+    assert (told["before"]["mode"], told["after"]["mode"]) == ("single", "base")
+
+
+def test_a_replay_says_what_changed_in_the_library(run, route, kept, library):
+    removed = run("experts", "remove", "weather", "--library", str(library), "--yes")
+    assert removed.exit_code == 0, removed.output
+    result = route("--replay", str(kept))
+    assert result.exit_code == 1
+    assert "weather" in result.stdout
+    assert "was removed" in result.stdout
+
+
+def test_a_forced_expert_that_is_gone_is_a_change_and_not_a_crash(run, route, library, tmp_path):
+    path = tmp_path / "trace.json"
+    path.write_text(route("Will it rain?", "--model", "mood", "--json").stdout)
+    assert route("--replay", str(path)).exit_code == 0
+    assert run("experts", "remove", "mood", "--library", str(library), "--yes").exit_code == 0
+    result = route("--replay", str(path))
+    assert result.exit_code == 1
+    assert "cannot be routed now" in result.stdout
+    assert "No model 'mood'" in result.stdout
+
+
+def test_a_response_of_the_server_is_replayed_with_its_question(route, kept, tmp_path):
+    trace = json.loads(kept.read_text())["trace"]
+    response = tmp_path / "response.json"
+    response.write_text(json.dumps({"routing": {"questions": [None, trace]}}))
+    replay = ("--replay", str(response), "--question", "1")
+    assert route(*replay, "Will it rain?", "--choices", "yes,no").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ((), "give INPUT"),
+        (("Will it rain?",), "give them with --choices"),
+        (("--choices", "yes,no"), "give INPUT"),
+    ],
+)
+def test_a_trace_without_its_question_says_what_is_missing(route, kept, tmp_path, more, reason):
+    told = json.loads(kept.read_text())["trace"]
+    told["candidates"] = [{"id": "weather", "score": 1, "views": {"choices": 1}}]
+    bare = tmp_path / "bare.json"
+    bare.write_text(json.dumps(told))
+    result = route("--replay", str(bare), *more)
+    assert result.exit_code == 2
+    assert reason in result.output
+
+
+def test_a_file_that_is_not_there_is_told(route):
+    result = route("--replay", "nothing.json")
+    assert result.exit_code == 2
+    assert "nothing.json: No such file" in result.output
+
+
+def test_a_question_is_said_once(route, kept):
+    result = route("Will it rain?", "--replay", str(kept))
+    assert result.exit_code == 2
+    assert "leave out INPUT" in result.output
+
+
+def test_without_input_or_replay_there_is_nothing_to_route(route):
+    assert route().exit_code == 2
+    assert route("Will it rain?", "--question", "1").exit_code == 2
