@@ -25,6 +25,7 @@ from routers.instructions import InstructionWriter
 from server.app import create_app
 from server.engine.run import Engine
 from server.engine.service import EngineService
+from server.evidence.writer import RoutingLog
 from server.instructions.openai import OpenAIWriter
 from server.observability.metrics import Metrics
 from server.settings import Settings, SettingsError
@@ -59,6 +60,7 @@ def build_app(settings: Settings) -> FastAPI:
         timeout_ms=settings.timeout_ms,
         drain_seconds=settings.drain_seconds,
         log_text=settings.log_text,
+        routing_log=build_routing_log(settings, metrics),
     )
 
 
@@ -136,6 +138,25 @@ def _preload(engine: Engine, ids: Sequence[str]) -> None:
     loaded = engine.tiers.preload(listed[id].ref for id in ids)
     if loaded < len(ids):
         log.warning("preloaded %d of %d experts: no room for more", loaded, len(ids))
+
+
+def build_routing_log(settings: Settings, metrics: Metrics) -> RoutingLog | None:
+    """The routing log of these settings, if they ask for one.
+
+    Raises:
+        SettingsError: its file cannot be written.
+    """
+    path = settings.routing_log
+    if path is None:
+        return None
+    try:
+        return RoutingLog(
+            path, settings.routing_log_bytes, settings.routing_log_files, on_lost=metrics.unlog
+        )
+    except OSError as error:
+        raise SettingsError(
+            f"routing_log = {str(path)!r}: expected a file that can be written ({error.strerror})"
+        ) from error
 
 
 def build_writer(settings: Settings) -> InstructionWriter | None:

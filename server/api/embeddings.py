@@ -119,10 +119,11 @@ async def create_embeddings(body: EmbeddingRequest, request: Request) -> Respons
         samples = _samples(body, options)
         done = outcomes(await submit(samples, deadline=deadline))
     tokens = sum(outcome.tokens for outcome in done)
-    ctx.note(request, samples, done)
     trace = done[0].trace
     if routed is not None:
         trace = replace(routed.trace, tokens=trace.tokens, truncated=trace.truncated)
+        done[0] = replace(done[0], trace=trace)
+    ctx.note(request, samples, done)
     return json_response(
         {
             "object": "list",

@@ -115,6 +115,7 @@ class Trace:
     """Why these experts answered.
 
     Attributes:
+        generation: the state of the library that was looked at.
         instruction: the instruction used. writer: "caller" | "template" | "openai" | "none".
         writer_note: why another writer took over, if one did.
         calibration: version of the library's constants. alpha: the global rule's alpha.
@@ -127,6 +128,7 @@ class Trace:
 
     router: str
     selection: Selection
+    generation: str = ""
     instruction: str = ""
     writer: str = "none"
     writer_note: str | None = None

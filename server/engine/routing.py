@@ -81,6 +81,7 @@ class Routing:
             UnknownModel, UnknownExpert, RequestError: the caller named what is not there.
         """
         sample, options = work.sample, work.sample.options
+        work.generation = str(self.library.generation)
         named = self._named(sample.model, options)
         if named is not None:
             work.decision = Decision(named)
@@ -132,7 +133,9 @@ class Routing:
             work.decision = Decision(BASE)
             return
         features, wishes = self._features(work), self._wishes(work.sample.options, without)
-        catalogue = self.view.current().shortlist.of(features, wishes)
+        built = self.view.current()
+        work.generation = str(built.generation)
+        catalogue = built.shortlist.of(features, wishes)
         calibration = self.calibration
         router = REQUEST_ROUTERS[work.preset.request]
         work.catalogue_ids = catalogue.ids

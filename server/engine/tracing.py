@@ -21,6 +21,7 @@ def trace_of(work: Work, clock: Clock, found: Mapping[str, Tier], calibration: s
     return Trace(
         router=work.preset.name if work.preset else "explicit",
         selection=decision.selection,
+        generation=work.generation,
         instruction=instruction.text if instruction else "",
         writer=instruction.writer if instruction else "none",
         writer_note=instruction.note if instruction else None,

@@ -30,6 +30,7 @@ class Work:
     error: ExpertError | ServerError | None = None
     tokens: Sequence[int] = ()
     truncated: tuple[Cut, ...] = ()
+    generation: str = ""
     query: Query = field(default_factory=Query)
     instruction: Instruction | None = None
     preset: Preset | None = None
