@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from routers.types import Selection
 from server.engine.messages import Answer, Outcome, Question, Sample
 from server.evidence.record import (
+    DIGITS,
     Answered,
     Candidate,
     RoutedLine,
@@ -58,7 +59,7 @@ class Served:
             sees=SEES[bool(question and question.choices), trace.writer in ("caller", "openai")],
             candidates=tuple(Candidate(id=c.id, score=c.score) for c in trace.candidates),
             selection=_selected(trace.selection),
-            confidence=trace.confidence,
+            confidence=None if trace.confidence is None else round(trace.confidence, DIGITS),
             alpha=trace.alpha,
             fallback=trace.fallback,
             replaced=trace.replaced,
@@ -76,7 +77,7 @@ def _selected(selection: Selection) -> Selected:
     return Selected(
         mode=selection.mode,
         experts=tuple(
-            Weighed(id=e.id, version=e.version, weight=round(e.weight, 6))
+            Weighed(id=e.id, version=e.version, weight=round(e.weight, DIGITS))
             for e in selection.experts
         ),
         strength=selection.strength,
@@ -92,7 +93,7 @@ def _answered(question: Question | None, answer: Answer | None) -> Answered | No
     if question.type == "predicate":
         shares = (shares[0], 1 - shares[0])
     index = max(range(len(shares)), key=shares.__getitem__)
-    return Answered(index=index, probability=round(shares[index], 6))
+    return Answered(index=index, probability=round(shares[index], DIGITS))
 
 
 def _options(question: Question | None, answer: Answer | None) -> list[str | bool]:

@@ -13,10 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from sys import intern
 
+from routers.calibration import NO_EXPERT
 from server.evidence.record import AnyLine, FeedbackLine, RoutedLine, Sees, parse_line
-
-BASE = "-"
-"""In the place of an expert's id where the bare backbone answered; no expert has this id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +43,8 @@ class Row:
 
     @property
     def first(self) -> str:
-        """The expert with the most weight."""
-        return self.experts[0][0] if self.experts else BASE
+        """The expert with the most weight, or `NO_EXPERT`."""
+        return self.experts[0][0] if self.experts else NO_EXPERT
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from hashlib import blake2b
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, TypeAdapter, model_validator
 
 from experts.manifest import Record
 
 DIGEST_BYTES = 8
+DIGITS = 6
+"""What shares and probabilities are rounded to."""
 Sees = Literal["input", "choices", "instruction", "all"]
 """What the request router was given: the input, with choices, with an instruction, or with both."""
+SORTS: tuple[Sees, ...] = get_args(Sees)
 Digest = Annotated[str, Field(pattern=rf"^[0-9a-f]{{{2 * DIGEST_BYTES}}}$")]
 RequestId = Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,128}$")]
 Index = Annotated[int, Field(strict=True, ge=0)]

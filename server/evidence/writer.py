@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from logging.handlers import QueueListener, RotatingFileHandler
 from pathlib import Path
+from typing import cast
 
 from server.evidence.record import AnyLine
 
@@ -106,9 +107,8 @@ class _Listener(QueueListener):
 
     def handle(self, record: object) -> None:
         """Write one request's lines; a fault of ours costs them and not the thread."""
-        assert callable(record)
         try:
-            for line in record():
+            for line in cast("Lines", record)():
                 text = line.model_dump_json()
                 super().handle(logging.makeLogRecord({"msg": text}))
         except Exception:
