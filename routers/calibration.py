@@ -6,7 +6,7 @@ changes none of them.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Mapping
 from typing import Annotated, Self
 
@@ -32,16 +32,16 @@ Share = Annotated[float, Field(ge=0, le=1)]
 NO_EXPERT = "-"
 """Where an expert's id would stand, when the bare backbone answered; no expert has this id."""
 
-CONFIDENCE_DIGITS = 4
-"""Beyond these, confidences differ by the batch a question happened to be in."""
+CONFIDENCE_DIGITS = 2
+"""Confidences crowd near 1: finer differences there would pass for a change of the questions."""
 
 
 class Reference(Record):
     """How set-aside questions of one sort were routed, for later ones to be compared with.
 
     Attributes:
-        count: questions. edges: the distinct deciles of their confidence, rising, without the
-            highest confidence of all. shares: of the questions, by `bin_of` their confidence.
+        count: questions. edges: of bins of their confidence, rising: its deciles and some fixed
+            marks. shares: of the questions, by `bin_of` their confidence.
         first: share of each expert that had the most weight, or of `NO_EXPERT`.
     """
 
@@ -57,8 +57,8 @@ class Reference(Record):
         return self
 
     def bin_of(self, confidence: float) -> int:
-        """Where a confidence lies: up to the first edge (0), up to the second, ..., above all."""
-        return bisect_left(self.edges, round(confidence, CONFIDENCE_DIGITS))
+        """Where a confidence lies: below the first edge (0), from it on, ..., from the last on."""
+        return bisect_right(self.edges, round(confidence, CONFIDENCE_DIGITS))
 
 
 class Calibration(Record):

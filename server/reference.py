@@ -6,7 +6,7 @@ Routes only; no expert runs.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
@@ -22,6 +22,10 @@ from server.evidence.record import DIGITS, SORTS, Sees
 
 PER_TASK = 60
 BATCH = 64
+
+
+MARKS = (0.5, 0.8, 0.95)
+"""Edges beside the deciles: where those crowd near 1, a low confidence must still be told."""
 
 
 def references(
@@ -57,8 +61,8 @@ def reference_of(traces: Sequence[Trace]) -> Reference:
     """What is kept of these traces: shares by deciles of the confidence, and by first expert."""
     confidences = sorted(round(t.confidence or 0.0, CONFIDENCE_DIGITS) for t in traces)
     deciles = {round(quantile(confidences, k / 10), CONFIDENCE_DIGITS) for k in range(1, 10)}
-    edges = sorted(deciles - {confidences[-1]})  # nothing lies above the highest of all
-    held = Counter(bisect_left(edges, confidence) for confidence in confidences)
+    edges = sorted({*deciles, *MARKS} - {confidences[0]})  # nothing lies below the lowest of all
+    held = Counter(bisect_right(edges, confidence) for confidence in confidences)
     first = Counter(t.selection.ids[0] if t.selection.ids else NO_EXPERT for t in traces)
     count = len(traces)
     return Reference(

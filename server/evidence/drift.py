@@ -53,7 +53,7 @@ class Drift:
     """One sort of question.
 
     Attributes:
-        ks: the greatest distance of the two distributions of confidence, seen at the deciles.
+        ks: the greatest distance of the two distributions of confidence, seen at the edges.
         tends: where the log's questions lie, by and large.
         edges, shares, reference: the confidence's bins, and the share of questions in each.
         experts: the mix of first experts.
@@ -129,8 +129,8 @@ def _drift(sees: str, rows: Sequence[Row], reference: Reference) -> Drift:
 
 
 def bin_names(edges: Sequence[float]) -> list[str]:
-    """The bins between the edges, as text; an edge belongs to the bin that it ends."""
-    return [*(f"<= {edge:g}" for edge in edges), f"> {edges[-1]:g}" if edges else "all"]
+    """The bins between the edges, as text; an edge belongs to the bin that it begins."""
+    return [f"< {edges[0]:g}", *(f">= {edge:g}" for edge in edges)] if edges else ["all"]
 
 
 def shift(

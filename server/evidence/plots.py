@@ -115,7 +115,10 @@ def _together(figure: Figure, summary: Summary, drift: Compared | None) -> bool:
                 axes.text(j, i, f"{value:.0f}", ha="center", va="center", color=colour, fontsize=8)
     axes.set_title("Selected together")
     figure.colorbar(
-        image, ax=axes, shrink=0.7, label="of the row's questions, with the column's expert (%)"
+        image,
+        ax=axes,
+        shrink=0.7,
+        label="questions of the row's expert that have the column's too (%)",
     ).outline.set_visible(False)  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
     return True
 
@@ -146,7 +149,7 @@ def _over_time(figure: Figure, summary: Summary, drift: Compared | None) -> bool
 
 
 def _distribution(figure: Figure, summary: Summary, drift: Compared | None) -> bool:
-    """The log's questions in the reference's deciles of confidence, a panel per sort."""
+    """The log's questions in the bins of the reference, a panel per sort."""
     if drift is None or not drift.drifts:
         return False
     panels = len(drift.drifts)
@@ -155,21 +158,21 @@ def _distribution(figure: Figure, summary: Summary, drift: Compared | None) -> b
     figure.set_size_inches(4.8 * columns, 3.2 * rows + 0.6)
     grid = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
     for axes, one in zip(grid, drift.drifts, strict=False):
-        _deciles(axes, one)
+        _bins(axes, one)
     for axes in grid[panels:]:
         axes.set_visible(False)
     grid[0].legend(loc="upper left", frameon=False)
     figure.suptitle(
         "Confidence against the calibration set", x=0.01, ha="left", fontsize=12, weight="bold"
     )
-    figure.supxlabel("routing confidence, in deciles of the calibration set", fontsize=10)
+    figure.supxlabel("routing confidence, in the bins of the calibration set", fontsize=10)
     figure.supylabel("share of questions (%)", fontsize=10)
     return True
 
 
-def _deciles(axes: Axes, one: Drift) -> None:
+def _bins(axes: Axes, one: Drift) -> None:
     """Bars for the log, and a mark on each for the reference."""
-    names = [name.replace("<=", "≤") for name in one.confidence.shares]
+    names = [name.replace(">=", "≥") for name in one.confidence.shares]
     places = range(len(names))
     axes.bar(
         places, [100 * share for share in one.confidence.shares.values()], color=DARK, width=0.8,

@@ -75,7 +75,8 @@ class RoutingLog:
         if self._running:
             self._running = False
             self._listener.stop()
-        self._file.close()
+        with suppress(OSError):  # a full disk: its lines were counted when they were not written
+            self._file.close()
 
 
 class _File(RotatingFileHandler):
