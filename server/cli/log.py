@@ -163,7 +163,8 @@ def _latency(latency: Mapping[str, float]) -> Table:
 def _show_drift(drift: Compared | None, library: Path) -> None:
     if drift is None:
         out.print(
-            f"No drift: {library} has no reference. Note one with `sailplane fit --reference`.",
+            f"No drift: {library} has no reference. "
+            "Note one with `sailplane fit --tasks DIR --reference`.",
             soft_wrap=True,
         )
         return
