@@ -130,7 +130,7 @@ def _drift(sees: str, rows: Sequence[Row], reference: Reference) -> Drift:
 
 def bin_names(edges: Sequence[float]) -> list[str]:
     """The bins between the edges, as text; an edge belongs to the bin that it begins."""
-    return [f"< {edges[0]:g}", *(f">= {edge:g}" for edge in edges)] if edges else ["all"]
+    return [f"< {edges[0]:.2f}", *(f">= {edge:.2f}" for edge in edges)] if edges else ["all"]
 
 
 def shift(

@@ -18,7 +18,7 @@ BUCKETS = 24
 """Stretches of time that confidence is shown for, at most."""
 BINS = 10
 """Bins of confidence that accuracy is shown for."""
-STEPS = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 86400, 7 * 86400)
+STEPS = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 86400, 7 * 86400)
 """Lengths in seconds that a stretch of time may have."""
 LATENCIES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "max": 1.0}
 
