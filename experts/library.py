@@ -21,7 +21,7 @@ from experts.aliases import (
     without_alias,
     write_aliases,
 )
-from experts.constants import CALIBRATION, read_constant_tensors, write_constants
+from experts.constants import write_constants
 from experts.entries import (
     MANIFEST,
     Entry,
@@ -33,7 +33,6 @@ from experts.errors import ExpertError, ForbiddenSource, UnknownExpert
 from experts.files import (
     atomic_folder,
     locked,
-    read_json,
     resolve_inside,
     take_away,
 )
@@ -61,7 +60,6 @@ class Library(LibraryReader):
         )
         self.backbone_id = backbone_id
         self._scanner = Scanner(root, self._backbone)
-        self._looked = False
         self._writing = threading.Lock()
         self._swapping = threading.Lock()  # held for a moment; `_writing` as long as files take
         # Versions that lie there no longer: their names are used up while caches may hold them.
@@ -247,15 +245,6 @@ class Library(LibraryReader):
         with self._writing:
             stored = write_constants(self.root, constants, tensors, self.calibration)
             self._swap(lambda now: now.calibrated(stored))
-
-    def _constants(self) -> Mapping[str, object] | None:
-        """The constants as they lie there; new ones only together with the tensors they name."""
-        path = self.root / CALIBRATION
-        constants = read_json(path) if path.exists() else None
-        if self._looked and constants != self.calibration:
-            self._tensors = ((constants or {}).get("tensors"),
-                             read_constant_tensors(self.root, constants))  # fmt: skip
-        return constants
 
     def _source(self, source: Path, roots: Sequence[Path], scope: Scope) -> Path:
         source = resolve_inside(source, roots)

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from experts.constants import read_constant_tensors
+from experts.constants import CALIBRATION, read_constant_tensors
 from experts.entries import Entry, problems
+from experts.files import read_json
 from experts.snapshot import Snapshot
 
 
@@ -21,6 +22,7 @@ class LibraryReader:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._snapshot = Snapshot()
+        self._looked = False
         self._tensors: tuple[object, Mapping[str, Tensor]] = (None, {})
 
     @property
@@ -72,3 +74,12 @@ class LibraryReader:
         if self._tensors[0] != name:
             self._tensors = (name, read_constant_tensors(self.root, constants))
         return self._tensors[1]
+
+    def _constants(self) -> Mapping[str, object] | None:
+        """The constants as they lie there; new ones only together with the tensors they name."""
+        path = self.root / CALIBRATION
+        constants = read_json(path) if path.exists() else None
+        if self._looked and constants != self.calibration:
+            self._tensors = ((constants or {}).get("tensors"),
+                             read_constant_tensors(self.root, constants))  # fmt: skip
+        return constants

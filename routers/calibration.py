@@ -6,10 +6,11 @@ changes none of them.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from experts.manifest import Record
 
@@ -27,6 +28,39 @@ def _complete(views: Mapping[str, float]) -> Mapping[str, float]:
 Views = Annotated[Mapping[str, float], AfterValidator(_complete)]
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+NO_EXPERT = "-"
+"""Where an expert's id would stand, when the bare backbone answered; no expert has this id."""
+
+CONFIDENCE_DIGITS = 2
+"""Confidences crowd near 1: finer differences there would pass for a change of the questions."""
+
+
+class Reference(Record):
+    """How set-aside questions of one sort were routed, for later ones to be compared with.
+
+    Attributes:
+        count: questions. edges: of bins of their confidence, rising: its deciles and some fixed
+            marks. shares: of the questions, by `bin_of` their confidence.
+        first: share of each expert that had the most weight, or of `NO_EXPERT`.
+    """
+
+    count: int = Field(ge=1)
+    edges: tuple[Share, ...]
+    shares: tuple[Share, ...]
+    first: Mapping[str, Share]
+
+    @model_validator(mode="after")
+    def _as_many_shares(self) -> Self:
+        if len(self.shares) != len(self.edges) + 1 or list(self.edges) != sorted({*self.edges}):
+            raise ValueError("expected edges that rise, and one share more than edges")
+        return self
+
+    def bin_of(self, confidence: float) -> int:
+        """Where a confidence lies: below the first edge (0), from it on, ..., from the last on."""
+        return bisect_right(self.edges, round(confidence, CONFIDENCE_DIGITS))
+
+
 class Calibration(Record):
     """Constants of the instruction router and of the global rule (GLIDER, section 4.3).
 
@@ -35,6 +69,8 @@ class Calibration(Record):
         floors: per view, the least cosine that a query has with the expert it belongs to.
         threshold: p. beta, gamma: `alpha = beta + gamma * [max s_global > p]`.
         tensors: the file of the library's statement map.
+        reference: by what the request router was given, how questions were routed by the constants.
+            It changes no answer, and the version does not name it.
     """
 
     version: str = "uncalibrated"
@@ -44,6 +80,7 @@ class Calibration(Record):
     beta: float = 3.0
     gamma: float = 100.0
     tensors: str | None = None
+    reference: Mapping[str, Reference] = Field(default_factory=dict)
 
     def alpha(self, best: float) -> float:
         """The rule's alpha for a query whose best global score is `best`."""

@@ -5,6 +5,7 @@ Takes a ready service and plain values; reads no settings and no environment.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ from server.api import (
     embeddings,
     experts,
     faults,
+    feedback,
     health,
     models,
     route,
@@ -27,9 +29,10 @@ from server.api.context import Context
 from server.api.scope import LIMITED
 from server.engine.service import EngineService
 from server.engine.watching import watching
+from server.evidence.writer import RoutingLog
 from server.observability.requests import RequestWatch
 
-ROUTERS = (decisions, embeddings, route, health, models, experts, aliases, adapters)
+ROUTERS = (decisions, embeddings, route, health, models, experts, aliases, adapters, feedback)
 DESCRIPTION = "One frozen backbone, a library of experts, and routing that names its reasons."
 VERSION = "0.1.0"
 
@@ -43,6 +46,7 @@ def create_app(
     drain_seconds: float = 30.0,
     scan_seconds: float = 0.0,
     log_text: bool = False,
+    routing_log: RoutingLog | None = None,
 ) -> FastAPI:
     """The server around one engine.
 
@@ -51,20 +55,25 @@ def create_app(
             loaded from. timeout_ms: the deadline of a request that names none.
         drain_seconds: how long a stopping server finishes what it has. scan_seconds: how often to
             look for experts that others changed; 0 is never. log_text: whether log
-            lines may hold the text of requests.
+            lines may hold the text of requests. routing_log: begun and ended with the app.
     """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         await service.start()
+        if routing_log is not None:
+            routing_log.start()
         async with watching(service, scan_seconds):
             yield
         await service.drain(drain_seconds)
+        if routing_log is not None:
+            await asyncio.to_thread(routing_log.close)
 
     app = routed_app(lifespan)
     app.state.context = Context(
-        service, tuple(adapter_roots), max_body_bytes, timeout_ms, int(time.time()), log_text
-    )
+        service, tuple(adapter_roots), max_body_bytes, timeout_ms, int(time.time()), log_text,
+        routing_log,
+    )  # fmt: skip
     app.add_middleware(RequestWatch, metrics=service.metrics)
     return app
 

@@ -27,6 +27,7 @@ from routers.instructions import InstructionWriter
 from server.app import create_app
 from server.engine.run import Engine
 from server.engine.service import EngineService
+from server.evidence.writer import RoutingLog
 from server.instructions.openai import OpenAIWriter
 from server.observability.metrics import Metrics
 from server.settings import Settings, SettingsError
@@ -50,14 +51,16 @@ def build_app(settings: Settings, progress: Progress | None = None) -> FastAPI:
     Raises:
         SettingsError, ExpertError: the backbone, the library or the router cannot be used.
     """
+    service = build_service(settings, settings.max_queue, progress)
     return create_app(
-        build_service(settings, settings.max_queue, progress),
+        service,
         adapter_roots=settings.adapter_roots,
         max_body_bytes=settings.body_limit,
         timeout_ms=settings.timeout_ms,
         drain_seconds=settings.drain_seconds,
         scan_seconds=settings.scan_seconds,
         log_text=settings.log_text,
+        routing_log=build_routing_log(settings, service.metrics),
     )
 
 
@@ -187,6 +190,25 @@ def _preload(engine: Engine, ids: Sequence[str]) -> None:
     loaded = engine.tiers.preload(listed[id].ref for id in ids)
     if loaded < len(ids):
         log.warning("preloaded %d of %d experts: no room for more", loaded, len(ids))
+
+
+def build_routing_log(settings: Settings, metrics: Metrics) -> RoutingLog | None:
+    """The routing log of these settings, if they ask for one.
+
+    Raises:
+        SettingsError: its file cannot be written.
+    """
+    path = settings.routing_log
+    if path is None:
+        return None
+    try:
+        return RoutingLog(
+            path, settings.routing_log_bytes, settings.routing_log_files, on_lost=metrics.unlog
+        )
+    except OSError as error:
+        raise SettingsError(
+            f"routing_log = {str(path)!r}: expected a file that can be written ({error.strerror})"
+        ) from error
 
 
 def build_writer(settings: Settings) -> InstructionWriter | None:

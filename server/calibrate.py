@@ -81,7 +81,8 @@ def tensors_of(placing: StatementMap | None) -> dict[str, Tensor]:
 
 def version_of(constants: Calibration, tensors: Mapping[str, Tensor]) -> str:
     """A name for exactly these constants and tensors."""
-    text = constants.model_copy(update={"version": "", "tensors": None}).model_dump_json()
+    bare = constants.model_copy(update={"version": "", "tensors": None})
+    text = bare.model_dump_json(exclude={"reference"})
     digest = hashlib.sha256(text.encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(name.encode() + tensor.float().numpy().tobytes())

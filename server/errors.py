@@ -6,6 +6,7 @@ ServerError
 │   ├── MalformedBody      the body is not JSON
 │   └── BodyTooLarge       the body exceeds the server's limit
 ├── UnknownModel           no such model: the caller must name another
+├── NoRoutingLog           there is nothing that feedback could join: the operator must act
 ├── Unavailable            the caller may try again later
 │   ├── QueueFull          more samples wait than the server takes
 │   └── Draining           the server is about to stop
@@ -59,6 +60,10 @@ class BodyTooLarge(RequestError):
 
 class UnknownModel(ServerError):
     """`model` is neither `auto`, nor an expert, nor the backbone."""
+
+
+class NoRoutingLog(ServerError):
+    """The server was started without a routing log."""
 
 
 class Unavailable(ServerError):
@@ -120,6 +125,7 @@ TABLE: Mapping[type[Exception], Row] = {
     MalformedBody: Row(400, "invalid_request_error", "malformed_json"),
     BodyTooLarge: Row(413, "invalid_request_error", "body_too_large"),
     UnknownModel: Row(404, "not_found_error", "model_not_found"),
+    NoRoutingLog: Row(409, "conflict_error", "no_routing_log"),
     QueueFull: Row(503, "overloaded_error", "queue_full"),
     Draining: Row(503, "overloaded_error", "draining"),
     DeadlinePassed: Row(504, "timeout_error", "deadline_passed"),

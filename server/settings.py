@@ -139,6 +139,16 @@ class Settings(BaseSettings):
         "info", description="Least severe log lines to write."
     )
     log_text: bool = Field(False, description="Whether logs may hold the text of requests.")
+    routing_log: Path | None = Field(
+        None,
+        description="File of the routing log, a JSON line for each answer and no text of requests.",
+    )
+    routing_log_bytes: int = Field(
+        16 << 20, ge=4096, description="Size at which the routing log begins a new file."
+    )
+    routing_log_files: int = Field(
+        8, ge=1, description="Full files of the routing log that are kept."
+    )
     expert_label_cap: int = Field(
         64, ge=0, description="Experts named in metrics; the rest are 'other'."
     )

@@ -18,8 +18,10 @@ from server.engine.messages import Outcome, RoutingOptions, Sample
 from server.engine.named import reached, require_expert, require_model
 from server.engine.routing import AUTO
 from server.engine.service import EngineService
-from server.errors import RequestError, located
-from server.observability.requests import NOTES
+from server.errors import NoRoutingLog, RequestError, located
+from server.evidence.lines import Served
+from server.evidence.writer import RoutingLog
+from server.observability.requests import NOTES, WATCHED
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ class Context:
     Attributes:
         adapter_roots: folders that adapters may be loaded from. timeout_ms: the deadline of a
             request that names none. started: seconds since the epoch. log_text: whether log lines
-            may hold the text of requests. scope: what the caller may use.
+            may hold the text of requests. scope: what the caller may use. routing_log: where every
+            answer is noted, None where the operator keeps no such log.
     """
 
     service: EngineService
@@ -47,6 +50,7 @@ class Context:
     timeout_ms: float | None = None
     started: int = 0
     log_text: bool = False
+    routing_log: RoutingLog | None = None
     scope: Scope = EVERYTHING
 
     @property
@@ -117,9 +121,30 @@ class Context:
                 param=f"{place}.{idle[0]}",
             )
 
+    def require_routing_log(self) -> RoutingLog:
+        """The routing log.
+
+        Raises:
+            NoRoutingLog: there is none.
+        """
+        if self.routing_log is None:
+            raise NoRoutingLog(
+                "This server keeps no routing log; start it with --routing-log FILE."
+            )
+        return self.routing_log
+
     def note(self, request: Request, answered: Answered) -> None:
-        """Add to the request's log line: how much was asked, and which experts came first."""
+        """Add to the request's log line: how much was asked, and which experts came first.
+
+        Each sample's routing goes to the routing log, where there is one.
+        """
         samples, results = answered.samples, answered.results
+        if self.routing_log is not None:
+            watched = request.scope[WATCHED]
+            served = Served(
+                watched.id.decode(), round(time.time(), 3), watched.milliseconds, samples, results
+            )
+            self.routing_log.write(served.lines)
         traces = [r.trace for r in results if isinstance(r, Outcome)]
         first = [t.selection.experts[0].id for t in traces if t.selection.experts]
         notes: dict[str, object] = {

@@ -126,6 +126,7 @@ async def embed(ctx: Context, body: EmbeddingRequest, deadline: float | None) ->
     trace = done[0].trace
     if routed is not None:
         trace = replace(routed.trace, tokens=trace.tokens, truncated=trace.truncated)
+        done[0] = replace(done[0], trace=trace)
     told: dict[str, object] = {
         "object": "list",
         "model": body.model,

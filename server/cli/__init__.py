@@ -13,6 +13,7 @@ from server.cli.card import card
 from server.cli.config import config
 from server.cli.evaluate import evaluate
 from server.cli.fit import fit
+from server.cli.log import log
 from server.cli.options import EPILOG
 from server.cli.route import route
 from server.cli.serve import serve
@@ -34,4 +35,5 @@ app.command(epilog="Example: sailplane train --tasks tests/data/tasks --only tre
 app.command(epilog="Example: sailplane fit --tasks tests/data/tasks --calibrate")(fit)
 app.command(epilog="Example: sailplane evaluate --tasks tests/data/tasks --limit 10")(evaluate)
 app.command(epilog="Example: sailplane card --library library/minilm")(card)
+app.command(epilog="Example: sailplane log routing.jsonl --plots plots")(log)
 app.add_typer(experts.app, name="experts", epilog="Example: sailplane experts list")

@@ -1,8 +1,13 @@
-"""`sailplane evaluate`: how well routers answer, on task folders, through the serving engine."""
+"""`sailplane evaluate`: how well routers answer.
+
+Either on task folders, through the serving engine, or by what callers said of a server's answers.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,13 +15,15 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
-from server.cli.common import busy, fail, notes, out
+from server.cli.common import BAD_USAGE, busy, fail, notes, out
+from server.cli.log import accuracy_cells
 from server.cli.options import with_settings
 from server.cli.train import Cards, Only
 from server.settings import Origins
 
 if TYPE_CHECKING:
     from server.evaluate import Accuracies
+    from server.evidence.scoring import Score
 
 Sees = Literal["input", "choices", "instruction", "reworded"]
 ROUTERS = "default,glider,dam,retrieval,average,base,oracle"
@@ -25,7 +32,13 @@ ROUTERS = "default,glider,dam,retrieval,average,base,oracle"
 @with_settings("backbone", "library", "threads")
 def evaluate(
     origins: Origins,
-    tasks: Annotated[Path, typer.Option(help="Folder of task folders (test.jsonl.gz).")],
+    tasks: Annotated[
+        Path | None, typer.Option(help="Folder of task folders (test.jsonl.gz).")
+    ] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option(help="A routing log with feedback, in the place of --tasks; asks no router."),
+    ] = None,
     router: Annotated[str, typer.Option(help="Routers to compare.", metavar="A,B,...")] = ROUTERS,
     sees: Annotated[Sees, typer.Option(help="What routers may look at.")] = "choices",
     limit: Annotated[int | None, typer.Option(min=1, help="Questions per task.")] = None,
@@ -37,6 +50,13 @@ def evaluate(
     ] = False,
 ) -> None:
     """Compare routers; `default` is the one `serve` uses, `oracle` the task's own expert."""
+    if tasks is None:
+        if log is None:
+            raise fail("--tasks or --log: expected one of them", BAD_USAGE)
+        _score(log, as_json)
+        return
+    if log is not None:
+        raise fail("--tasks and --log: expected one of them, not both", BAD_USAGE)
     from experts.training.build import read_cards  # imports torch: not before --help
     from experts.training.data import read_tasks
     from server.build import build_engine
@@ -58,6 +78,35 @@ def evaluate(
     if as_json:
         as_json.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
     out.print(_table(result, routers, sees))
+
+
+def _score(path: Path, as_json: Path | None) -> None:
+    """Score the routers of a log on its feedback."""
+    from server.evidence.reader import read_log
+    from server.evidence.scoring import score
+
+    with busy(f"Reading {path}"):
+        found = read_log(path)
+    if not found.feedback.joined:
+        raise fail(f"{path}: no answer with feedback; callers give it at POST /v1/feedback")
+    scores = score(found.rows)
+    if as_json:
+        as_json.write_text(json.dumps(asdict(scores), indent=1) + "\n", "utf-8")
+    out.print(_scores("router", scores.routers))
+    out.print(_scores("expert", scores.experts))
+
+
+def _scores(what: str, scores: Sequence[Score]) -> Table:
+    """Accuracy, and how sure the answers were; ECE is the expected calibration error of that."""
+    table = Table(
+        what, "questions", "judged", "right", "95%", "answer's probability", "ECE",
+        "routing confidence", title=f"Feedback by {what}",
+    )  # fmt: skip
+    for one in scores:
+        means = (one.confidence, one.error, one.routing)
+        cells = ["-" if value is None else f"{value:.3f}" for value in means]
+        table.add_row(one.name, str(one.questions), *accuracy_cells(one.accuracy), *cells)
+    return table
 
 
 def _table(result: Accuracies, routers: list[str], sees: str) -> Table:

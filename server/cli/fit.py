@@ -16,6 +16,8 @@ from server.settings import Origins, Settings
 
 if TYPE_CHECKING:
     from experts.training.data import Task
+    from routers.calibration import Calibration
+    from server.engine.run import Engine
 
 
 @with_settings("backbone", "library")
@@ -28,6 +30,13 @@ def fit(
     again: Annotated[bool, typer.Option("--again", help="Fit also what is fitted.")] = False,
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Then set the library's constants.")
+    ] = False,
+    reference: Annotated[
+        bool,
+        typer.Option(
+            "--reference",
+            help="Then note anew how set-aside questions are routed; the constants stay.",
+        ),
     ] = False,
 ) -> None:
     """Compute each expert's instructions, centroids, gates and prototypes from its examples."""
@@ -51,6 +60,8 @@ def fit(
         run_jobs(_fit_one, todo, workers, settings.backbone, settings.library, tasks, cards)
     if calibrate:
         _calibrate(settings, mine)
+    elif reference:
+        _note_reference(settings, mine)
 
 
 def _fit_one(
@@ -77,8 +88,7 @@ def _calibrate(settings: Settings, tasks: list[Task]) -> None:
     from server.calibrate import POINTS, calibrate_rule, tensors_of, version_of
 
     aside = {t.name: t.aside for t in tasks}
-    if not any(aside.values()):
-        raise fail("nothing to calibrate on: no example of an expert's task is set aside")
+    _require_aside(tasks)
     with busy("Loading backbone and library") as told:
         engine = build_engine(settings, progress=told)
     backbone = engine.backbone
@@ -94,5 +104,38 @@ def _calibrate(settings: Settings, tasks: list[Task]) -> None:
     constants = calibrate_rule(engine, constants, tasks, cards, lambda: next(trials, None))
     tensors = tensors_of(placing)
     constants = constants.model_copy(update={"version": version_of(constants, tensors)})
+    constants = _with_reference(engine, constants, tasks)
     engine.library.write_calibration(constants.model_dump(mode="json"), tensors)
-    notes.print(f"Calibration {constants.version}: {constants.model_dump(exclude={'version'})}")
+    notes.print(
+        f"Calibration {constants.version}: {constants.model_dump(exclude={'version', 'reference'})}"
+    )
+
+
+def _note_reference(settings: Settings, tasks: list[Task]) -> None:
+    """The reference alone: for a library that has grown since it was calibrated."""
+    from server.build import build_engine
+
+    _require_aside(tasks)
+    engine = build_engine(settings)
+    if engine.library.calibration is None:
+        raise fail("the library has no constants yet: start with --calibrate")
+    constants = _with_reference(engine, engine.routing.calibration, tasks)
+    engine.library.write_calibration(constants.model_dump(mode="json"))
+    notes.print(f"Calibration {constants.version} has a new reference.")
+
+
+def _with_reference(engine: Engine, constants: Calibration, tasks: list[Task]) -> Calibration:
+    """The constants, and how set-aside questions are routed by them."""
+    from server.evidence.record import SORTS
+    from server.reference import references
+
+    cards = {id: entry.manifest for id, entry in engine.library.entries.items()}
+    sorts = iter(progress(range(len(SORTS)), "Reference"))
+    next(sorts)
+    found = references(engine, constants, tasks, cards, lambda: next(sorts, None))
+    return constants.model_copy(update={"reference": found})
+
+
+def _require_aside(tasks: list[Task]) -> None:
+    if not any(task.aside for task in tasks):
+        raise fail("nothing to calibrate on: no example of an expert's task is set aside")

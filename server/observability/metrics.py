@@ -62,6 +62,10 @@ class Metrics:
             f"{p}expert_load_seconds", "Time to bring an expert to a tier.", ["tier"],
             buckets=MILLISECONDS, registry=r,
         )  # fmt: skip
+        self.unlogged = Counter(
+            f"{p}routing_log_lost", "Times lines of the routing log were lost.", ["reason"],
+            registry=r,
+        )  # fmt: skip
         self._named: set[str] = set()
 
     def _routing(self, p: str, r: CollectorRegistry) -> None:
@@ -134,6 +138,10 @@ class Metrics:
     def watch_tiers(self, stats: Callable[[], Mapping[Tier, CacheStats]]) -> None:
         """Read the tiers' counters at scrape time."""
         self.registry.register(TierCollector(stats))
+
+    def unlog(self, reason: str) -> None:
+        """Count lines of the routing log that were lost; fits `RoutingLog`'s `on_lost`."""
+        self.unlogged.labels(reason).inc()
 
     def watch_features(self, stores: Mapping[str, FeatureCounts]) -> None:
         """Read the feature stores' counters at scrape time."""

@@ -21,6 +21,8 @@ from server.observability.metrics import Metrics
 
 NOTES = "sailplane.notes"
 """Key of the ASGI scope: what a handler adds to the log line (numbers and ids, no text)."""
+WATCHED = "sailplane.watched"
+"""Key of the ASGI scope: the `Watched` of the request."""
 QUIET = frozenset({"/health", "/ready", "/metrics"})
 REQUEST_ID = re.compile(rb"^[\x21-\x7e]{1,128}$")
 TRACEPARENT = re.compile(rb"^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -37,6 +39,11 @@ class Watched:
     begun: float
     status: int = 0
 
+    @property
+    def milliseconds(self) -> float:
+        """Since it arrived."""
+        return round((time.perf_counter() - self.begun) * 1000, 2)
+
 
 class RequestWatch:
     """ASGI middleware; must wrap everything that may fail."""
@@ -51,6 +58,7 @@ class RequestWatch:
             await self.app(scope, receive, send)
             return
         watched = Watched(*_identity(scope), begun=time.perf_counter())
+        scope[WATCHED] = watched
 
         async def stamped(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from fastapi import FastAPI
 
-from server.build import build_app, build_engine
+from server.build import build_app, build_engine, build_routing_log
 from server.engine.run import Engine
+from server.observability.metrics import Metrics
 from server.settings import Settings, SettingsError
 
 SMALLEST = 1 << 20
@@ -107,3 +108,20 @@ def test_opening_says_how_far_it_is(
         build_app(settings(library), lambda done, total: told.append((done, total)))
     assert told == [(0, 3), (1, 3), (2, 3), (0, 2), (1, 2)]  # manifests, then artefacts
     assert "reading the library: 1 of 3 experts" in caplog.text
+
+
+def test_a_routing_log_that_cannot_be_written_stops_the_start(library, tmp_path):
+    path = tmp_path / "nowhere" / "routing.jsonl"
+    with pytest.raises(SettingsError, match=r"routing_log = .*No such file"):
+        build_app(settings(library, routing_log=path))
+
+
+def test_lost_lines_of_the_routing_log_are_counted(library, tmp_path):
+    metrics = Metrics()
+    log = build_routing_log(settings(library, routing_log=tmp_path / "routing.jsonl"), metrics)
+    assert log is not None
+    log.start()
+    log.write(lambda: [1 / 0])
+    log.close()
+    assert b'sailplane_routing_log_lost_total{reason="not_written"} 1.0' in metrics.render()
+    assert build_routing_log(settings(library), metrics) is None

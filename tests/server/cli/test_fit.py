@@ -1,8 +1,12 @@
 """`sailplane fit` on a small library: what it skips and what it refuses."""
 
+import gzip
+import json
 from pathlib import Path
 
 import pytest
+
+from routers.calibration import Calibration
 
 TASKS = Path(__file__).parents[2] / "data" / "tasks"
 
@@ -43,4 +47,35 @@ def test_without_set_aside_examples_there_is_nothing_to_calibrate_on(fit, librar
     result = fit("--tasks", str(TASKS), "--only", "subj", "--calibrate")
     assert result.exit_code == 1
     assert "nothing to calibrate on" in result.output
+    assert not (library / "calibration.json").exists()
+
+
+@pytest.fixture
+def weather_task(tmp_path):
+    """A folder of one task, whose expert the library has."""
+    folder = tmp_path / "tasks" / "weather"
+    folder.mkdir(parents=True)
+    (folder / "task.json").write_text("{}")
+    with gzip.open(folder / "train.jsonl.gz", "wt") as file:
+        for i in range(40):
+            row = {"input": f"day {i}", "options": ["yes", "no"], "answer": 0}
+            file.write(json.dumps(row) + "\n")
+    return folder.parent
+
+
+def test_a_reference_is_noted_and_the_constants_stay(fit, library, weather_task):
+    constants = Calibration(version="mine", threshold=0.7)
+    path = library / "calibration.json"
+    path.write_text(constants.model_dump_json())
+    result = fit("--tasks", str(weather_task), "--reference")
+    assert result.exit_code == 0, result.output
+    stored = Calibration.model_validate_json(path.read_text())
+    assert stored.model_copy(update={"reference": {}}) == constants
+    assert set(stored.reference) == {"input", "choices"}, "its card has no unseen instruction"
+
+
+def test_a_library_without_constants_gets_no_reference(fit, library, weather_task):
+    result = fit("--tasks", str(weather_task), "--reference")
+    assert result.exit_code == 1
+    assert "start with --calibrate" in result.output
     assert not (library / "calibration.json").exists()
