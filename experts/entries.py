@@ -141,12 +141,12 @@ def copy_adapter(source: Path, folder: Path, known: Manifest | None) -> Manifest
     return known
 
 
-def require_id(id: str) -> str:
+def require_id(id: str, what: str = "an expert's id") -> str:
     """`id`; raises BadExpert where it cannot be an expert's id, and so the name of its folder."""
     try:
         return ID.validate_python(id)
     except ValidationError as error:
-        raise BadExpert(f"{id!r} cannot be an expert's id: {first_error(error)}.") from error
+        raise BadExpert(f"{id!r} cannot be {what}: {first_error(error)}.") from error
 
 
 def first_error(error: ValidationError) -> str:

@@ -206,7 +206,8 @@ class Library(LibraryReader):
             UnknownExpert, UnknownAlias: there is none. BadExpert: the name has not the form of an
                 id. DuplicateExpert: something else has the name.
         """
-        require_id(name)
+        if ref is not None:
+            require_id(name, "an alias")
         if not self.root.is_dir():
             raise UnknownExpert("The library has no experts yet.")
         with self._writing, locked(self.root):

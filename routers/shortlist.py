@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from functools import lru_cache
 from itertools import islice
+from math import ceil
 
 from routers.catalogue import Catalogue, Routed
 from routers.policy import Wishes, may_answer
-from routers.sieve import Sieve
+from routers.sieve import Part, Sieve, is_quick
 from routers.types import Features
 
 SMALL = 256
@@ -22,8 +23,8 @@ KEPT = 96
 NEAREST = 384  # vectors looked at first; an expert owns several
 FRESH = 512
 """So many experts may join before the large sieve is made anew."""
-COUNTED = 64
-"""Sets of allowed and denied experts whose size is remembered: those of a tag come again."""
+PARTS = 16
+"""Large sets of allowed and denied experts that are remembered: those of a tag come again."""
 
 
 class Shortlist:
@@ -31,45 +32,61 @@ class Shortlist:
 
     Args:
         catalogue: all routable experts. before: the shortlist of the catalogue before a change,
-            whose sieve is kept while few experts are new.
+            whose sieve is kept while few experts are new. sieves: of a larger catalogue, to be
+            shared; only what is in this one passes them.
     """
 
-    def __init__(self, catalogue: Catalogue, before: Shortlist | None = None) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        before: Shortlist | None = None,
+        sieves: tuple[Sieve, ...] | None = None,
+    ) -> None:
         self.catalogue = catalogue
         made = before._sieves[0] if before and before._sieves else None
-        self._sieves = _sieves(catalogue, made) if len(catalogue) > SMALL else ()
-        self._able = lru_cache(COUNTED)(self._count)
+        self._sieves: tuple[Sieve, ...] = ()
+        if len(catalogue) > SMALL:
+            self._sieves = _sieves(catalogue, made) if sieves is None else sieves
+        self._parts = tuple(Part(sieve, catalogue.holds) for sieve in self._sieves)
+        self._narrowed = lru_cache(PARTS)(self._narrow)
 
     def within(self, ids: Collection[str]) -> Shortlist:
-        """Of these experts alone, as if there were no others."""
-        return Shortlist(self.catalogue.among(ids), self)
+        """Of these experts alone, as if there were no others.
+
+        A sieve of their own is made at once where they own few vectors; to train one for many
+        takes seconds, so these pass the sieves of all.
+        """
+        part = self.catalogue.among(ids)
+        return Shortlist(part, sieves=None if is_quick(part.experts) else self._sieves)
 
     def of(self, query: Features, wishes: Wishes) -> Catalogue:
         """The experts that come near a query and may answer it; all, when they are few."""
         if not self._sieves:
             return self.catalogue
-        if wishes.allow is not None and len(wishes.allow) <= SMALL:
-            named = [e for id in wishes.allow if (e := self.catalogue.get(id))]
+        allow, deny = wishes.allow, wishes.deny
+        if allow is not None and len(allow) <= SMALL:
+            named = [e for id in allow if (e := self.catalogue.get(id))]
             return self.catalogue.only(named, len(named))
-        near = [e for sieve in self._sieves for e in self._near(sieve, query, wishes)]
-        return self.catalogue.only(near, self._able(wishes.allow, wishes.deny))
+        if allow is not None or len(deny) > SMALL:
+            return self._narrowed(allow, deny).of(query, Wishes())
+        near = [e for part in self._parts for e in _near(part, query, wishes)]
+        gone = sum(self.catalogue.get(id) is not None for id in deny)
+        return self.catalogue.only(near, len(self.catalogue) - gone)
 
-    def _near(self, sieve: Sieve, query: Features, wishes: Wishes) -> list[Routed]:
-        """The nearest of one sieve, looking further while too few of them may answer."""
-        count = NEAREST
-        while True:
-            near = sieve.nearest(query, count)
-            able = (e for e in near if self.catalogue.holds(e) and may_answer(e.id, wishes))
-            found = list(islice(able, KEPT))
-            if len(found) == KEPT or count >= sieve.size:
-                return found
-            count *= 4
+    def _narrow(self, allow: frozenset[str] | None, deny: frozenset[str]) -> Shortlist:
+        ids = self.catalogue.ids if allow is None else allow
+        return self.within([id for id in ids if id not in deny])
 
-    def _count(self, allow: frozenset[str] | None, deny: frozenset[str]) -> int:
-        """How many experts of the whole catalogue may answer."""
-        if allow is not None:
-            return sum(self.catalogue.get(id) is not None for id in allow - deny)
-        return len(self.catalogue) - sum(self.catalogue.get(id) is not None for id in deny)
+
+def _near(part: Part, query: Features, wishes: Wishes) -> list[Routed]:
+    """The nearest of one sieve, looking further while too few of them may answer."""
+    count = ceil(NEAREST / part.share) if part.share else part.sieve.size
+    while True:
+        able = (e for e in part.nearest(query, count) if may_answer(e.id, wishes))
+        found = list(islice(able, KEPT))
+        if len(found) == KEPT or count >= part.sieve.size:
+            return found
+        count *= 4
 
 
 def _sieves(catalogue: Catalogue, before: Sieve | None) -> tuple[Sieve, ...]:

@@ -7,13 +7,14 @@ requests and decides nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, zip_longest
 
 import faiss
 import torch
 from torch import Tensor
 
+from experts.artefacts import REQUEST_ARTEFACTS
 from routers.catalogue import Routed
 from routers.index import owned
 from routers.types import Features
@@ -36,14 +37,19 @@ class Near:
         if len(self._owner_P):
             _fill(self._index, vector_PD)
 
-    def owners(self, query_QD: Tensor, count: int) -> Iterable[int]:
-        """Owners of about `count` vectors nearest to the queries, nearest first; some repeat."""
+    def owners(self, query_QD: Tensor, count: int, here_E: Tensor | None = None) -> Iterable[int]:
+        """Owners of about `count` vectors nearest to the queries, nearest first; some repeat.
+
+        Args:
+            here_E: booleans: who of the owners counts; None for all.
+        """
         if not len(query_QD) or not len(self._owner_P):
             return ()
         each = min(max(LEAST, count // len(query_QD)), len(self._owner_P))
         _, found_QP = self._index.search(query_QD.float().contiguous().numpy(), each)
         rank_major = torch.from_numpy(found_QP).T.reshape(-1)
-        return self._owner_P[rank_major[rank_major >= 0]].tolist()
+        found_N = self._owner_P[rank_major[rank_major >= 0]]
+        return (found_N if here_E is None else found_N[here_E[found_N]]).tolist()
 
 
 class Sieve:
@@ -57,23 +63,54 @@ class Sieve:
         self._choices = Near([e.artefacts.choices for e in experts], width)
         self._inputs = Near([e.artefacts.centroids for e in experts], width)
 
-    def nearest(self, query: Features, count: int) -> Iterator[Routed]:
+    def nearest(
+        self, query: Features, count: int, here_E: Tensor | None = None
+    ) -> Iterator[Routed]:
         """Experts that own one of about `count` nearest vectors of a view, nearest first.
 
         The views take turns, so that none of them crowds out another.
+
+        Args:
+            here_E: booleans: who of `experts` may pass; None for all.
         """
         views: list[Iterable[int]] = []
         if query.instruction_D is not None:
-            views.append(self._instructions.owners(query.instruction_D[None], count))
+            views.append(self._instructions.owners(query.instruction_D[None], count, here_E))
         if query.choice_CD is not None:
-            views.append(self._choices.owners(query.choice_CD, count))
+            views.append(self._choices.owners(query.choice_CD, count, here_E))
         if query.input_D is not None:
-            views.append(self._inputs.owners(query.input_D[None], count))
+            views.append(self._inputs.owners(query.input_D[None], count, here_E))
         seen: set[int | None] = {None}  # what fills up the shorter views
         for e in chain.from_iterable(zip_longest(*views)):
             if e not in seen:
                 seen.add(e)
                 yield self.experts[e]
+
+
+class Part:
+    """A sieve through which some of its experts pass, and no others.
+
+    Attributes:
+        share: how many of its experts these are, from 0 to 1.
+    """
+
+    def __init__(self, sieve: Sieve, passes: Callable[[Routed], bool]) -> None:
+        self.sieve = sieve
+        self._here_E = torch.tensor([passes(e) for e in sieve.experts], dtype=torch.bool)
+        self.share = float(self._here_E.sum()) / max(1, len(self._here_E))
+
+    def nearest(self, query: Features, count: int) -> Iterator[Routed]:
+        """As `Sieve.nearest`, of those that pass."""
+        return self.sieve.nearest(query, count, self._here_E)
+
+
+def is_quick(experts: Sequence[Routed]) -> bool:
+    """Whether a sieve of these experts is made in milliseconds: all its indexes are flat."""
+    most = 0
+    for name in REQUEST_ARTEFACTS:
+        rows = (getattr(e.artefacts, name) for e in experts)
+        most = max(most, sum(len(t) for t in rows if t is not None))
+    return most <= FLAT
 
 
 def _fill(index: faiss.Index, vector_PD: Tensor) -> None:

@@ -152,3 +152,37 @@ def test_the_reason_counts_the_whole_library(catalogue_of):
     decision = decide(preset, scores, short, Calibration(), ANY)
     assert decision.narrowed
     assert "Of 40 experts" in decision.selection.reason
+
+
+def test_a_part_knows_nobody_else(catalogue_of):
+    whole = Shortlist(catalogue_of(40))
+    ids = [f"e{i:02d}" for i in range(0, 40, 2)]
+    query = query_near(whole.catalogue, 5)
+    part = whole.within([*ids, "nobody"])
+    assert part.catalogue.ids == tuple(ids)
+    alone = Shortlist(Catalogue([whole.catalogue.get(i) for i in ids], WIDTH))
+    assert part.of(query, ANY).ids == alone.of(query, ANY).ids
+    assert part.of(query, ANY).whole == 20
+    few = whole.within(ids[:8])
+    assert few.of(query, ANY) is few.catalogue
+
+
+def test_a_part_too_large_for_a_sieve_of_its_own_passes_that_of_all(monkeypatch, catalogue_of):
+    whole = Shortlist(catalogue_of(40))
+    monkeypatch.setattr(sieve, "FLAT", 60)
+    small, large = (whole.within([f"e{i:02d}" for i in range(n)]) for n in (9, 30))
+    assert small._sieves[0] is not whole._sieves[0]
+    assert large._sieves[0] is whole._sieves[0]
+    for e in (3, 29):
+        near = large.of(query_near(whole.catalogue, e), ANY)
+        assert f"e{e:02d}" in near.ids
+        assert len(near) == 6
+    assert {*large.of(query_near(whole.catalogue, 35), ANY).ids} <= {*large.catalogue.ids}
+
+
+def test_many_that_are_denied_take_no_place(catalogue_of):
+    catalogue = catalogue_of(40)
+    wishes = Wishes(deny=frozenset(catalogue.ids[:25]))
+    short = Shortlist(catalogue).of(query_near(catalogue, 5), wishes)
+    assert (len(short), short.whole) == (6, 15)
+    assert not {*short.ids} & wishes.deny
