@@ -206,8 +206,8 @@ def _require_sound(artefacts: Artefacts) -> None:
     }
     if any(t.ndim != 2 for t in rows.values()) or any(v.ndim != 1 for v in vectors.values()):
         raise CorruptExpert(f"{ROUTING}: artefacts have the wrong number of axes.")
-    if len({t.shape[1] for t in rows.values()}) > 1:
-        raise CorruptExpert(f"{ROUTING}: embeddings have different widths.")
+    if len({t.shape[1] for name, t in rows.items() if name != "centroids"}) > 1:
+        raise CorruptExpert(f"{ROUTING}: instructions and choices have different widths.")
     found = {**rows, **vectors}
     # One look at all of them: a library of thousands opens a second sooner.
     if found and not torch.cat([t.flatten() for t in found.values()]).isfinite().all():

@@ -6,7 +6,7 @@ Everything is built once and handed on; nothing here reads the environment or an
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import torch
@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from experts.backbones import TextEncoder, open_backbone
 from experts.cache import ExpertCache
+from experts.embedder import open_embedder
 from experts.entries import Entry
 from experts.errors import BadExpert
 from experts.library import Library
@@ -28,19 +29,24 @@ from server.instructions.openai import OpenAIWriter
 from server.observability.metrics import Metrics
 from server.settings import Settings, SettingsError
 
+Bar = Callable[[Sequence[Entry], str], Iterable[Entry]]
+"""Goes through work that takes a while, and shows how far it is."""
 LOADS = 4
 """Tries of a load whose files are replaced meanwhile."""
 
 
-def build_app(settings: Settings) -> FastAPI:
+def build_app(settings: Settings, bar: Bar = lambda items, _: items) -> FastAPI:
     """The web application; its engine starts and drains with it.
+
+    Args:
+        settings: what is in force. bar: as `build_engine`'s.
 
     Raises:
         SettingsError, ExpertError: the backbone, the library or the router cannot be used.
     """
     metrics = Metrics(settings.expert_label_cap)
     service = EngineService(
-        build_engine(settings, on_load=metrics.loaded),
+        build_engine(settings, metrics.loaded, bar),
         max_queue=settings.max_queue,
         max_batch=settings.max_batch,
         max_wait_ms=settings.max_wait_ms,
@@ -57,11 +63,16 @@ def build_app(settings: Settings) -> FastAPI:
     )
 
 
-def build_engine(settings: Settings, on_load: Callable[[str, float], None] | None = None) -> Engine:
+def build_engine(
+    settings: Settings,
+    on_load: Callable[[str, float], None] | None = None,
+    bar: Bar = lambda items, _: items,
+) -> Engine:
     """The engine over the library of these settings.
 
     Args:
         settings: what is in force. on_load: told the id and seconds of every expert loaded.
+        bar: goes through experts whose words the embedder has still to see.
 
     Raises:
         SettingsError, ExpertError: as `build_app`.
@@ -81,10 +92,17 @@ def build_engine(settings: Settings, on_load: Callable[[str, float], None] | Non
         settings.library, fingerprint=backbone.fingerprint, backbone_id=backbone.id
     )
     cache = ExpertCache(_loader(library, backbone), settings.cache_bytes, on_load=on_load)
-    engine = Engine(backbone, library, cache, router=settings.router, top_k=settings.top_k)
+    embedder = open_embedder(settings.embedder, backbone, backbone_name=settings.backbone)
+    engine = Engine(
+        backbone, library, cache, embedder=embedder, router=settings.router, top_k=settings.top_k
+    )
     if settings.router not in engine.presets:
         known = ", ".join(["default", *engine.presets])
         raise SettingsError(f"router = {settings.router!r}: expected one of {known}")
+    wordings = engine.routing.view.wordings
+    if todo := wordings.missing(library.entries.values()):
+        for entry in bar(todo, f"Embedding what {len(todo)} experts say by {embedder.id}"):
+            wordings.prepare(entry)
     engine.routing.catch_up()
     return engine
 

@@ -73,7 +73,7 @@ class TextEncoder:
         try:
             # A checkpoint in half precision would bring its type along, and routing needs float32.
             exact = {"use_safetensors": True, "dtype": torch.float32}
-            with _no_bars():
+            with no_bars():
                 loaded = SentenceTransformer(source, device=device, model_kwargs=exact)
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise BackboneError(f"Cannot load backbone {source!r}: {error}") from error
@@ -109,6 +109,10 @@ class TextEncoder:
         return self.tokenizer(list(texts), truncation=False, verbose=False)[  # type: ignore[operator]
             "input_ids"
         ]
+
+    def count(self, text: str) -> int:
+        """Tokens of one text, special ones included."""
+        return len(self.tokens([text])[0])
 
     def cut(self, row: list[int]) -> list[int]:
         """A row shortened to `max_tokens`, its closing special token kept."""
@@ -198,7 +202,7 @@ class TextEncoder:
 
 
 @contextmanager
-def _no_bars() -> Generator[None]:
+def no_bars() -> Generator[None]:
     """Keep transformers from drawing bars: whoever loads a backbone says so in their own way."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from experts.backbones import TextEncoder
+from experts.embedder import Embedder
 from experts.library import Entry, Library
 from experts.loader import load_expert
 from experts.manifest import TaskCard
@@ -16,15 +17,15 @@ from experts.writing import write_artefacts
 from routers.fitting.artefacts import fit_artefacts
 
 
-def is_fitted(entry: Entry, backbone: TextEncoder) -> bool:
+def is_fitted(entry: Entry, embedder: Embedder) -> bool:
     """Whether an expert has artefacts made with this embedder."""
     artefacts = entry.read_artefacts()
-    return artefacts.routable and artefacts.embedder == backbone.fingerprint
+    return artefacts.routable and artefacts.embedder == embedder.fingerprint
 
 
 def fit_task(
-    backbone: TextEncoder, library: Library, task: Task, cards: Mapping[str, TaskCard],
-    progress: Progress | None = None,
+    backbone: TextEncoder, embedder: Embedder, library: Library, task: Task,
+    cards: Mapping[str, TaskCard], progress: Progress | None = None,
 ) -> None:  # fmt: skip
     """Compute the artefacts of the task's expert from the task's training examples."""
     entry = library.get(task.name)
@@ -33,7 +34,7 @@ def fit_task(
     recipe = Recipe.model_validate_json(stored) if isinstance(stored, str) else Recipe()
     card = cards.get(task.name, entry.manifest)
     artefacts = fit_artefacts(
-        backbone, expert, task.train, card, foreign_labels(cards, task.name), recipe,
+        backbone, embedder, expert, task.train, card, foreign_labels(cards, task.name), recipe,
         progress,
     )  # fmt: skip
     write_artefacts(entry, artefacts, card=card)

@@ -215,7 +215,7 @@ def _add(ctx: Context, body: AddExpert, replace: bool) -> Entry:
         instructions=body.instructions,
         labels=[choice.to_label() for choice in body.choices],
         tags=body.tags,
-        describe=partial(describe, engine.backbone, examples=body.examples),
+        describe=partial(describe, engine.backbone, engine.embedder, examples=body.examples),
         replace=replace,
     )
     engine.routing.catch_up()

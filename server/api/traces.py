@@ -45,6 +45,7 @@ class TraceBody(BaseModel):
     candidates: list[CandidateBody]
     confidence: float | None = None
     calibration: str | None = None
+    calibration_note: str | None = None
     alpha: float | None = None
     narrowed: bool = False
     fallback: str | None = None
@@ -69,6 +70,7 @@ def trace_json(trace: Trace, level: TraceLevel) -> dict[str, object] | None:
         "candidates": [{"id": c.id, "score": c.score, "views": c.views} for c in trace.candidates],
         "confidence": trace.confidence,
         "calibration": trace.calibration,
+        "calibration_note": trace.calibration_note,
         "alpha": trace.alpha,
         "narrowed": trace.narrowed,
         "fallback": trace.fallback,

@@ -5,7 +5,7 @@ Results go to stdout, everything else to stderr, so that output can be piped.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -52,7 +52,17 @@ def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterato
 
 
 @contextmanager
-def busy(what: str) -> Generator[None]:
-    """Show a spinner on stderr while something without a count goes on."""
-    with notes.status(what):
-        yield
+def busy(what: str) -> Generator[Callable[[Iterable[T], str], Iterator[T]]]:
+    """Show a spinner on stderr while something without a count goes on.
+
+    Yields:
+        `progress`, for a part of it that has a count: the bar takes the spinner's place.
+    """
+    with notes.status(what) as spinner:
+
+        def counted(items: Iterable[T], what: str) -> Iterator[T]:
+            spinner.stop()
+            yield from progress(items, what)
+            spinner.start()
+
+        yield counted

@@ -10,7 +10,7 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
-from server.cli.common import fail, notes, out
+from server.cli.common import fail, notes, out, progress
 from server.cli.options import with_settings
 from server.cli.train import Cards, Only
 from server.settings import Origins
@@ -22,7 +22,7 @@ Sees = Literal["input", "choices", "instruction", "reworded"]
 ROUTERS = "default,glider,dam,retrieval,average,base,oracle"
 
 
-@with_settings("backbone", "library", "threads")
+@with_settings("backbone", "embedder", "library", "threads")
 def evaluate(
     origins: Origins,
     tasks: Annotated[Path, typer.Option(help="Folder of task folders (test.jsonl.gz).")],
@@ -43,7 +43,7 @@ def evaluate(
     from server.evaluate import ORACLE, measure, record_scores
 
     routers = router.split(",")
-    engine = build_engine(origins.settings)
+    engine = build_engine(origins.settings, bar=progress)
     unknown = sorted(set(routers) - {*engine.presets, ORACLE})
     if unknown:
         raise fail(f"unknown router: {', '.join(unknown)}; there are {', '.join(engine.presets)}")

@@ -28,8 +28,8 @@ def serve(origins: Origins) -> None:
     from server.observability.logs import configure_logs
 
     configure_logs(settings.log_level.upper())
-    with busy(f"Loading backbone {settings.backbone} and library {settings.library}"):
-        app = build_app(settings)
+    with busy(f"Loading backbone {settings.backbone} and library {settings.library}") as counted:
+        app = build_app(settings, counted)
     # uvicorn raises SIGTERM again, once it has stopped, for whoever handled it before: with nobody
     # there, a clean end would look like a kill.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -54,10 +54,13 @@ def _greet(engine: Engine, host: str, port: int) -> None:
     """Say what is served and where, and what of the library is not."""
     where = f"http://{host}:{port}"
     count, bad = len(engine.library.entries), len(engine.library.bad)
-    told = f"{count} experts on {engine.backbone.id} at {where}, documented at {where}/docs"
+    by = "" if engine.embedder is engine.backbone else f", compared by {engine.embedder.id},"
+    told = f"{count} experts on {engine.backbone.id}{by} at {where}, documented at {where}/docs"
     notes.print(told, soft_wrap=True)
     if bad:
         notes.print(f"[red]{bad} cannot be served[/]: `sailplane experts list` says why.")
+    if note := engine.routing.calibration_note:
+        notes.print(f"[yellow]Calibration[/]: {note}", soft_wrap=True)
 
 
 def _calm_threads(settings: Settings) -> None:

@@ -14,6 +14,7 @@ import torch
 
 from experts.backbones import TextEncoder
 from experts.cache import ExpertCache
+from experts.embedder import Embedder
 from experts.errors import ExpertError
 from experts.library import Library
 from experts.stacks import StackCache
@@ -38,15 +39,20 @@ class Engine:
 
     def __init__(
         self, backbone: TextEncoder, library: Library, cache: ExpertCache, *,
-        router: str = DEFAULT, top_k: int | None = None,
+        embedder: Embedder | None = None, router: str = DEFAULT, top_k: int | None = None,
     ) -> None:  # fmt: skip
         self.backbone, self.library, self.cache = backbone, library, cache
+        self.embedder = embedder or backbone
         self.words = FeatureStore(backbone.embed)
+        shared = self.embedder is backbone
+        self.asked = self.words if shared else FeatureStore(self.embedder.embed)
         self.inputs = FeatureStore(backbone.features)
         self.said = FeatureStore(partial(read_statements, backbone))
         self.stacks = StackCache()
         self.presets: Mapping[str, Preset] = presets_with_default(router)
-        self.routing = Routing(backbone, library, self.words, self.inputs, self.presets, top_k)
+        self.routing = Routing(
+            backbone, self.embedder, library, self.asked, self.inputs, self.presets, top_k
+        )
 
     def run(self, samples: Sequence[Sample]) -> list[Result]:
         """Answer a mixed batch. See "Life of a request" in docs/architecture.md."""
@@ -55,7 +61,7 @@ class Engine:
             with clock.stage("instruction"):
                 self._each(board, self.routing.plan)
             with clock.stage("embed"):
-                read(self.backbone, board)
+                read(self.backbone, self.embedder, board)
                 self.routing.warm(alive(board))
             with clock.stage("select"):
                 self._each([w for w in alive(board) if w.decision is None], self.routing.decide)
@@ -71,9 +77,10 @@ class Engine:
             with clock.stage("forward"):
                 forward(self.backbone, self.stacks, held.experts, asked)
             self._each(asked, lambda work: answering.answer(work, entries, self.words, judge))
-        version = self.routing.calibration.version
+        version, note = self.routing.calibration.version, self.routing.calibration_note
         return [
-            w.error or Outcome(w.answer, trace_of(w, clock, held.held, version), len(w.tokens))
+            w.error
+            or Outcome(w.answer, trace_of(w, clock, held.held, version, note), len(w.tokens))
             for w in board
         ]
 

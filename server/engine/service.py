@@ -78,9 +78,9 @@ class EngineService:
         self._thread: threading.Thread | None = None
         self.metrics.watch_queue(lambda: self._queue.waiting)
         self.metrics.watch_cache(lambda: engine.cache.stats)
-        self.metrics.watch_features(
-            {"words": engine.words, "inputs": engine.inputs, "statements": engine.said}
-        )
+        stores = {"words": engine.words, "inputs": engine.inputs, "statements": engine.said}
+        apart = {} if engine.asked is engine.words else {"embedder": engine.asked}
+        self.metrics.watch_features({**stores, **apart})
 
     @property
     def started(self) -> bool:

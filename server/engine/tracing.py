@@ -10,7 +10,9 @@ from server.engine.work import Clock, Work
 SHOWN_CANDIDATES = 8
 
 
-def trace_of(work: Work, clock: Clock, held: Collection[str], calibration: str) -> Trace:
+def trace_of(
+    work: Work, clock: Clock, held: Collection[str], calibration: str, note: str | None = None
+) -> Trace:
     """Freeze what is known of a sample."""
     decision = work.decision
     assert decision is not None
@@ -24,6 +26,7 @@ def trace_of(work: Work, clock: Clock, held: Collection[str], calibration: str) 
         writer_note=instruction.note if instruction else None,
         candidates=_candidates(work),
         calibration=calibration if work.preset else None,
+        calibration_note=note if work.preset else None,
         alpha=decision.alpha,
         confidence=decision.confidence,
         narrowed=decision.narrowed,
