@@ -50,6 +50,10 @@ class Entry:
         """`id@version`: names exactly these tensors."""
         return f"{self.id}@{self.manifest.version}"
 
+    def same_tensors(self, other: Entry) -> bool:
+        """Whether the other one is this version, file by file."""
+        return (self.ref, self.manifest.files) == (other.ref, other.manifest.files)
+
     def read_artefacts(self) -> Artefacts:
         """The routing artefacts in float32; empty ones when the expert was never fitted.
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from experts.constants import CALIBRATION, read_constant_tensors, write_constants
+from experts.artefacts import Artefacts
+from experts.constants import CALIBRATION, write_constants
 from experts.entries import (
     CONFIG,
     MANIFEST,
@@ -34,27 +35,27 @@ from experts.files import (
 from experts.joining import Describe, require_backbone, settle
 from experts.kinds import Site
 from experts.manifest import BackboneRef, Label
+from experts.reader import LibraryReader
 from experts.snapshot import Snapshot
 from experts.versions import KEPT, copy_files, find_kept, forget, highest, keep, read_kept
+from experts.writing import refill
 
 
-class Library:
+class Library(LibraryReader):
     """A folder of experts for one backbone.
 
     Reading is free of locks; changes wait for each other, across processes too.
     """
 
     def __init__(self, root: Path, fingerprint: str | None, backbone_id: str) -> None:
-        self.root = root
+        super().__init__(root)
         self.fingerprint = fingerprint
         self._backbone = (
             BackboneRef(id=backbone_id, fingerprint=fingerprint) if fingerprint else None
         )
         self.backbone_id = backbone_id
-        self._snapshot = Snapshot()
         self._writing = threading.Lock()
         self._swapping = threading.Lock()  # held for a moment; `_writing` as long as files take
-        self._tensors: tuple[object, Mapping[str, Tensor]] = (None, {})
         # Versions that lie there no longer: their names are used up while caches may hold them.
         self._used: dict[str, int] = {}
 
@@ -74,39 +75,6 @@ class Library:
         library = cls(Path(root), fingerprint, backbone_id)
         library.refresh()
         return library
-
-    @property
-    def snapshot(self) -> Snapshot:
-        """Entries, bad folders, calibration and generation, consistent with each other."""
-        return self._snapshot
-
-    @property
-    def entries(self) -> Mapping[str, Entry]:
-        """The experts that can be served, by id."""
-        return self._snapshot.entries
-
-    @property
-    def bad(self) -> Mapping[str, str]:
-        """Folders that cannot be served, and why."""
-        return self._snapshot.bad
-
-    @property
-    def calibration(self) -> Mapping[str, object] | None:
-        """The library's routing constants, if they were ever fitted."""
-        return self._snapshot.calibration
-
-    @property
-    def generation(self) -> int:
-        """Grows with every change."""
-        return self._snapshot.generation
-
-    def get(self, id: str) -> Entry:
-        """The entry of an expert; see `Snapshot.get`."""
-        return self._snapshot.get(id)
-
-    def find(self, name: str) -> Entry:
-        """The entry of `id` or `id@version`; see `Snapshot.find`."""
-        return self._snapshot.find(name)
 
     def refresh(self) -> None:
         """Read the folder again; entries that did not change stay the same objects."""
@@ -175,6 +143,26 @@ class Library:
             self._swap(lambda now: now.forget(gone))
         return entry
 
+    def refit(self, entry: Entry, artefacts: Artefacts) -> Entry:
+        """Give an expert other artefacts, as its next version; the former is kept.
+
+        Raises:
+            UnknownExpert: that version was replaced or removed meanwhile.
+        """
+        with self._writing:
+            with atomic_folder(self.root / entry.id) as folder:
+                former = self._former(entry.id)
+                if former is None or not former.same_tensors(entry):
+                    raise UnknownExpert(f"Expert {entry.id!r} was replaced or removed meanwhile.")
+                grown = former.manifest.model_copy(update={"version": 1 + self._highest(entry.id)})
+                manifest = refill(folder, former, grown, artefacts)
+                kept = keep(self.root, former)
+            fitted = Entry(self.root / entry.id, manifest)
+            self._swap(lambda now: now.put(fitted, kept))
+            gone = forget(self.root, entry.id, but=KEPT)
+            self._swap(lambda now: now.forget(gone))
+        return fitted
+
     def roll_back(self, id: str, version: int) -> Entry:
         """Put a kept version of an expert in the place of the current one, which is kept.
 
@@ -224,12 +212,6 @@ class Library:
                 kept = find_kept(self.root, entry.ref)
                 self._swap(lambda now: now.put(there, kept))
 
-    def verify(self) -> dict[str, list[str]]:
-        """Check every file again: id -> what is wrong, empty where nothing is."""
-        found = {id: problems(entry) for id, entry in self.entries.items()}
-        found |= {ref: problems(entry) for ref, entry in self._snapshot.kept.items()}
-        return found | {name: [reason] for name, reason in self.bad.items()}
-
     def write_calibration(
         self, constants: Mapping[str, object], tensors: Mapping[str, Tensor] | None = None
     ) -> None:
@@ -237,17 +219,6 @@ class Library:
         with self._writing:
             stored = write_constants(self.root, constants, tensors, self.calibration)
             self._swap(lambda now: now.calibrated(stored))
-
-    def calibration_tensors(self) -> Mapping[str, Tensor]:
-        """The tensors of the constants, in float32. Raises CorruptExpert as their file does.
-
-        Read once: another process that calibrates the library deletes the file they came from.
-        """
-        constants = self.calibration
-        name = (constants or {}).get("tensors")
-        if self._tensors[0] != name:
-            self._tensors = (name, read_constant_tensors(self.root, constants))
-        return self._tensors[1]
 
     def _folders(self) -> list[Path]:
         """Sub-folders that look like an expert, after clearing up behind killed writers."""

@@ -5,6 +5,7 @@ Takes a ready service and plain values; reads no settings and no environment.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ from fastapi import FastAPI
 
 from server.api import adapters, decisions, embeddings, experts, faults, health, models, route
 from server.api.context import Context
+from server.engine.fitting import Fits
 from server.engine.service import EngineService
 from server.observability.requests import RequestWatch
 
@@ -45,10 +47,15 @@ def create_app(
         await service.start()
         yield
         await service.drain(drain_seconds)
+        await asyncio.to_thread(fits.close, drain_seconds)
 
+    fits = Fits(
+        service.engine, service.change, stopping=lambda: service.draining,
+        ended=service.metrics.fitted,
+    )  # fmt: skip
     app = routed_app(lifespan)
     app.state.context = Context(
-        service, tuple(adapter_roots), max_body_bytes, timeout_ms, int(time.time()), log_text
+        service, fits, tuple(adapter_roots), max_body_bytes, timeout_ms, int(time.time()), log_text
     )
     app.add_middleware(RequestWatch, metrics=service.metrics)
     return app

@@ -7,6 +7,7 @@ checkpoint (mean pooling). Knows nothing of questions and choices.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -133,6 +134,16 @@ class TextEncoder:
     def widen(self, count: int) -> None:
         """Let `encode` and `features` run up to `count` passes side by side, a core each."""
         self.lanes.widen(count, self.sites)
+
+    def aside(self, before: Callable[[], None] = lambda: None) -> TextEncoder:
+        """The same backbone with a lane of its own, for long work that must hold up no request.
+
+        Its passes run in the calling thread, after a call of `before`.
+        """
+        apart = copy.copy(self)
+        apart.lanes = Lanes(self.lanes.first.copy(self.sites), before)
+        apart.hooks = apart.lanes.first.hooks
+        return apart
 
     def run(
         self, rows: Sequence[Sequence[int]], mix: Mix | None = None, lane: Lane | None = None

@@ -11,6 +11,7 @@ from fastapi import Request
 
 from experts.errors import ExpertError
 from server.api.wire.routing import NARROWING, ROUTED_ONLY, named_experts
+from server.engine.fitting import Fits
 from server.engine.messages import Outcome, RoutingOptions, Sample
 from server.engine.named import require_expert, require_model
 from server.engine.routing import AUTO
@@ -30,6 +31,7 @@ class Context:
     """
 
     service: EngineService
+    fits: Fits
     adapter_roots: Sequence[Path] = ()
     max_body_bytes: int = 2**20
     timeout_ms: float | None = None

@@ -6,26 +6,29 @@ An expert is added from a folder under the roots an operator allowed; nothing is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
+from experts.artefacts import Artefacts
 from experts.entries import Entry
-from experts.manifest import ExpertId, Label, Wording
+from experts.manifest import ExpertId, Label, Manifest, Wording
+from experts.training.data import Example
+from experts.weights import ExpertWeights
 from routers.fitting.describe import describe
 from server.api.context import Context, context
 from server.api.faults import ERROR_RESPONSES
 from server.api.lean import LeanRoute, json_response
 from server.api.wire.base import Text, Wire
+from server.api.wire.examples import MAX_EXAMPLES, Examples, inputs_of, labelled
 from server.api.wire.questions import MAX_CHOICES
+from server.engine.fitting import Job
 from server.engine.named import require_expert
-from server.engine.run import Engine
 
 MAX_WORDS = 64  # sentences in one list
-MAX_EXAMPLES = 256
 router = APIRouter(prefix="/v1", tags=["experts"], route_class=LeanRoute)
 
 
@@ -57,14 +60,16 @@ class ReplaceExpert(Wire):
     What is said of it here goes into its manifest. One sentence of instructions (or a title) makes
     it routable, a few inputs of its task make its routing better; with neither, and no artefacts in
     the folder (`sailplane fit`), it answers by name only. Predicates need a few statements about
-    its labels.
+    its labels. Inputs with a label let the server fit gates for it, which token routing reads: it
+    answers as described at once, and the fit is its next version (`fit` says how far that is).
     """
 
     source: Text
     title: Text | None = None
     instructions: Sentences = Field(default=(), description="What its task is, a sentence each.")
-    examples: Annotated[tuple[Text, ...], Field(max_length=MAX_EXAMPLES)] = Field(
-        default=(), description="Inputs of its task. They are read once and not kept."
+    examples: Examples = Field(
+        default=(),
+        description="Inputs of its task, some with a label. They are not kept on disk.",
     )
     choices: Annotated[tuple[LabelOption, ...], Field(max_length=MAX_CHOICES)] = ()
     tags: Sentences = ()
@@ -82,12 +87,21 @@ class RollBack(Wire):
     version: Annotated[int, Field(ge=1)]
 
 
+class FitBody(BaseModel):
+    """How far the fit of an expert is: `done` of `total` steps; `message` says why it failed."""
+
+    state: Literal["queued", "running", "done", "failed"]
+    done: int
+    total: int
+    message: str
+
+
 class ExpertBody(BaseModel):
     """One expert.
 
     `state` "unrouted": it answers when named, and no router will choose it. `without_effect`: sites
     that the adapter changes and that cannot reach the backbone's output. `versions`: all that can
-    answer as `id@version`.
+    answer as `id@version`. `fit`: the last one this server was asked for.
     """
 
     object: Literal["expert"] = "expert"
@@ -100,6 +114,7 @@ class ExpertBody(BaseModel):
     labels: list[str]
     tags: list[str]
     state: Literal["routed", "unrouted"]
+    fit: FitBody | None
     without_effect: list[str]
     backbone: str
     path: str
@@ -125,10 +140,10 @@ class ExpertList(BaseModel):
 @router.get("/experts", response_model=ExpertList, responses=ERROR_RESPONSES)
 async def list_experts(request: Request) -> ExpertList:
     """Every expert, and every entry that cannot be served."""
-    engine = context(request).service.engine
-    snapshot = engine.library.snapshot
+    ctx = context(request)
+    snapshot = ctx.service.engine.library.snapshot
     return ExpertList(
-        data=[_body(entry, engine) for entry in snapshot.entries.values()],
+        data=[_body(entry, ctx) for entry in snapshot.entries.values()],
         bad=[BadBody(name=name, reason=why) for name, why in sorted(snapshot.bad.items())],
     )
 
@@ -136,8 +151,8 @@ async def list_experts(request: Request) -> ExpertList:
 @router.get("/experts/{id}", response_model=ExpertBody, responses=ERROR_RESPONSES)
 async def get_expert(id: str, request: Request) -> ExpertBody:
     """One expert."""
-    engine = context(request).service.engine
-    return _body(require_expert(engine.library, id), engine)
+    ctx = context(request)
+    return _body(require_expert(ctx.service.engine.library, id), ctx)
 
 
 @router.post("/experts", status_code=201, response_model=ExpertBody, responses=ERROR_RESPONSES)
@@ -145,7 +160,7 @@ async def create_expert(body: AddExpert, request: Request) -> Response:
     """Add an expert; requests may name it as soon as this returns."""
     ctx = context(request)
     entry = await add_expert(ctx, body)
-    response = json_response(_body(entry, ctx.service.engine), 201)
+    response = json_response(_body(entry, ctx), 201)
     response.headers["Location"] = f"/v1/experts/{entry.id}"
     return response
 
@@ -159,15 +174,15 @@ async def replace_expert(body: ReplaceExpert, request: Request, id: str) -> Resp
     ctx = context(request)
     given = AddExpert(id=id, **body.model_dump())
     entry = await add_expert(ctx, given, replace=True)
-    return json_response(_body(entry, ctx.service.engine))
+    return json_response(_body(entry, ctx))
 
 
 @router.post("/experts/{id}/rollback", response_model=ExpertBody, responses=ERROR_RESPONSES)
 async def roll_back_expert(body: RollBack, request: Request, id: str) -> Response:
     """Put a kept version in the place of the current one, which is kept in turn."""
     ctx = context(request)
-    entry = await ctx.service.run_blocking(_roll_back, ctx.service.engine, id, body.version)
-    return json_response(_body(entry, ctx.service.engine))
+    entry = await ctx.service.run_blocking(_roll_back, ctx, id, body.version)
+    return json_response(_body(entry, ctx))
 
 
 @router.delete("/experts/{id}", status_code=204, responses=ERROR_RESPONSES)
@@ -182,6 +197,8 @@ async def add_expert(ctx: Context, body: AddExpert, *, replace: bool = False) ->
 
     Raises:
         DuplicateExpert, ForbiddenSource, BadExpert: the library is as before.
+        RequestError: an example has a label that the expert has not; likewise.
+        QueueFull: too many fits wait; likewise.
     """
     return await ctx.service.run_blocking(_add, ctx, body, replace)
 
@@ -192,11 +209,13 @@ async def remove_expert(ctx: Context, id: str) -> None:
     Raises:
         UnknownExpert: it is not there.
     """
-    await ctx.service.run_blocking(_remove, ctx.service.engine, id)
+    await ctx.service.run_blocking(_remove, ctx, id)
 
 
-def _remove(engine: Engine, id: str) -> None:
+def _remove(ctx: Context, id: str) -> None:
     """One piece of work: whoever is interrupted in between would leave old tensors in memory."""
+    engine = ctx.service.engine
+    ctx.fits.cancel(id)
     engine.library.remove(id)
     engine.cache.drop(id)
     engine.stacks.drop(id)
@@ -204,8 +223,17 @@ def _remove(engine: Engine, id: str) -> None:
 
 
 def _add(ctx: Context, body: AddExpert, replace: bool) -> Entry:
-    """Add, and have routers see it before the caller hears of it."""
-    engine = ctx.service.engine
+    """Add, and have routers see it before the caller hears of it; fit it when its turn comes."""
+    engine, inputs = ctx.service.engine, inputs_of(body.examples)
+    examples: list[Example] = []
+    if any(not isinstance(e, str) for e in body.examples):
+        ctx.fits.require_room()
+
+    def described(expert: ExpertWeights, manifest: Manifest, brought: Artefacts) -> Artefacts:
+        examples.extend(labelled(body.examples, [label.value for label in manifest.labels]))
+        first = inputs[:MAX_EXAMPLES]
+        return describe(engine.backbone, engine.embedder, expert, manifest, brought, first)
+
     entry = engine.library.add(
         Path(body.source),
         body.id,
@@ -215,20 +243,26 @@ def _add(ctx: Context, body: AddExpert, replace: bool) -> Entry:
         instructions=body.instructions,
         labels=[choice.to_label() for choice in body.choices],
         tags=body.tags,
-        describe=partial(describe, engine.backbone, engine.embedder, examples=body.examples),
+        describe=described,
         replace=replace,
     )
     engine.routing.catch_up()
+    ctx.fits.cancel(entry.id)
+    if examples:
+        ctx.fits.put(Job(entry, inputs, examples))
     return entry
 
 
-def _roll_back(engine: Engine, id: str, version: int) -> Entry:
+def _roll_back(ctx: Context, id: str, version: int) -> Entry:
+    engine = ctx.service.engine
     entry = engine.library.roll_back(id, version)
+    ctx.fits.cancel(id)
     engine.routing.catch_up()
     return entry
 
 
-def _body(entry: Entry, engine: Engine) -> ExpertBody:
+def _body(entry: Entry, ctx: Context) -> ExpertBody:
+    engine, fit = ctx.service.engine, ctx.fits.of(entry.id)
     manifest, routed = entry.manifest, engine.routing.catalogue
     versions = engine.library.snapshot.versions(entry.id)
     return ExpertBody(
@@ -241,6 +275,7 @@ def _body(entry: Entry, engine: Engine) -> ExpertBody:
         labels=[label.value for label in manifest.labels],
         tags=list(manifest.tags),
         state="routed" if routed.get(entry.id) else "unrouted",
+        fit=FitBody(**asdict(fit)) if fit else None,
         without_effect=list(manifest.without_effect),
         backbone=manifest.backbone.id,
         path=str(entry.path),

@@ -203,6 +203,16 @@ class EngineService:
         task.add_done_callback(_look_at)
         return await asyncio.shield(task)
 
+    def change(self, work: Callable[[], None]) -> None:
+        """`run_blocking` for a thread of our own, which waits for its turn and the end.
+
+        Raises:
+            Draining: nothing new is let in.
+        """
+        if self._loop is None or self.draining:
+            raise Draining("The server is not taking changes.")
+        asyncio.run_coroutine_threadsafe(self.run_blocking(work), self._loop).result()
+
     async def _written(
         self, samples: Sequence[Sample], writer: InstructionWriter, deadline: float | None
     ) -> Sequence[Sample]:

@@ -58,6 +58,9 @@ class Metrics:
             f"{p}expert_load_seconds", "Time to load an expert from disk.",
             buckets=MILLISECONDS, registry=r,
         )  # fmt: skip
+        self.fits = Counter(
+            f"{p}fits", "Background fits of experts, by how they ended.", ["state"], registry=r
+        )
         self._named: set[str] = set()
 
     def _routing(self, p: str, r: CollectorRegistry) -> None:
@@ -126,6 +129,10 @@ class Metrics:
     def loaded(self, _id: str, seconds: float) -> None:
         """Count one load of an expert; fits `ExpertCache`'s `on_load`."""
         self.load.observe(seconds)
+
+    def fitted(self, state: str) -> None:
+        """Count one fit that ended."""
+        self.fits.labels(state).inc()
 
     def watch_cache(self, stats: Callable[[], CacheStats]) -> None:
         """Read the expert cache's counters at scrape time."""
