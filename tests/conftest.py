@@ -16,7 +16,7 @@ import pytest
 import torch
 from hypothesis import settings
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.models import Normalize, Pooling, Transformer
+from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 from transformers import BertConfig, BertModel
 
 from experts.backbones import TextEncoder

@@ -175,7 +175,7 @@ def embed(origins: Origins) -> None:
     entries = list(library.entries.values())
     todo = wordings.missing(entries)
     notes.print(f"{len(entries) - len(todo)} of {len(entries)} experts are embedded already.")
-    for entry in progress(todo, "experts"):
+    for entry in progress(todo, "experts") if todo else ():
         wordings.prepare(entry)
 
 
