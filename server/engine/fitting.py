@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from experts.entries import Entry
-from experts.errors import ExpertError
+from experts.entries import Entry, read_manifest
+from experts.errors import BadExpert, ExpertError
 from experts.training.data import Example
 from routers.fitting.build import fit_described, foreign_words
 from server.engine.run import Engine
@@ -28,6 +28,8 @@ MAX_WAITING = 16
 RETRY_SECONDS = 30
 NICER = 10
 """How much nicer the thread is than the server: a busy core gives it a tenth of what others get."""
+
+REPLACED = "The expert was replaced or removed by somebody else meanwhile."
 
 Change = Callable[[Callable[[], None]], None]
 """Makes a change of the library in turn with all others, and waits for it."""
@@ -143,7 +145,7 @@ class Fits:
         except (Stopped, Draining):
             return
         except ExpertError as error:
-            self._end(job, "failed", error.message)
+            self._end(job, "failed", REPLACED if _is_gone(job.entry) else error.message)
         except Exception:
             log.exception("expert %s could not be fitted", job.entry.id)
             self._end(job, "failed", "The server failed; its log has the reason.")
@@ -187,3 +189,11 @@ class Fits:
             del self._wanted[id]
             self._fits[id] = replace(self._fits[id], state=state, message=message)
         self._ended(state)
+
+
+def _is_gone(entry: Entry) -> bool:
+    """Whether other files lie where an expert was: nothing is wrong with it then."""
+    try:
+        return not Entry(entry.path, read_manifest(entry.path)).same_tensors(entry)
+    except BadExpert:
+        return True
