@@ -16,13 +16,15 @@ TOKEN_ARTEFACTS = ("gate", "arrow")
 
 @dataclass(frozen=True, eq=False)
 class Artefacts:
-    """Unit vectors of the embedder's width D, except where said.
+    """What routers know of an expert: by its words, its inputs and its weights.
 
     Attributes:
-        embedder: fingerprint of the model that made them.
-        instructions: (I, D) task instructions. choices: (C, D) label wordings, or prototypes
-            of the choices where every question brings its own. centroids: (M, D) prototypes of
-            un-adapted input features.
+        embedder: fingerprint of the model that made `instructions` and `choices`. All else is the
+            backbone's, whose fingerprint the manifest has.
+        instructions: (I, W) task instructions. choices: (C, W) label wordings, or prototypes of
+            the choices where every question brings its own. centroids: (M, D) prototypes of
+            un-adapted input features. All are unit vectors; the embedder's width W and the
+            backbone's D may differ.
         vectors: "gate" | "arrow" -> site -> (D_site,), for token routing.
     """
 
@@ -33,7 +35,7 @@ class Artefacts:
     vectors: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
 
     def rows(self) -> list[Tensor]:
-        """The request artefacts that are there, each (N, D)."""
+        """The request artefacts that are there, a vector a row."""
         return [t for n in REQUEST_ARTEFACTS if (t := getattr(self, n)) is not None]
 
     @property

@@ -58,6 +58,10 @@ class Entry:
         said = self.manifest.model_dump_json(exclude=noted).encode()
         return hashlib.blake2b(said, digest_size=12).hexdigest()
 
+    def same_tensors(self, other: Entry) -> bool:
+        """Whether the other one is this version, file by file."""
+        return (self.ref, self.manifest.files) == (other.ref, other.manifest.files)
+
     def read_artefacts(self) -> Artefacts:
         """The routing artefacts in float32; empty ones when the expert was never fitted.
 
@@ -218,8 +222,8 @@ def _require_sound(artefacts: Artefacts) -> None:
     }
     if any(t.ndim != 2 for t in rows.values()) or any(v.ndim != 1 for v in vectors.values()):
         raise CorruptExpert(f"{ROUTING}: artefacts have the wrong number of axes.")
-    if len({t.shape[1] for t in rows.values()}) > 1:
-        raise CorruptExpert(f"{ROUTING}: embeddings have different widths.")
+    if len({t.shape[1] for name, t in rows.items() if name != "centroids"}) > 1:
+        raise CorruptExpert(f"{ROUTING}: instructions and choices have different widths.")
     found = {**rows, **vectors}
     # One look at all of them: a library of thousands opens a second sooner.
     if found and not torch.cat([t.flatten() for t in found.values()]).isfinite().all():

@@ -21,6 +21,7 @@ from experts.aliases import (
     without_alias,
     write_aliases,
 )
+from experts.artefacts import Artefacts
 from experts.constants import write_constants
 from experts.entries import (
     MANIFEST,
@@ -44,6 +45,7 @@ from experts.scanning import Progress, Scanner
 from experts.scope import EVERYTHING, Scope
 from experts.snapshot import Changes, Snapshot
 from experts.versions import copy_files, find_kept, forget, highest, keep, parse_reference
+from experts.writing import refill
 
 
 class Library(LibraryReader):
@@ -161,6 +163,24 @@ class Library(LibraryReader):
             self._put(entry := Entry(self.root / id, manifest), kept)
             self._forget(entry)
         return entry
+
+    def refit(self, entry: Entry, artefacts: Artefacts) -> Entry:
+        """Give an expert other artefacts, as its next version; the former is kept.
+
+        Raises:
+            UnknownExpert: that version was replaced or removed meanwhile.
+        """
+        with self._writing:
+            with atomic_folder(self.root / entry.id) as folder:
+                former = self._former(entry.id)
+                if former is None or not former.same_tensors(entry):
+                    raise UnknownExpert(f"Expert {entry.id!r} was replaced or removed meanwhile.")
+                grown = former.manifest.model_copy(update={"version": 1 + self._highest(entry.id)})
+                manifest = refill(folder, former, grown, artefacts)
+                kept = keep(self.root, former)
+            self._put(fitted := Entry(self.root / entry.id, manifest), kept)
+            self._forget(fitted)
+        return fitted
 
     def roll_back(self, id: str, version: int, scope: Scope = EVERYTHING) -> Entry:
         """Put a kept version of an expert in the place of the current one, which is kept.

@@ -66,16 +66,28 @@ def write_artefacts(
     Raises:
         CorruptExpert: a value is not finite, or does not fit `dtype`.
     """
+    said = {n: getattr(card, n) for n in TaskCard.model_fields if n != "id"} if card else {}
     with atomic_folder(entry.path) as folder:
-        for path in entry.path.iterdir():
-            if path.is_file() and path.name not in (ROUTING, MANIFEST):
-                shutil.copyfile(path, folder / path.name)
-        put_artefacts(folder, artefacts, dtype)
         version = 1 + max(entry.manifest.version, highest(entry.path.parent, entry.id))
-        said = {n: getattr(card, n) for n in TaskCard.model_fields if n != "id"} if card else {}
         grown = entry.manifest.model_copy(update={**said, "version": version})
-        sealed = seal(folder, grown)
+        sealed = refill(folder, entry, grown, artefacts, dtype)
     return Entry(entry.path, sealed)
+
+
+def refill(
+    folder: Path, entry: Entry, manifest: Manifest, artefacts: Artefacts,
+    dtype: torch.dtype = torch.float16,
+) -> Manifest:  # fmt: skip
+    """Fill an empty folder with an expert's files, but other artefacts; what its manifest says.
+
+    Raises:
+        CorruptExpert: a value is not finite, or does not fit `dtype`.
+    """
+    for path in entry.path.iterdir():
+        if path.is_file() and path.name not in (ROUTING, MANIFEST):
+            shutil.copyfile(path, folder / path.name)
+    put_artefacts(folder, artefacts, dtype)
+    return seal(folder, manifest)
 
 
 def write_scores(entry: Entry, scores: Mapping[str, float]) -> Entry:

@@ -19,6 +19,12 @@ VIEWS: tuple[str, ...] = ("instruction", "choices", "labels", "input")
 with label wordings; each label with the choices; the input with centroids."""
 
 
+FOREIGN = (
+    "The constants were fitted by another embedder: no input is told to fit no expert. "
+    "Run `sailplane fit --calibrate` with this one."
+)
+
+
 def _complete(views: Mapping[str, float]) -> Mapping[str, float]:
     if set(views) != set(VIEWS):
         raise ValueError(f"expected a weight for each of {', '.join(VIEWS)}")
@@ -71,6 +77,7 @@ class Calibration(Record):
         tensors: the file of the library's statement map.
         reference: by what the request router was given, how questions were routed by the constants.
             It changes no answer, and the version does not name it.
+        embedder: fingerprint of the embedder they were fitted by; None is the backbone.
     """
 
     version: str = "uncalibrated"
@@ -81,6 +88,19 @@ class Calibration(Record):
     gamma: float = 100.0
     tensors: str | None = None
     reference: Mapping[str, Reference] = Field(default_factory=dict)
+    embedder: str | None = None
+
+    def under(self, embedder: str, backbone: str) -> tuple[Calibration, str | None]:
+        """The constants as they hold under an embedder, and what is wrong with that, if anything.
+
+        Weights stay. Floors go: cosines of another embedder lie elsewhere, and what was far by
+        the one may be near by the other.
+
+        Args:
+            embedder, backbone: fingerprints of those in force.
+        """
+        fitted = self.floors and (self.embedder or backbone) != embedder
+        return (self.model_copy(update={"floors": {}}), FOREIGN) if fitted else (self, None)
 
     def alpha(self, best: float) -> float:
         """The rule's alpha for a query whose best global score is `best`."""

@@ -34,10 +34,9 @@ class Routed:
 class Catalogue:
     """Routable experts in order of id: all of a library, or a shortlist of `whole` of them."""
 
-    def __init__(self, experts: Iterable[Routed], width: int, whole: int | None = None) -> None:
+    def __init__(self, experts: Iterable[Routed], whole: int | None = None) -> None:
         self.experts: tuple[Routed, ...] = tuple(sorted(experts, key=lambda e: e.id))
         self.ids: tuple[str, ...] = tuple(e.id for e in self.experts)
-        self.width = width
         self.whole = len(self.experts) if whole is None else whole
 
     def __len__(self) -> int:
@@ -55,12 +54,12 @@ class Catalogue:
 
     def only(self, experts: Iterable[Routed], whole: int) -> Catalogue:
         """A shortlist of this catalogue, chosen out of `whole` experts."""
-        return Catalogue(experts, self.width, whole)
+        return Catalogue(experts, whole)
 
     def among(self, ids: Collection[str]) -> Catalogue:
         """The experts of these ids alone, as if there were no others."""
         there = [i for id in ids if (i := self._positions.get(id)) is not None]
-        return Catalogue((self.experts[i] for i in there), self.width)
+        return Catalogue(self.experts[i] for i in there)
 
     def position(self, id: str) -> int:
         """Where an expert stands in every score; KeyError when it is not here."""
@@ -73,23 +72,23 @@ class Catalogue:
     @cached_property
     def instructions(self) -> VectorIndex:
         """Task instructions, several an expert."""
-        return VectorIndex([e.artefacts.instructions for e in self.experts], self.width)
+        return VectorIndex([e.artefacts.instructions for e in self.experts])
 
     @cached_property
     def centroids(self) -> VectorIndex:
         """Prototypes of un-adapted input features, several an expert."""
-        return VectorIndex([e.artefacts.centroids for e in self.experts], self.width)
+        return VectorIndex([e.artefacts.centroids for e in self.experts])
 
     @cached_property
     def means(self) -> VectorIndex:
         """One centroid an expert: the mean of its features (DAM, section 3.2)."""
         first = [e.artefacts.centroids for e in self.experts]
-        return VectorIndex([None if c is None else c[:1] for c in first], self.width)
+        return VectorIndex([None if c is None else c[:1] for c in first])
 
     @cached_property
     def choices(self) -> LabelIndex:
         """Label wordings, or prototypes of choices."""
-        return LabelIndex(self.experts, self.width)
+        return LabelIndex(self.experts)
 
 
 class LabelIndex:
@@ -98,11 +97,11 @@ class LabelIndex:
     Wordings are compared as embeddings only: equal strings have no special standing.
     """
 
-    def __init__(self, experts: Sequence[Routed], width: int) -> None:
-        self.vectors = VectorIndex([e.artefacts.choices for e in experts], width)
+    def __init__(self, experts: Sequence[Routed]) -> None:
+        self.vectors = VectorIndex([e.artefacts.choices for e in experts])
         owned = [(i, e) for i, e in enumerate(experts) if e.forms]
         tensors = [t for _, e in owned if (t := e.artefacts.choices) is not None]
-        self._all_FD = torch.cat([t.float() for t in tensors]) if tensors else torch.zeros(0, width)
+        self._all_FD = torch.cat([t.float() for t in tensors]) if tensors else torch.zeros(0, 0)
         sizes = [forms for _, e in owned for forms in e.forms]
         self._label_F = torch.repeat_interleave(torch.tensor(sizes, dtype=torch.long))
         self._expert_L = torch.tensor([i for i, e in owned for _ in e.forms], dtype=torch.long)

@@ -15,11 +15,14 @@ UNSCORED = -1.0
 """The score of an expert that has no vectors: the least a cosine can be."""
 
 
-def owned(per_expert: Sequence[Tensor | None], width: int) -> tuple[Tensor, Tensor]:
-    """All experts' vectors together: (P,) whose each is, by position, and (P, width) they."""
+def owned(per_expert: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
+    """All experts' vectors together: (P,) whose each is, by position, and (P, D) they.
+
+    Where there is none, D is 0: what no expert has is of no width.
+    """
     there = [(e, v.shape[0], v) for e, v in enumerate(per_expert) if v is not None]
     if not there:
-        return torch.zeros(0, dtype=torch.long), torch.zeros(0, width)
+        return torch.zeros(0, dtype=torch.long), torch.zeros(0, 0)
     positions, counts, vectors = zip(*there, strict=True)
     return torch.tensor(positions).repeat_interleave(torch.tensor(counts)), torch.cat(vectors)
 
@@ -27,13 +30,15 @@ def owned(per_expert: Sequence[Tensor | None], width: int) -> tuple[Tensor, Tens
 class VectorIndex:
     """Unit vectors, each owned by one of E experts."""
 
-    def __init__(self, per_expert: Sequence[Tensor | None], width: int) -> None:
+    def __init__(self, per_expert: Sequence[Tensor | None]) -> None:
         self.experts = len(per_expert)
-        self._owner_P, vector_PD = owned(per_expert, width)
+        self._owner_P, vector_PD = owned(per_expert)
         self._vector_PD = vector_PD.float()
 
     def best(self, query_QD: Tensor) -> Tensor:
         """For each query and expert the largest cosine with one of the expert's vectors: (Q, E)."""
         best_QE = torch.full((len(query_QD), self.experts), UNSCORED)
+        if not len(self._owner_P):
+            return best_QE
         score_QP = query_QD.float() @ self._vector_PD.T
         return best_QE.scatter_reduce(1, self._owner_P.expand_as(score_QP), score_QP, "amax")

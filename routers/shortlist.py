@@ -94,5 +94,5 @@ def _sieves(catalogue: Catalogue, before: Sieve | None) -> tuple[Sieve, ...]:
     if before is not None:
         fresh = [e for e in catalogue.experts if id(e) not in before.known]
         if len(fresh) <= FRESH and len(before.experts) <= 2 * len(catalogue):
-            return (before, Sieve(fresh, catalogue.width)) if fresh else (before,)
-    return (Sieve(catalogue.experts, catalogue.width),)
+            return (before, Sieve(fresh)) if fresh else (before,)
+    return (Sieve(catalogue.experts),)

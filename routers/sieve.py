@@ -29,13 +29,9 @@ LEAST = 8  # vectors looked at for each of many choices
 class Near:
     """Very many unit vectors, each owned by an expert, and the nearest few of them."""
 
-    def __init__(self, per_expert: Sequence[Tensor | None], width: int) -> None:
-        self._owner_P, vector_PD = owned(per_expert, width)
-        flat = len(self._owner_P) <= FLAT or width % 2
-        spec = "Flat" if flat else f"PQ{width // 2}x4fs"
-        self._index = faiss.index_factory(width, spec, faiss.METRIC_INNER_PRODUCT)
-        if len(self._owner_P):
-            _fill(self._index, vector_PD)
+    def __init__(self, per_expert: Sequence[Tensor | None]) -> None:
+        self._owner_P, vector_PD = owned(per_expert)
+        self._index = _index(vector_PD) if len(self._owner_P) else None
 
     def owners(self, query_QD: Tensor, count: int, here_E: Tensor | None = None) -> Iterable[int]:
         """Owners of about `count` vectors nearest to the queries, nearest first; some repeat.
@@ -43,7 +39,7 @@ class Near:
         Args:
             here_E: booleans: who of the owners counts; None for all.
         """
-        if not len(query_QD) or not len(self._owner_P):
+        if not len(query_QD) or self._index is None:
             return ()
         each = min(max(LEAST, count // len(query_QD)), len(self._owner_P))
         _, found_QP = self._index.search(query_QD.float().contiguous().numpy(), each)
@@ -55,13 +51,13 @@ class Near:
 class Sieve:
     """The experts it was built from, and who of them comes near a query."""
 
-    def __init__(self, experts: Sequence[Routed], width: int) -> None:
+    def __init__(self, experts: Sequence[Routed]) -> None:
         self.experts = tuple(experts)
         self.known = frozenset(map(id, self.experts))
         self.size = sum(len(v) for e in experts for v in e.artefacts.rows())
-        self._instructions = Near([e.artefacts.instructions for e in experts], width)
-        self._choices = Near([e.artefacts.choices for e in experts], width)
-        self._inputs = Near([e.artefacts.centroids for e in experts], width)
+        self._instructions = Near([e.artefacts.instructions for e in experts])
+        self._choices = Near([e.artefacts.choices for e in experts])
+        self._inputs = Near([e.artefacts.centroids for e in experts])
 
     def nearest(
         self, query: Features, count: int, here_E: Tensor | None = None
@@ -113,7 +109,11 @@ def is_quick(experts: Sequence[Routed]) -> bool:
     return most <= FLAT
 
 
-def _fill(index: faiss.Index, vector_PD: Tensor) -> None:
+def _index(vector_PD: Tensor) -> faiss.Index:
+    count, width = vector_PD.shape
+    flat = count <= FLAT or width % 2
+    spec = "Flat" if flat else f"PQ{width // 2}x4fs"
+    index = faiss.index_factory(width, spec, faiss.METRIC_INNER_PRODUCT)
     rng = torch.Generator().manual_seed(0)
     if isinstance(index, faiss.IndexPQFastScan):
         index.pq.cp.niter = ROUNDS
@@ -121,3 +121,4 @@ def _fill(index: faiss.Index, vector_PD: Tensor) -> None:
         index.train(vector_PD[sample_P].float().contiguous().numpy())
     for part_PD in vector_PD.split(TRAINED_ON):  # never all of them in float32
         index.add(part_PD.float().contiguous().numpy())
+    return index

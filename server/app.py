@@ -27,6 +27,7 @@ from server.api import (
 )
 from server.api.context import Context
 from server.api.scope import LIMITED
+from server.engine.fitting import Fits
 from server.engine.service import EngineService
 from server.engine.watching import watching
 from server.evidence.writer import RoutingLog
@@ -66,12 +67,17 @@ def create_app(
         async with watching(service, scan_seconds):
             yield
         await service.drain(drain_seconds)
+        await asyncio.to_thread(fits.close, drain_seconds)
         if routing_log is not None:
             await asyncio.to_thread(routing_log.close)
 
+    fits = Fits(
+        service.engine, service.change, stopping=lambda: service.draining,
+        ended=service.metrics.fitted,
+    )  # fmt: skip
     app = routed_app(lifespan)
     app.state.context = Context(
-        service, tuple(adapter_roots), max_body_bytes, timeout_ms, int(time.time()), log_text,
+        service, fits, tuple(adapter_roots), max_body_bytes, timeout_ms, int(time.time()), log_text,
         routing_log,
     )  # fmt: skip
     app.add_middleware(RequestWatch, metrics=service.metrics)

@@ -14,6 +14,7 @@ import torch
 from fastapi import FastAPI
 
 from experts.backbones import TextEncoder, open_backbone
+from experts.embedder import open_embedder
 from experts.entries import Entry
 from experts.errors import BadExpert, UnknownExpert
 from experts.host import HostExpert
@@ -122,12 +123,14 @@ def build_engine(
         library, backbone, settings.host_bytes, settings.device_bytes - stack_bytes, on_load
     )
     engine = Engine(
-        backbone, library, tiers, router=settings.router, top_k=settings.top_k,
-        pin=settings.pin, stack_bytes=stack_bytes,
+        backbone, library, tiers,
+        embedder=open_embedder(settings.embedder, backbone, backbone_name=settings.backbone),
+        router=settings.router, top_k=settings.top_k, pin=settings.pin, stack_bytes=stack_bytes,
     )  # fmt: skip
     if settings.router not in engine.presets:
         known = ", ".join(["default", *engine.presets])
         raise SettingsError(f"router = {settings.router!r}: expected one of {known}")
+    _embed(engine, progress)
     engine.catch_up(progress)
     _require_listed(library, "pin", settings.pin)
     _require_room(engine, settings)
@@ -169,6 +172,17 @@ def _require_listed(library: Library, setting: str, ids: Sequence[str]) -> None:
             library.get(id)
         except UnknownExpert as error:
             raise SettingsError(f"{setting} = {id!r}: {error.message}") from None
+
+
+def _embed(engine: Engine, progress: Progress) -> None:
+    """Have the embedder see what experts say of themselves, where it has not yet."""
+    wordings = engine.routing.view.wordings
+    todo = wordings.missing(engine.library.entries.values())
+    if todo:
+        log.info("embedding what %d experts say by %s", len(todo), engine.embedder.id)
+    for done, entry in enumerate(todo):
+        progress(done, len(todo))
+        wordings.prepare(entry)
 
 
 def _require_room(engine: Engine, settings: Settings) -> None:

@@ -65,6 +65,11 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=PREFIX)
 
     backbone: str = Field("demo", description="Folder, hub id, 'demo' or 'tiny-random'.")
+    embedder: str = Field(
+        "backbone",
+        description="What instructions and choices are compared by: a sentence-transformers "
+        "model's folder or hub id, or 'backbone'.",
+    )
     device: str = Field("cpu", description="Where the backbone runs, as torch names it.")
     library: Path = Field(Path("library/minilm"), description="The folder of experts.")
     adapter_roots: Paths = Field(

@@ -10,10 +10,14 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before anything imports huggingface_hub
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+from transformers import BertConfig, BertModel
 
 from experts.backbones import TextEncoder
 from experts.backbones.tiny import tiny_encoder
@@ -30,6 +34,31 @@ TEXTS = (
     "What a lovely day!",
     "Turn the radio down, please.",
 )
+
+
+@pytest.fixture(scope="session")
+def sentence_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a random sentence-transformers model, 48 wide, that reads 64 tokens."""
+    tokenizer = tiny_encoder().tokenizer
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=48, num_hidden_layers=2, num_attention_heads=4,
+        intermediate_size=64, max_position_embeddings=64,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        model = BertModel(config)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.ndim > 1:
+                    parameter.mul_(5)
+    folder = tmp_path_factory.mktemp("sentence-model")
+    model.save_pretrained(folder / "bert")
+    tokenizer.save_pretrained(folder / "bert")
+    bert = Transformer(str(folder / "bert"), max_seq_length=64)
+    whole = SentenceTransformer(modules=[bert, Pooling(48, "mean"), Normalize()])
+    whole.save(str(folder / "whole"))
+    return folder / "whole"
+
 
 MakeExpert = Callable[..., ExpertWeights]
 

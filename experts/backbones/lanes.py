@@ -43,10 +43,16 @@ class Lane:
 
 
 class Lanes:
-    """Runs jobs on whichever lane is free. With one lane, in the calling thread."""
+    """Runs jobs on whichever lane is free. With one lane, in the calling thread.
 
-    def __init__(self, first: Lane) -> None:
+    Args:
+        first: the first lane. before: called before every job that the calling thread runs; what
+            it raises ends the work.
+    """
+
+    def __init__(self, first: Lane, before: Callable[[], None] = lambda: None) -> None:
         self.first = first
+        self._before = before
         self.count = 1
         self._free: SimpleQueue[Lane] = SimpleQueue()
         self._free.put(first)
@@ -66,7 +72,7 @@ class Lanes:
     ) -> list[T]:
         """`work(lane, job)` for every job, side by side, in order of the jobs."""
         if self._pool is None or len(jobs) < 2:
-            return [work(self.first, job) for job in jobs]
+            return [self._here(work, job) for job in jobs]
         inference, grad = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
 
         def run(job: Sequence[int]) -> T:
@@ -78,6 +84,10 @@ class Lanes:
                 self._free.put(lane)
 
         return list(self._pool.map(run, jobs))
+
+    def _here(self, work: Callable[[Lane, Sequence[int]], T], job: Sequence[int]) -> T:
+        self._before()
+        return work(self.first, job)
 
 
 def at_least(jobs: Sequence[list[int]], count: int) -> list[list[int]]:

@@ -7,6 +7,7 @@ checkpoint (mean pooling). Knows nothing of questions and choices.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -73,7 +74,7 @@ class TextEncoder:
         try:
             # A checkpoint in half precision would bring its type along, and routing needs float32.
             exact = {"use_safetensors": True, "dtype": torch.float32}
-            with _no_bars():
+            with no_bars():
                 loaded = SentenceTransformer(source, device=device, model_kwargs=exact)
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise BackboneError(f"Cannot load backbone {source!r}: {error}") from error
@@ -110,6 +111,10 @@ class TextEncoder:
             "input_ids"
         ]
 
+    def count(self, text: str) -> int:
+        """Tokens of one text, special ones included."""
+        return len(self.tokens([text])[0])
+
     def cut(self, row: list[int]) -> list[int]:
         """A row shortened to `max_tokens`, its closing special token kept."""
         return row if len(row) <= self.max_tokens else [*row[: self.max_tokens - 1], row[-1]]
@@ -129,6 +134,16 @@ class TextEncoder:
     def widen(self, count: int) -> None:
         """Let `encode` and `features` run up to `count` passes side by side, a core each."""
         self.lanes.widen(count, self.sites)
+
+    def aside(self, before: Callable[[], None] = lambda: None) -> TextEncoder:
+        """The same backbone with a lane of its own, for long work that must hold up no request.
+
+        Its passes run in the calling thread, after a call of `before`.
+        """
+        apart = copy.copy(self)
+        apart.lanes = Lanes(self.lanes.first.copy(self.sites), before)
+        apart.hooks = apart.lanes.first.hooks
+        return apart
 
     def run(
         self, rows: Sequence[Sequence[int]], mix: Mix | None = None, lane: Lane | None = None
@@ -198,7 +213,7 @@ class TextEncoder:
 
 
 @contextmanager
-def _no_bars() -> Generator[None]:
+def no_bars() -> Generator[None]:
     """Keep transformers from drawing bars: whoever loads a backbone says so in their own way."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()

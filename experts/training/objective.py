@@ -48,14 +48,17 @@ class ChoiceObjective:
         self._foreign = [self._index(text) for text in others]
         # A task that stands alone has no other's labels to be offered.
         self.recipe = recipe if others else recipe.model_copy(update={"foreign": 0})
-        self._table_WD = embed(list(self._texts))
+        self._table_WD = embed(list(self._texts)).cpu()
         self._random = random.Random(recipe.seed)
         self._generator = torch.Generator().manual_seed(recipe.seed)
 
     def loss(self, state_BD: Tensor, examples: Sequence[Example]) -> Tensor:
-        """Mean cross-entropy of a batch; `state_BD` are the adapted, normalised states."""
+        """Mean cross-entropy of a batch; `state_BD` are the adapted, normalised states.
+
+        What is drawn is drawn on the CPU, so that it is the same wherever the backbone is.
+        """
         choice_BCD = self._draw(examples)
-        logit_BC = torch.einsum("bd,bcd->bc", state_BD, choice_BCD) / self.recipe.tau
+        logit_BC = torch.einsum("bd,bcd->bc", state_BD.cpu(), choice_BCD) / self.recipe.tau
         logit_BC = logit_BC.masked_fill(self._hidden(examples, logit_BC.shape), -torch.inf)
         return F.cross_entropy(logit_BC, torch.tensor([e.answer for e in examples]))
 

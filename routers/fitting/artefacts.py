@@ -10,6 +10,7 @@ from torch import Tensor
 
 from experts.artefacts import Artefacts
 from experts.backbones import TextEncoder
+from experts.embedder import Embedder
 from experts.manifest import TaskCard
 from experts.training.data import Example
 from experts.training.recipe import Recipe
@@ -26,6 +27,7 @@ CHOICE_SAMPLE = 600
 
 def fit_artefacts(
     backbone: TextEncoder,
+    embedder: Embedder,
     expert: ExpertWeights,
     examples: Sequence[Example],
     card: TaskCard,
@@ -41,19 +43,19 @@ def fit_artefacts(
     if arrows := arrow_vectors(expert):
         vectors["arrow"] = arrows
     return Artefacts(
-        backbone.fingerprint,
-        instructions=backbone.embed(card.instructions) if card.instructions else None,
-        choices=_choices(backbone, examples, card),
+        embedder.fingerprint,
+        instructions=embedder.embed(card.instructions) if card.instructions else None,
+        choices=_choices(embedder, examples, card),
         centroids=prototypes(backbone.features([e.input for e in examples]), CENTROIDS),
         vectors=vectors,
     )
 
 
-def _choices(backbone: TextEncoder, examples: Sequence[Example], card: TaskCard) -> Tensor:
+def _choices(embedder: Embedder, examples: Sequence[Example], card: TaskCard) -> Tensor:
     """Every known wording of every label in order; or prototypes of the questions' own choices."""
     if card.labels:
-        return backbone.embed([w.text for label in card.labels for w in label.known])
+        return embedder.embed([w.text for label in card.labels for w in label.known])
     options = sorted({o for e in examples for o in e.options})
     sample = random.Random(0).sample(options, min(CHOICE_SAMPLE, len(options)))
     with torch.inference_mode():
-        return spherical_kmeans(backbone.embed(sample), CHOICE_PROTOTYPES)
+        return spherical_kmeans(embedder.embed(sample), CHOICE_PROTOTYPES)

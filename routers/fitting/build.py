@@ -1,30 +1,39 @@
-"""From a trained expert to a routable one: what `sailplane fit` does for each task."""
+"""From a trained expert to a routable one: what `sailplane fit` does, and a server for examples."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+from experts.artefacts import Artefacts
 from experts.backbones import TextEncoder
+from experts.embedder import Embedder
 from experts.library import Entry, Library
 from experts.loader import load_expert
 from experts.manifest import TaskCard
 from experts.training.build import foreign_labels
-from experts.training.data import Task
+from experts.training.data import Example, Task
 from experts.training.recipe import Recipe
 from experts.training.train import Progress
 from experts.writing import write_artefacts
 from routers.fitting.artefacts import fit_artefacts
+from routers.fitting.describe import describe
+from routers.fitting.gates import fit_gates
+
+FOREIGN = 256
+"""Labels of other experts that are offered as wrong choices: of a large library, a sample."""
 
 
-def is_fitted(entry: Entry, backbone: TextEncoder) -> bool:
+def is_fitted(entry: Entry, embedder: Embedder) -> bool:
     """Whether an expert has artefacts made with this embedder."""
     artefacts = entry.read_artefacts()
-    return artefacts.routable and artefacts.embedder == backbone.fingerprint
+    return artefacts.routable and artefacts.embedder == embedder.fingerprint
 
 
 def fit_task(
-    backbone: TextEncoder, library: Library, task: Task, cards: Mapping[str, TaskCard],
-    progress: Progress | None = None,
+    backbone: TextEncoder, embedder: Embedder, library: Library, task: Task,
+    cards: Mapping[str, TaskCard], progress: Progress | None = None,
 ) -> None:  # fmt: skip
     """Compute the artefacts of the task's expert from the task's training examples."""
     entry = library.get(task.name)
@@ -33,7 +42,28 @@ def fit_task(
     recipe = Recipe.model_validate_json(stored) if isinstance(stored, str) else Recipe()
     card = cards.get(task.name, entry.manifest)
     artefacts = fit_artefacts(
-        backbone, expert, task.train, card, foreign_labels(cards, task.name), recipe,
+        backbone, embedder, expert, task.train, card, foreign_labels(cards, task.name), recipe,
         progress,
     )  # fmt: skip
     write_artefacts(entry, artefacts, card=card)
+
+
+def fit_described(
+    backbone: TextEncoder, embedder: Embedder, entry: Entry, inputs: Sequence[str],
+    examples: Sequence[Example], foreign: Sequence[str], progress: Progress | None = None,
+) -> Artefacts:  # fmt: skip
+    """What the artefacts of a described expert become with labelled examples: centroids and gates.
+
+    Args:
+        inputs: of its task; `examples` are those with a label. foreign: labels of other experts.
+    """
+    expert = load_expert(entry, backbone.sites, dtype=backbone.dtype, device=backbone.device)
+    described = describe(backbone, embedder, expert, entry.manifest, entry.read_artefacts(), inputs)
+    gates = fit_gates(backbone, expert, examples, entry.manifest, foreign, Recipe(), progress)
+    return replace(described, vectors={**described.vectors, "gate": gates})
+
+
+def foreign_words(others: Mapping[str, TaskCard]) -> list[str]:
+    """Label wordings of other experts, at most `FOREIGN` of them."""
+    words = sorted({*foreign_labels(others, "")})
+    return words if len(words) <= FOREIGN else random.Random(0).sample(words, FOREIGN)

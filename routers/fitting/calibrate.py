@@ -103,10 +103,7 @@ def ask(
     words = list(dict.fromkeys(t for *_, q in queries for t in (q.instruction, *q.choices)))
     vector = dict(zip(words, embed(words), strict=True))
     input_QD = features([q.input for *_, q in queries])
-    folds = [
-        Catalogue([_without(e, fold) for e in catalogue.experts], catalogue.width)
-        for fold in range(FOLDS)
-    ]
+    folds = [Catalogue([_without(e, fold) for e in catalogue.experts]) for fold in range(FOLDS)]
     rows: dict[str, list[Tensor]] = {v: [] for v in VIEWS}
     for (fold, _, query), input_D in zip(queries, input_QD, strict=True):
         choice_CD = torch.stack([vector[c] for c in query.choices])

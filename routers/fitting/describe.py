@@ -12,15 +12,18 @@ from torch import Tensor
 
 from experts.artefacts import Artefacts
 from experts.backbones import TextEncoder
+from experts.embedder import Embedder
 from experts.manifest import Manifest
 from experts.weights import ExpertWeights
 from routers.fitting.arrow import arrow_vectors
 from routers.fitting.artefacts import CENTROIDS
 from routers.fitting.centroids import prototypes
+from routers.fitting.wording import sentences_of, words_of
 
 
 def describe(
     backbone: TextEncoder,
+    embedder: Embedder,
     expert: ExpertWeights,
     manifest: Manifest,
     brought: Artefacts,
@@ -30,32 +33,24 @@ def describe(
 
     Args:
         manifest: its instructions (or else its title) and labels are embedded.
-        brought: what came with it. Fitted by the same embedder, it stays where nothing newer is
-            known; its vectors of token routing stay in any case.
+        brought: what came with it; it stays where nothing newer is known, except words that
+            another embedder saw.
         examples: inputs of its task; they make new centroids.
     """
-    same = brought.embedder == backbone.fingerprint
-    sentences = manifest.instructions or _said(manifest)
-    words = [w.text for label in manifest.labels for w in label.known]
+    same = brought.embedder == embedder.fingerprint
+    sentences, words = sentences_of(manifest), words_of(manifest)
     vectors = dict(brought.vectors)
     if "arrow" not in vectors and (arrows := arrow_vectors(expert)):
         vectors["arrow"] = arrows
     return Artefacts(
-        backbone.fingerprint,
-        instructions=backbone.embed(sentences) if sentences else _kept(brought.instructions, same),
-        choices=backbone.embed(words) if words else _kept(brought.choices, same),
+        embedder.fingerprint,
+        instructions=embedder.embed(sentences) if sentences else _kept(brought.instructions, same),
+        choices=embedder.embed(words) if words else _kept(brought.choices, same),
         centroids=(
-            prototypes(backbone.features(examples), CENTROIDS)
-            if examples
-            else _kept(brought.centroids, same)
+            prototypes(backbone.features(examples), CENTROIDS) if examples else brought.centroids
         ),
         vectors=vectors,
     )
-
-
-def _said(manifest: Manifest) -> tuple[str, ...]:
-    """The title, where somebody gave one: an id says nothing of a task."""
-    return (manifest.title,) if manifest.title != manifest.id else ()
 
 
 def _kept(rows: Tensor | None, same: bool) -> Tensor | None:

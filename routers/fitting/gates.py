@@ -67,7 +67,9 @@ def fit_gates(
     """Standardised gates (D,) per site of `expert`."""
     recipe = recipe.model_copy(update={"learning_rate": LEARNING_RATE})
     gates = {
-        site: torch.zeros(backbone.sites[site].in_features, requires_grad=True)
+        site: torch.zeros(
+            backbone.sites[site].in_features, device=backbone.device, requires_grad=True
+        )
         for site in expert.sites
     }
     stack = stack_experts([expert])

@@ -14,6 +14,7 @@ from experts.scope import EVERYTHING, Scope
 from experts.snapshot import Snapshot
 from server.api.scope import scope_of
 from server.api.wire.routing import NARROWING, ROUTED_ONLY, named_experts, narrowed_to
+from server.engine.fitting import Fits
 from server.engine.messages import Outcome, RoutingOptions, Sample
 from server.engine.named import reached, require_expert, require_model
 from server.engine.routing import AUTO
@@ -45,6 +46,7 @@ class Context:
     """
 
     service: EngineService
+    fits: Fits
     adapter_roots: Sequence[Path] = ()
     max_body_bytes: int = 2**20
     timeout_ms: float | None = None

@@ -7,26 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
+from experts.artefacts import Artefacts
 from experts.entries import Entry
-from experts.manifest import ExpertId, Label, Tag, Wording
+from experts.manifest import ExpertId, Label, Manifest, Tag, Wording
 from experts.snapshot import Snapshot
+from experts.training.data import Example
+from experts.weights import ExpertWeights
 from routers.fitting.describe import describe
 from server.api.context import Context, context
 from server.api.faults import ERROR_RESPONSES
 from server.api.lean import LeanRoute, json_response
 from server.api.wire.base import Text, Wire
+from server.api.wire.examples import MAX_EXAMPLES, Examples, inputs_of, labelled
 from server.api.wire.questions import MAX_CHOICES
+from server.engine.fitting import Job
 from server.engine.named import require_expert
 
 MAX_WORDS = 64  # sentences in one list
-MAX_EXAMPLES = 256
 router = APIRouter(prefix="/v1", tags=["experts"], route_class=LeanRoute)
 
 
@@ -58,14 +61,16 @@ class ReplaceExpert(Wire):
     What is said of it here goes into its manifest. One sentence of instructions (or a title) makes
     it routable, a few inputs of its task make its routing better; with neither, and no artefacts in
     the folder (`sailplane fit`), it answers by name only. Predicates need a few statements about
-    its labels.
+    its labels. Inputs with a label let the server fit gates for it, which token routing reads: it
+    answers as described at once, and the fit is its next version (`fit` says how far that is).
     """
 
     source: Text
     title: Text | None = None
     instructions: Sentences = Field(default=(), description="What its task is, a sentence each.")
-    examples: Annotated[tuple[Text, ...], Field(max_length=MAX_EXAMPLES)] = Field(
-        default=(), description="Inputs of its task. They are read once and not kept."
+    examples: Examples = Field(
+        default=(),
+        description="Inputs of its task, some with a label. They are not kept on disk.",
     )
     choices: Annotated[tuple[LabelOption, ...], Field(max_length=MAX_CHOICES)] = ()
     tags: Annotated[tuple[Tag, ...], Field(max_length=MAX_WORDS)] = Field(
@@ -85,12 +90,22 @@ class RollBack(Wire):
     version: Annotated[int, Field(ge=1)]
 
 
+class FitBody(BaseModel):
+    """How far the fit of an expert is: `done` of `total` steps; `message` says why it failed."""
+
+    state: Literal["queued", "running", "done", "failed"]
+    done: int
+    total: int
+    message: str
+
+
 class ExpertBody(BaseModel):
     """One expert.
 
     `state` "unrouted": it answers when named, and no router will choose it. `without_effect`: sites
     that the adapter changes and that cannot reach the backbone's output. `versions`: all that can
     answer as `id@version`. `aliases`: other names of it, and whether they stand for one version.
+    `fit`: the last one this server was asked for.
     """
 
     object: Literal["expert"] = "expert"
@@ -104,6 +119,7 @@ class ExpertBody(BaseModel):
     labels: list[str]
     tags: list[str]
     state: Literal["routed", "unrouted"]
+    fit: FitBody | None
     without_effect: list[str]
     backbone: str
     path: str
@@ -211,6 +227,8 @@ async def add_expert(ctx: Context, body: AddExpert, *, replace: bool = False) ->
 
     Raises:
         DuplicateExpert, ForbiddenSource, BadExpert: the library is as before.
+        RequestError: an example has a label that the expert has not; likewise.
+        QueueFull: too many fits wait; likewise.
     """
     return await ctx.service.run_blocking(_add, ctx, body, replace)
 
@@ -229,13 +247,23 @@ def _remove(ctx: Context, id: str) -> None:
     engine = ctx.service.engine
     with engine.changing():
         engine.library.remove(id, ctx.scope)
+    ctx.fits.cancel(id)
 
 
 def _add(ctx: Context, body: AddExpert, replace: bool) -> Entry:
-    """Add, and have routers see it before the caller hears of it."""
-    engine = ctx.service.engine
+    """Add, and have routers see it before the caller hears of it; fit it when its turn comes."""
+    engine, inputs = ctx.service.engine, inputs_of(body.examples)
+    examples: list[Example] = []
+    if any(not isinstance(e, str) for e in body.examples):
+        ctx.fits.require_room()
+
+    def described(expert: ExpertWeights, manifest: Manifest, brought: Artefacts) -> Artefacts:
+        examples.extend(labelled(body.examples, [label.value for label in manifest.labels]))
+        first = inputs[:MAX_EXAMPLES]
+        return describe(engine.backbone, engine.embedder, expert, manifest, brought, first)
+
     with engine.changing():
-        return engine.library.add(
+        entry = engine.library.add(
             Path(body.source),
             body.id,
             sites=engine.backbone.sites,
@@ -244,22 +272,28 @@ def _add(ctx: Context, body: AddExpert, replace: bool) -> Entry:
             instructions=body.instructions,
             labels=[choice.to_label() for choice in body.choices],
             tags=body.tags,
-            describe=partial(describe, engine.backbone, examples=body.examples),
+            describe=described,
             replace=replace,
             scope=ctx.scope,
         )
+    ctx.fits.cancel(entry.id)
+    if examples:
+        ctx.fits.put(Job(entry, inputs, examples))
+    return entry
 
 
 def _roll_back(ctx: Context, id: str, version: int) -> Entry:
     engine = ctx.service.engine
     with engine.changing():
-        return engine.library.roll_back(id, version, ctx.scope)
+        entry = engine.library.roll_back(id, version, ctx.scope)
+    ctx.fits.cancel(id)
+    return entry
 
 
 def _body(entry: Entry, seen: Snapshot, ctx: Context) -> ExpertBody:
     """What a caller is told of an expert: of its versions, aliases and tags those that it sees."""
     manifest, routed = entry.manifest, ctx.service.engine.routing.catalogue
-    versions = seen.versions(entry.id)
+    versions, fit = seen.versions(entry.id), ctx.fits.of(entry.id)
     return ExpertBody(
         id=manifest.id,
         version=manifest.version,
@@ -271,6 +305,7 @@ def _body(entry: Entry, seen: Snapshot, ctx: Context) -> ExpertBody:
         labels=[label.value for label in manifest.labels],
         tags=ctx.scope.shown(manifest.tags),
         state="routed" if routed.get(entry.id) else "unrouted",
+        fit=FitBody(**asdict(fit)) if fit else None,
         without_effect=list(manifest.without_effect),
         backbone=manifest.backbone.id,
         path=str(entry.path),

@@ -47,6 +47,7 @@ class TraceBody(BaseModel):
     candidates: list[CandidateBody]
     confidence: float | None = None
     calibration: str | None = None
+    calibration_note: str | None = None
     alpha: float | None = None
     narrowed: bool = False
     fallback: str | None = None
@@ -75,6 +76,7 @@ def trace_json(trace: Trace, level: TraceLevel) -> dict[str, object] | None:
         ],
         "confidence": trace.confidence,
         "calibration": trace.calibration,
+        "calibration_note": trace.calibration_note,
         "alpha": trace.alpha,
         "narrowed": trace.narrowed,
         "fallback": trace.fallback,

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from server.api.context import Context
 from server.batch.lines import OK, Line, Reply, answer, refuse
 from server.batch.plan import Task
+from server.engine.fitting import Fits
 from server.engine.service import EngineService
 
 WINDOW = 64
@@ -71,7 +72,7 @@ async def run_batch(
     """
     await service.start()
     try:
-        await _answer_all(Context(service), tasks, put)
+        await _answer_all(Context(service, Fits(service.engine, service.change)), tasks, put)
     except BaseExceptionGroup as group:
         raise group.exceptions[0] from None
     finally:

@@ -29,7 +29,7 @@ Sees = Literal["input", "choices", "instruction", "reworded"]
 ROUTERS = "default,glider,dam,retrieval,average,base,oracle"
 
 
-@with_settings("backbone", "library", "threads")
+@with_settings("backbone", "embedder", "library", "threads")
 def evaluate(
     origins: Origins,
     tasks: Annotated[

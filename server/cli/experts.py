@@ -14,7 +14,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from server.cli.common import BAD_USAGE, FAILED, busy, fail, notes, out
+from server.cli.common import BAD_USAGE, FAILED, busy, fail, notes, out, progress
 from server.cli.options import with_settings
 from server.settings import Origins, Settings
 
@@ -80,7 +80,7 @@ def show(origins: Origins, id: Id) -> None:
 @app.command(
     epilog="Example: sailplane experts add path/to/adapter --id reviews --label good --label bad"
 )
-@with_settings("library", "backbone", "device")
+@with_settings("library", "backbone", "embedder", "device")
 def add(
     origins: Origins,
     source: Annotated[Path, typer.Argument(help="A folder that PEFT or Sailplane wrote.")],
@@ -102,6 +102,7 @@ def add(
 ) -> None:
     """Copy an adapter into the library, if it loads on the backbone."""
     from experts.backbones import open_backbone  # imports torch: not before --help
+    from experts.embedder import open_embedder
     from experts.library import Library
     from experts.manifest import Label
     from routers.fitting.describe import describe
@@ -109,6 +110,7 @@ def add(
     settings = origins.settings
     with busy(f"Loading backbone {settings.backbone} and library {settings.library}") as told:
         backbone = open_backbone(settings.backbone, settings.device)
+        embedder = open_embedder(settings.embedder, backbone, backbone_name=settings.backbone)
         library = Library.open(
             settings.library, fingerprint=backbone.fingerprint, backbone_id=backbone.id,
             progress=told,
@@ -122,7 +124,7 @@ def add(
         instructions=instruction or (),
         labels=[Label(value=value) for value in label or ()],
         tags=tag or (),
-        describe=partial(describe, backbone, examples=_lines(examples)),
+        describe=partial(describe, backbone, embedder, examples=_lines(examples)),
         replace=replace,
     )
     routable = entry.read_artefacts().routable
@@ -188,6 +190,31 @@ def verify(origins: Origins) -> None:
         out.print(f"{id}: {'; '.join(problems) or 'ok'}", markup=False, highlight=False)
     if any(found.values()):
         raise typer.Exit(FAILED)
+
+
+@app.command(epilog="Example: sailplane experts embed --embedder path/to/model")
+@with_settings("library", "backbone", "embedder", "device")
+def embed(origins: Origins) -> None:
+    """Have the embedder see what experts say of themselves, so that a server starts at once.
+
+    Interrupted, it goes on where it was. No expert changes: a server with another embedder may go
+    on serving the library.
+    """
+    from experts.backbones import open_backbone  # imports torch: not before --help
+    from experts.embedder import open_embedder
+    from routers.fitting.wording import Wordings
+
+    settings = origins.settings
+    with busy(f"Loading embedder {settings.embedder}"):
+        backbone = open_backbone(settings.backbone, settings.device)
+        embedder = open_embedder(settings.embedder, backbone, backbone_name=settings.backbone)
+    library = _open(settings)
+    wordings = Wordings(embedder, library.root)
+    entries = list(library.entries.values())
+    todo = wordings.missing(entries)
+    notes.print(f"{len(entries) - len(todo)} of {len(entries)} experts are embedded already.")
+    for entry in progress(todo, "experts") if todo else ():
+        wordings.prepare(entry)
 
 
 def _told(name: str, ref: str) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from server.engine.run import Engine
 
 
-@with_settings("backbone", "library")
+@with_settings("backbone", "embedder", "library")
 def fit(
     origins: Origins,
     tasks: Tasks,
@@ -41,12 +41,14 @@ def fit(
 ) -> None:
     """Compute each expert's instructions, centroids, gates and prototypes from its examples."""
     from experts.backbones import open_backbone  # imports torch: not before --help
+    from experts.embedder import open_embedder
     from experts.library import Library
     from experts.training.data import read_tasks
     from routers.fitting.build import is_fitted
 
     settings = origins.settings
     backbone = open_backbone(settings.backbone)
+    embedder = open_embedder(settings.embedder, backbone, backbone_name=settings.backbone)
     with busy(f"Reading library {settings.library}") as told:
         library = Library.open(
             settings.library, fingerprint=backbone.fingerprint, backbone_id=backbone.id,
@@ -54,10 +56,11 @@ def fit(
         )  # fmt: skip
     wanted = read_tasks(tasks, [name for name in only.split(",") if name])
     mine = [t for t in wanted if t.name in library.entries]
-    todo = [t.name for t in mine if again or not is_fitted(library.get(t.name), backbone)]
+    todo = [t.name for t in mine if again or not is_fitted(library.get(t.name), embedder)]
     notes.print(f"{len(mine) - len(todo)} of {len(mine)} experts are fitted already.")
     if todo:
-        run_jobs(_fit_one, todo, workers, settings.backbone, settings.library, tasks, cards)
+        run_jobs(_fit_one, todo, workers, settings.backbone, settings.embedder, settings.library,
+                 tasks, cards)  # fmt: skip
     if calibrate:
         _calibrate(settings, mine)
     elif reference:
@@ -65,10 +68,12 @@ def fit(
 
 
 def _fit_one(
-    name: str, backbone: str, library: Path, tasks: Path, cards: Path, report: Report
-) -> None:
+    name: str, backbone: str, embedder: str, library: Path, tasks: Path, cards: Path,
+    report: Report,
+) -> None:  # fmt: skip
     """One task, in a process of its own."""
     from experts.backbones import open_backbone
+    from experts.embedder import open_embedder
     from experts.library import Library
     from experts.training.build import read_cards
     from experts.training.data import Task
@@ -76,7 +81,8 @@ def _fit_one(
 
     opened = open_backbone(backbone)
     shelf = Library.open(library, fingerprint=opened.fingerprint, backbone_id=opened.id)
-    fit_task(opened, shelf, Task(tasks / name), read_cards(cards), report)
+    by = open_embedder(embedder, opened, backbone_name=backbone)
+    fit_task(opened, by, shelf, Task(tasks / name), read_cards(cards), report)
 
 
 def _calibrate(settings: Settings, tasks: list[Task]) -> None:
@@ -91,14 +97,16 @@ def _calibrate(settings: Settings, tasks: list[Task]) -> None:
     _require_aside(tasks)
     with busy("Loading backbone and library") as told:
         engine = build_engine(settings, progress=told)
-    backbone = engine.backbone
+    backbone, embedder = engine.backbone, engine.embedder
     cards = {id: entry.manifest for id, entry in engine.library.entries.items()}
     with busy("Asking set-aside questions in words taken out of the artefacts"):
         constants = calibrate_views(
-            ask(backbone.embed, backbone.features, engine.routing.catalogue, cards, aside)
+            ask(embedder.embed, backbone.features, engine.routing.catalogue, cards, aside)
         )
     with busy("Fitting the statement map"):
         placing = fit_statement_map(list(cards.values()), partial(read_statements, backbone))
+    shared = embedder is backbone
+    constants = constants.model_copy(update={"embedder": None if shared else embedder.fingerprint})
     trials = iter(progress(range(POINTS), "Global rule"))
     next(trials)  # the bar shows what is done: one behind what it has handed out
     constants = calibrate_rule(engine, constants, tasks, cards, lambda: next(trials, None))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SHOWN = 8  # candidates and options listed; all of them are in --json
 
 
-@with_settings("backbone", "library", "router", "top_k", "threads")
+@with_settings("backbone", "embedder", "library", "router", "top_k", "threads")
 def route(
     origins: Origins,
     text: Annotated[str, typer.Argument(help="The input.", metavar="INPUT")] = "",
@@ -102,6 +102,8 @@ def _show(outcome: Outcome) -> None:
     trace = outcome.trace
     out.print(f"[bold]Instruction[/] ({trace.writer}): {trace.instruction or 'none'}")
     out.print(_candidates(trace))
+    if trace.calibration_note:
+        out.print(f"[bold]Calibration[/]: {trace.calibration_note}")
     out.print(f"[bold]Selection[/] ({trace.selection.mode}): {trace.selection.reason}")
     if outcome.answer is not None:
         out.print(_answer(outcome.answer))

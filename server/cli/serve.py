@@ -53,7 +53,10 @@ def _greet(engine: Engine, host: str, port: int) -> None:
     """Say what is served and where, and what of the library is not."""
     where = f"http://{host}:{port}"
     count, bad = len(engine.library.entries), len(engine.library.bad)
-    told = f"{count} experts on {engine.backbone.id} at {where}, documented at {where}/docs"
+    by = "" if engine.embedder is engine.backbone else f", compared by {engine.embedder.id},"
+    told = f"{count} experts on {engine.backbone.id}{by} at {where}, documented at {where}/docs"
     notes.print(told, soft_wrap=True)
     if bad:
         notes.print(f"[red]{bad} cannot be served[/]: `sailplane experts list` says why.")
+    if note := engine.routing.calibration_note:
+        notes.print(f"[yellow]Calibration[/]: {note}", soft_wrap=True)

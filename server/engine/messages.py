@@ -123,7 +123,8 @@ class Trace:
         generation: the state of the library that was looked at.
         instruction: the instruction used. writer: "caller" | "template" | "openai" | "none".
         writer_note: why another writer took over, if one did.
-        calibration: version of the library's constants. alpha: the global rule's alpha.
+        calibration: version of the library's constants. calibration_note: what is wrong with them.
+        alpha: the global rule's alpha.
         narrowed: a preset that wants all experts got fewer.
         fallback: code of why no expert answered, if none did.
         dropped: experts left out, with the reason. replaced: those that were chosen and could not
@@ -139,6 +140,7 @@ class Trace:
     writer_note: str | None = None
     candidates: tuple[CandidateTrace, ...] = ()
     calibration: str | None = None
+    calibration_note: str | None = None
     alpha: float | None = None
     confidence: float | None = None
     narrowed: bool = False

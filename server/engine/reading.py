@@ -8,31 +8,38 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from experts.backbones import TextEncoder
+from experts.embedder import Embedder
 from experts.errors import InputTooLong
 from server.engine.messages import Cut, Sample
 from server.engine.work import Work, alive
 
 
-def read(backbone: TextEncoder, board: Sequence[Work]) -> None:
-    """Tokenise the inputs of the samples that are alive, and measure their callers' words."""
+def read(backbone: TextEncoder, embedder: Embedder, board: Sequence[Work]) -> None:
+    """Tokenise the inputs of the samples that are alive, and measure their callers' words.
+
+    Words must fit both models that read them.
+    """
     works, limit = alive(board), backbone.max_tokens
     texts = list(dict.fromkeys(w.sample.input for w in works))
     rows = dict(zip(texts, backbone.tokens(texts), strict=True)) if texts else {}
     for work in works:
         row = rows[work.sample.input]
         work.tokens = backbone.cut(row)
-        lengths = [("input", len(row)), *_lengths(backbone, work.sample)]
-        cuts = [Cut(part, length, limit) for part, length in lengths if length > limit]
+        cuts = [Cut("input", len(row), limit)] if len(row) > limit else []
+        cuts += [cut for model in {id(m): m for m in (backbone, embedder)}.values()
+                 for cut in _too_long(model, work.sample)]  # fmt: skip
         if cuts and not work.sample.options.truncate:
-            work.error = InputTooLong(cuts[0].sent, limit, cuts[0].part)
+            work.error = InputTooLong(cuts[0].sent, cuts[0].kept, cuts[0].part)
         work.truncated = tuple(cuts)
 
 
-def _lengths(backbone: TextEncoder, sample: Sample) -> Iterator[tuple[str, int]]:
-    """Tokens of the caller's words that may be too long; most are too short to be counted."""
+def _too_long(model: Embedder, sample: Sample) -> Iterator[Cut]:
+    """What a model cuts of the caller's words; most are too short to be counted."""
     for part, text in _words(sample):
-        if len(text.encode("utf-8", "surrogatepass")) + 2 > backbone.max_tokens:
-            yield part, len(backbone.tokens([text])[0])
+        if len(text.encode("utf-8", "surrogatepass")) + 2 > model.max_tokens:
+            tokens = model.count(text)
+            if tokens > model.max_tokens:
+                yield Cut(part, tokens, model.max_tokens)
 
 
 def _words(sample: Sample) -> Iterator[tuple[str, str]]:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 from experts.backbones import TextEncoder
+from experts.embedder import Embedder
 from experts.errors import ExpertError, MixError
 from experts.library import Library
 from experts.scanning import Progress
@@ -40,13 +41,13 @@ class Routing:
     """Decides for a board of samples which experts answer."""
 
     def __init__(
-        self, backbone: TextEncoder, library: Library, words: FeatureStore, inputs: FeatureStore,
-        presets: Mapping[str, Preset], top_k: int | None = None,
+        self, backbone: TextEncoder, embedder: Embedder, library: Library, words: FeatureStore,
+        inputs: FeatureStore, presets: Mapping[str, Preset], top_k: int | None = None,
     ) -> None:  # fmt: skip
         self.backbone, self.library = backbone, library
         self.words, self.inputs = words, inputs
         self.presets, self.top_k = presets, top_k
-        self.view = LibraryView(backbone, library)
+        self.view = LibraryView(backbone, embedder, library)
         self._tried: Calibration | None = None
 
     @property
@@ -58,6 +59,11 @@ class Routing:
     def calibration(self) -> Calibration:
         """The constants in force: the library's."""
         return self._tried or self.view.current().calibration
+
+    @property
+    def calibration_note(self) -> str | None:
+        """What is wrong with the constants, if anything."""
+        return self.view.current().note
 
     @property
     def statement_map(self) -> StatementMap:

@@ -14,6 +14,7 @@ from functools import partial
 import torch
 
 from experts.backbones import TextEncoder
+from experts.embedder import Embedder
 from experts.errors import ExpertError
 from experts.library import Library
 from experts.scanning import Progress
@@ -43,17 +44,22 @@ class Engine:
 
     def __init__(
         self, backbone: TextEncoder, library: Library, tiers: Tiers, *,
-        router: str = DEFAULT, top_k: int | None = None, pin: Sequence[str] = (),
-        stack_bytes: int = STACK_BYTES,
+        embedder: Embedder | None = None, router: str = DEFAULT, top_k: int | None = None,
+        pin: Sequence[str] = (), stack_bytes: int = STACK_BYTES,
     ) -> None:  # fmt: skip
         self.backbone, self.library, self.tiers = backbone, library, tiers
+        self.embedder = embedder or backbone
         self.words = FeatureStore(backbone.embed)
+        shared = self.embedder is backbone
+        self.asked = self.words if shared else FeatureStore(self.embedder.embed)
         self.inputs = FeatureStore(backbone.features)
         self.said = FeatureStore(partial(read_statements, backbone))
         self.stacks = StackCache(stack_bytes)
         self.pinned = tuple(pin)
         self.presets: Mapping[str, Preset] = presets_with_default(router)
-        self.routing = Routing(backbone, library, self.words, self.inputs, self.presets, top_k)
+        self.routing = Routing(
+            backbone, self.embedder, library, self.asked, self.inputs, self.presets, top_k
+        )
 
     def run(self, samples: Sequence[Sample]) -> list[Result]:
         """Answer a mixed batch. See "Life of a request" in docs/architecture.md."""
@@ -65,7 +71,7 @@ class Engine:
                 self._each(board, self.routing.plan)
                 held.begin(board)
             with clock.stage("embed"):
-                read(self.backbone, board)
+                read(self.backbone, self.embedder, board)
                 self.routing.warm(alive(board))
             with clock.stage("select"):
                 for work in [w for w in alive(board) if w.decision is None]:
@@ -83,9 +89,10 @@ class Engine:
                 forward(self.backbone, self.stacks, held.experts, asked)
             self._each(asked, lambda work: answering.answer(work, entries, self.words, judge))
         self._free(before)
-        version = self.routing.calibration.version
+        version, note = self.routing.calibration.version, self.routing.calibration_note
         return [
-            w.error or Outcome(w.answer, trace_of(w, clock, held.found, version), len(w.tokens))
+            w.error
+            or Outcome(w.answer, trace_of(w, clock, held.found, version, note), len(w.tokens))
             for w in board
         ]
 

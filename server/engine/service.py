@@ -78,9 +78,9 @@ class EngineService:
         self._thread: threading.Thread | None = None
         self.metrics.watch_queue(lambda: self._queue.waiting)
         self.metrics.watch_tiers(lambda: engine.tiers.stats)
-        self.metrics.watch_features(
-            {"words": engine.words, "inputs": engine.inputs, "statements": engine.said}
-        )
+        stores = {"words": engine.words, "inputs": engine.inputs, "statements": engine.said}
+        apart = {} if engine.asked is engine.words else {"embedder": engine.asked}
+        self.metrics.watch_features({**stores, **apart})
 
     @property
     def started(self) -> bool:
@@ -204,6 +204,16 @@ class EngineService:
         task = asyncio.ensure_future(alone())
         task.add_done_callback(_look_at)
         return await asyncio.shield(task)
+
+    def change(self, work: Callable[[], None]) -> None:
+        """`run_blocking` for a thread of our own, which waits for its turn and the end.
+
+        Raises:
+            Draining: nothing new is let in.
+        """
+        if self._loop is None or self.draining:
+            raise Draining("The server is not taking changes.")
+        asyncio.run_coroutine_threadsafe(self.run_blocking(work), self._loop).result()
 
     async def _written(
         self, samples: Sequence[Sample], writer: InstructionWriter, deadline: float | None

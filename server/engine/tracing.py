@@ -12,7 +12,9 @@ from server.engine.work import Clock, Work
 SHOWN_CANDIDATES = 8
 
 
-def trace_of(work: Work, clock: Clock, found: Mapping[str, Tier], calibration: str) -> Trace:
+def trace_of(
+    work: Work, clock: Clock, found: Mapping[str, Tier], calibration: str, note: str | None = None
+) -> Trace:
     """Freeze what is known of a sample; `found` says where each expert was."""
     decision = work.decision
     assert decision is not None
@@ -27,6 +29,7 @@ def trace_of(work: Work, clock: Clock, found: Mapping[str, Tier], calibration: s
         writer_note=instruction.note if instruction else None,
         candidates=_candidates(work),
         calibration=calibration if work.preset else None,
+        calibration_note=note if work.preset else None,
         alpha=decision.alpha,
         confidence=decision.confidence,
         narrowed=decision.narrowed,

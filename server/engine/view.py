@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from experts.artefacts import Artefacts
 from experts.backbones import TextEncoder
 from experts.constants import CALIBRATION
+from experts.embedder import Embedder
 from experts.entries import first_error
 from experts.errors import BadExpert, CorruptExpert
 from experts.library import Entry, Library, Snapshot
@@ -26,6 +27,7 @@ from experts.snapshot import SCOPES
 from experts.statements import StatementMap
 from routers.calibration import Calibration
 from routers.catalogue import Catalogue, Routed
+from routers.fitting.wording import Wordings
 from routers.shortlist import Shortlist
 from server.engine.named import reached
 
@@ -47,13 +49,17 @@ class Seen:
 
 @dataclass(frozen=True, eq=False)
 class Built:
-    """What routers see of one generation of the library."""
+    """What routers see of one generation of the library.
+
+    `note` says what is wrong with the calibration, if anything.
+    """
 
     generation: str
     snapshot: Snapshot
     shortlist: Shortlist
     calibration: Calibration
     placing: StatementMap
+    note: str | None = None
 
     def within(self, scope: Scope) -> Seen:
         """What a caller may use of it."""
@@ -73,8 +79,9 @@ class Built:
 class LibraryView:
     """The library as routers see it."""
 
-    def __init__(self, backbone: TextEncoder, library: Library) -> None:
-        self.backbone, self.library = backbone, library
+    def __init__(self, backbone: TextEncoder, embedder: Embedder, library: Library) -> None:
+        self.backbone, self.embedder, self.library = backbone, embedder, library
+        self.wordings = Wordings(embedder, library.root)
         self._built: Built | None = None
         self._known: dict[str, tuple[Entry, Routed | None]] = {}
         self._building = threading.Lock()
@@ -100,14 +107,14 @@ class LibraryView:
             known[id] = self._seen(entry)
         self._known = known
         routed = [expert for _, expert in known.values() if expert is not None]
+        constants, note = calibration_of(snapshot.calibration).under(
+            self.embedder.fingerprint, self.backbone.fingerprint
+        )
+        if note and not (self._built and self._built.note):
+            log.warning("%s", note)
+        shortlist = Shortlist(Catalogue(routed), self._built and self._built.shortlist)
         return Built(
-            snapshot.generation,
-            snapshot,
-            Shortlist(
-                Catalogue(routed, self.backbone.width), self._built and self._built.shortlist
-            ),
-            calibration_of(snapshot.calibration),
-            self._statement_map(),
+            snapshot.generation, snapshot, shortlist, constants, self._statement_map(), note
         )
 
     def _seen(self, entry: Entry) -> tuple[Entry, Routed | None]:
@@ -118,23 +125,28 @@ class LibraryView:
     def _routed(self, entry: Entry) -> Routed | None:
         """An entry as the catalogue takes it, None where routers cannot score it.
 
-        One fitted for another embedder cannot be compared, and one whose files went bad since they
+        One whose vectors cannot be compared is left out, and one whose files went bad since they
         were listed must not stop the routing of all others.
         """
         try:
-            artefacts = entry.read_artefacts()
+            artefacts = self.wordings.of(entry.manifest, entry.read_artefacts())
         except BadExpert as error:
             log.warning("expert %s is no longer served: %s", entry.id, error.message)
             self.library.set_aside(entry, error.message)
             return None
         if not artefacts.routable:
             return None
-        width = self.backbone.width
-        fits = artefacts.embedder == self.backbone.fingerprint
-        if not (fits and all(rows.shape[1] == width for rows in artefacts.rows())):
-            log.warning("expert %s is left out of routing: fitted for other features", entry.id)
+        if not self._comparable(artefacts):
+            log.warning("expert %s is left out of routing: its vectors have other widths", entry.id)
             return None
         return routed_of(entry.manifest, artefacts)
+
+    def _comparable(self, artefacts: Artefacts) -> bool:
+        """Whether vectors are as wide as those of requests."""
+        words, inputs = self.embedder.width, self.backbone.width
+        widths = ((artefacts.instructions, words), (artefacts.choices, words),
+                  (artefacts.centroids, inputs))  # fmt: skip
+        return all(rows is None or rows.shape[1] == width for rows, width in widths)
 
     def _statement_map(self) -> StatementMap:
         width = self.backbone.width

@@ -66,6 +66,9 @@ class Metrics:
             f"{p}routing_log_lost", "Times lines of the routing log were lost.", ["reason"],
             registry=r,
         )  # fmt: skip
+        self.fits = Counter(
+            f"{p}fits", "Background fits of experts, by how they ended.", ["state"], registry=r
+        )
         self._named: set[str] = set()
 
     def _routing(self, p: str, r: CollectorRegistry) -> None:
@@ -142,6 +145,10 @@ class Metrics:
     def unlog(self, reason: str) -> None:
         """Count lines of the routing log that were lost; fits `RoutingLog`'s `on_lost`."""
         self.unlogged.labels(reason).inc()
+
+    def fitted(self, state: str) -> None:
+        """Count one fit that ended."""
+        self.fits.labels(state).inc()
 
     def watch_features(self, stores: Mapping[str, FeatureCounts]) -> None:
         """Read the feature stores' counters at scrape time."""

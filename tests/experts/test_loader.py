@@ -153,7 +153,7 @@ def test_vectors_that_fit_no_site_are_refused(
 @pytest.mark.parametrize(
     "change",
     [lambda t: t.update(instructions=torch.ones(3)),
-     lambda t: t.update(centroids=torch.ones(2, 7)),
+     lambda t: t.update(choices=torch.ones(2, 7)),
      lambda t: t["choices"].fill_(float("nan"))],
 )  # fmt: skip
 def test_artefacts_of_the_wrong_form_are_refused(

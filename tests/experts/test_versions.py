@@ -215,3 +215,29 @@ def test_another_process_sees_the_replacement_and_what_is_kept(library, put):
     same = other.find("tone@1")
     other.refresh()
     assert other.find("tone@1") is same
+
+
+def test_other_artefacts_are_the_next_version_of_the_same_weights(library, put, encoder64):
+    put(2)
+    first = put(4)
+    gates = {"gate": {"encoder.layer.0.attention.self.query": torch.ones(32)}}
+    fitted = library.refit(first, Artefacts(encoder64.fingerprint, vectors=gates))
+    assert library.get("tone") is fitted
+    assert fitted.manifest.version == 3
+    weights = "adapter_model.safetensors"
+    assert fitted.manifest.files[weights] == first.manifest.files[weights]
+    assert fitted.read_artefacts().vectors.keys() == {"gate"}
+    assert library.find("tone@2").read_artefacts().vectors.keys() == set()
+    assert library.verify() == {"tone": [], "tone@1": [], "tone@2": []}
+
+
+def test_a_version_that_was_replaced_or_removed_gets_no_artefacts(library, put, encoder64):
+    first, artefacts = put(2), Artefacts(encoder64.fingerprint)
+    second = put(4)
+    with pytest.raises(UnknownExpert, match="replaced or removed"):
+        library.refit(first, artefacts)
+    assert library.get("tone") is second
+    library.remove("tone")
+    with pytest.raises(UnknownExpert, match="replaced or removed"):
+        library.refit(second, artefacts)
+    assert [p.name for p in library.root.iterdir() if p.name != FOLDER] == []

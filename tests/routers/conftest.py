@@ -54,6 +54,6 @@ def catalogue_of() -> MakeCatalogue:
             )
             for i in range(count)
         ]
-        return Catalogue(experts, WIDTH)
+        return Catalogue(experts)
 
     return make

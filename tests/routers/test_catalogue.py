@@ -40,14 +40,14 @@ MIXED = (routed("a", 6, (1, 2, 3)), routed("b", 4), routed("c", None), routed("d
 @pytest.mark.parametrize("experts", [MIXED, MIXED[1:2], MIXED[2:3], MIXED[::2]])
 def test_label_scores_are_those_of_the_slow_twin(experts, choices):
     choice_CD = units(choices, 5)
-    got = LabelIndex(experts, 16).scores(choice_CD)
+    got = LabelIndex(experts).scores(choice_CD)
     for fast_E, slow_E in zip(got, slow_scores(experts, choice_CD), strict=True):
         torch.testing.assert_close(fast_E, slow_E, atol=1e-6, rtol=0)
 
 
 def test_the_order_of_the_choices_says_nothing():
     choice_CD = units(7, 3)
-    index = LabelIndex(MIXED, 16)
+    index = LabelIndex(MIXED)
     shuffled = index.scores(choice_CD[torch.randperm(7)])
     for one_E, other_E in zip(index.scores(choice_CD), shuffled, strict=True):
         torch.testing.assert_close(one_E, other_E)
@@ -55,7 +55,7 @@ def test_the_order_of_the_choices_says_nothing():
 
 def test_experts_stand_in_the_order_of_their_ids(catalogue_of):
     experts = catalogue_of(4).experts
-    again = Catalogue(reversed(experts), 16)
+    again = Catalogue(reversed(experts))
     assert again.ids == ("e00", "e01", "e02", "e03")
     assert [again.position(id) for id in again.ids] == [0, 1, 2, 3]
     with pytest.raises(KeyError):

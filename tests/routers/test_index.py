@@ -27,16 +27,16 @@ def brute_force(per_expert, query_QD):
 def test_the_best_cosine_of_every_expert(counts, queries, seed):
     per_expert = [None if c is None else units(c, seed + i) for i, c in enumerate(counts)]
     query_QD = units(queries, seed + 99)
-    got_QE = VectorIndex(per_expert, 16).best(query_QD)
+    got_QE = VectorIndex(per_expert).best(query_QD)
     torch.testing.assert_close(got_QE, brute_force(per_expert, query_QD), atol=1e-6, rtol=0)
 
 
 def test_no_query_and_no_vector():
-    assert VectorIndex([units(2, 0)], 16).best(torch.zeros(0, 16)).shape == (0, 1)
-    assert VectorIndex([], 16).best(units(2, 0)).shape == (2, 0)
+    assert VectorIndex([units(2, 0)]).best(torch.zeros(0, 16)).shape == (0, 1)
+    assert VectorIndex([]).best(units(2, 0)).shape == (2, 0)
 
 
 def test_half_precision_vectors_are_searched_as_floats():
     stored = units(4, 1)
-    got = VectorIndex([stored.half()], 16).best(stored)
+    got = VectorIndex([stored.half()]).best(stored)
     torch.testing.assert_close(got, torch.ones(4, 1), atol=2e-3, rtol=0)

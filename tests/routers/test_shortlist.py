@@ -14,7 +14,7 @@ from routers.request import REQUEST_ROUTERS
 from routers.shortlist import Shortlist
 from routers.sieve import Near, Sieve
 from routers.types import Features
-from tests.routers.conftest import WIDTH, units
+from tests.routers.conftest import units
 
 ANY = Wishes()
 
@@ -96,11 +96,11 @@ def test_many_that_are_allowed_are_sifted_too(catalogue_of):
 
 def test_who_joins_is_found_without_a_new_sieve_and_who_leaves_is_not(catalogue_of):
     large = catalogue_of(40)
-    first = Shortlist(Catalogue(large.experts[:38], WIDTH))
+    first = Shortlist(Catalogue(large.experts[:38]))
     second = Shortlist(large, first)
     assert second._sieves[0] is first._sieves[0]
     assert "e39" in second.of(query_near(large, 39), ANY).ids
-    gone = Shortlist(Catalogue(large.experts[1:], WIDTH), second)
+    gone = Shortlist(Catalogue(large.experts[1:]), second)
     assert gone._sieves[0] is first._sieves[0]
     assert "e00" not in gone.of(query_near(large, 0), ANY).ids
 
@@ -112,13 +112,13 @@ def test_a_replaced_expert_is_found_by_what_it_is_now(catalogue_of):
         catalogue.experts[5], version=9, artefacts=catalogue_of(51).experts[50].artefacts
     )
     experts = [*catalogue.experts[:5], moved, *catalogue.experts[6:]]
-    after = Shortlist(Catalogue(experts, WIDTH), before)
+    after = Shortlist(Catalogue(experts), before)
     assert after.of(query_near(catalogue_of(51), 50), ANY).get("e05") is moved
 
 
 def test_when_many_have_joined_the_sieve_is_made_anew(catalogue_of):
     catalogue = catalogue_of(40)
-    before = Shortlist(Catalogue(catalogue.experts[:30], WIDTH))
+    before = Shortlist(Catalogue(catalogue.experts[:30]))
     (made,) = Shortlist(catalogue, before)._sieves
     assert made.experts == catalogue.experts
 
@@ -128,9 +128,9 @@ def test_quantised_search_finds_nearly_all_that_a_flat_one_finds(monkeypatch):
     query_QD = torch.nn.functional.normalize(
         torch.cat([r[:1] for r in rows[::3]]) + 0.5 * units(100, 999, 64), dim=-1
     )
-    flat = Near(rows, 64)
+    flat = Near(rows)
     monkeypatch.setattr(sieve, "FLAT", 100)
-    quantised = Near(rows, 64)
+    quantised = Near(rows)
     assert type(flat._index) is not type(quantised._index)
     found = [
         next(iter(flat.owners(q[None], 1))) in set(quantised.owners(q[None], 60)) for q in query_QD
@@ -139,8 +139,8 @@ def test_quantised_search_finds_nearly_all_that_a_flat_one_finds(monkeypatch):
 
 
 def test_a_query_without_a_part_or_an_expert_without_vectors(catalogue_of):
-    assert list(Sieve((), WIDTH).nearest(Features(units(1, 0)[0]), 5)) == []
-    assert list(Sieve(catalogue_of(3).experts, WIDTH).nearest(Features(), 5)) == []
+    assert list(Sieve(()).nearest(Features(units(1, 0)[0]), 5)) == []
+    assert list(Sieve(catalogue_of(3).experts).nearest(Features(), 5)) == []
 
 
 def test_the_reason_counts_the_whole_library(catalogue_of):
@@ -160,7 +160,7 @@ def test_a_part_knows_nobody_else(catalogue_of):
     query = query_near(whole.catalogue, 5)
     part = whole.within([*ids, "nobody"])
     assert part.catalogue.ids == tuple(ids)
-    alone = Shortlist(Catalogue([whole.catalogue.get(i) for i in ids], WIDTH))
+    alone = Shortlist(Catalogue([whole.catalogue.get(i) for i in ids]))
     assert part.of(query, ANY).ids == alone.of(query, ANY).ids
     assert part.of(query, ANY).whole == 20
     few = whole.within(ids[:8])

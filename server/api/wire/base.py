@@ -25,7 +25,7 @@ def invalid(message: str) -> PydanticCustomError:
     return PydanticCustomError("invalid", message.replace("{", "{{").replace("}", "}}"))  # type: ignore[arg-type]
 
 
-def shape_of(*tags: tuple[type, str]) -> Callable[[object], str | None]:
+def shape_of(*tags: tuple[type | tuple[type, ...], str]) -> Callable[[object], str | None]:
     """A discriminator by JSON type; its tags stand in angle brackets (`faults.field_path`)."""
 
     def tag(value: object) -> str | None:

@@ -59,3 +59,23 @@ def test_splitting_keeps_every_row_once(jobs, count):
     assert sorted(i for job in split for i in job) == sorted(i for job in jobs for i in job)
     rows = sum(map(len, jobs))
     assert len(split) == max(len(jobs), min(count, rows))
+
+
+def test_long_work_goes_on_aside_and_may_be_stopped_between_passes(wide):
+    """It shares the weights, takes no lane from requests, and waits for no lock of theirs."""
+    passes = []
+    aside = wide.aside(lambda: passes.append(len(passes)))
+    shared = {p.data_ptr() for p in wide.model.parameters()}
+    assert {p.data_ptr() for p in aside.lanes.first.model.parameters()} == shared
+    with wide.hooks.mixing(None):  # would not end if both had the same lock
+        got = aside.embed(TEXTS)
+    torch.testing.assert_close(got, wide.embed(TEXTS), rtol=0, atol=1e-9)
+    assert passes
+    assert aside.lanes.count == 1
+
+    def stop() -> None:
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        wide.aside(stop).features(TEXTS)
+    torch.testing.assert_close(wide.embed(TEXTS), got, rtol=0, atol=1e-9)

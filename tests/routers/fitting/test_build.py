@@ -41,7 +41,7 @@ def test_fitting_makes_an_expert_routable_and_leaves_its_weights(task, tmp_path)
     assert not is_fitted(before, backbone)
 
     said = CARD.model_copy(update={"title": "How loud", "instructions": ("Tell the volume.",)})
-    fit_task(backbone, library, task, {"tone": said})
+    fit_task(backbone, backbone, library, task, {"tone": said})
     library.refresh()
     entry = library.get("tone")
     assert is_fitted(entry, backbone)

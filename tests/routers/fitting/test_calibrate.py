@@ -135,7 +135,7 @@ def test_floors_are_what_nearly_all_queries_reach():
 
 
 def test_asking_scores_every_set_aside_example_of_every_expert(routed, backbone):
-    catalogue = Catalogue([routed(id) for id in TASKS], backbone.width)
+    catalogue = Catalogue([routed(id) for id in TASKS])
     cards = {id: card_of(id) for id in TASKS}
     aside = {
         id: [Example(f"{id} {i}", labels, 0) for i in range(n)]

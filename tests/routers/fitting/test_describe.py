@@ -32,7 +32,7 @@ def test_instructions_and_labels_are_embedded(backbone, expert):
         Label(value="down"),
     )
     manifest = said(backbone, title="Gliding", instructions=("Say how it flies.",), labels=labels)
-    found = describe(backbone, expert, manifest, NOTHING)
+    found = describe(backbone, backbone, expert, manifest, NOTHING)
     assert torch.equal(found.instructions, backbone.embed(["Say how it flies."]))
     assert torch.equal(found.choices, backbone.embed(["up", "rising", "down"]))
     assert found.centroids is None
@@ -41,14 +41,16 @@ def test_instructions_and_labels_are_embedded(backbone, expert):
 
 
 def test_a_title_will_do_and_an_id_will_not(backbone, expert):
-    titled = describe(backbone, expert, said(backbone, title="How a glider flies"), NOTHING)
+    titled = describe(
+        backbone, backbone, expert, said(backbone, title="How a glider flies"), NOTHING
+    )
     assert torch.equal(titled.instructions, backbone.embed(["How a glider flies"]))
-    assert not describe(backbone, expert, said(backbone), NOTHING).routable
+    assert not describe(backbone, backbone, expert, said(backbone), NOTHING).routable
 
 
 def test_examples_become_centroids_of_unit_length(backbone, expert):
     texts = ["It climbs.", "It sinks.", "It turns."]
-    found = describe(backbone, expert, said(backbone), NOTHING, texts)
+    found = describe(backbone, backbone, expert, said(backbone), NOTHING, texts)
     assert found.routable
     mean_D = torch.nn.functional.normalize(backbone.features(texts).mean(0), dim=-1)
     torch.testing.assert_close(found.centroids[0], mean_D)
@@ -56,23 +58,26 @@ def test_examples_become_centroids_of_unit_length(backbone, expert):
 
 
 def test_prototypes_come_from_the_weights_where_a_kind_has_them(backbone, expert, make_expert):
-    assert describe(backbone, expert, said(backbone), NOTHING).vectors.keys() == {"arrow"}
+    assert describe(backbone, backbone, expert, said(backbone), NOTHING).vectors.keys() == {"arrow"}
     other = make_expert("bottleneck", "b")
-    assert describe(backbone, other, said(backbone), NOTHING).vectors == {}
+    assert describe(backbone, backbone, other, said(backbone), NOTHING).vectors == {}
 
 
 def test_what_came_along_stays_when_the_same_embedder_made_it(backbone, expert):
     rows = torch.eye(3, backbone.width)
     gates = {"gate": {"site": torch.ones(4)}}
     brought = Artefacts(backbone.fingerprint, rows[:1], rows[1:2], rows[2:], gates)
-    kept = describe(backbone, expert, said(backbone), brought)
+    kept = describe(backbone, backbone, expert, said(backbone), brought)
     assert all(map(torch.equal, kept.rows(), brought.rows()))
     assert kept.vectors["gate"] is gates["gate"]
-    newer = describe(backbone, expert, said(backbone, instructions=("Fly.",)), brought, ["It is."])
+    newer = describe(
+        backbone, backbone, expert, said(backbone, instructions=("Fly.",)), brought, ["It is."]
+    )
     assert torch.equal(newer.instructions, backbone.embed(["Fly."]))
     assert torch.equal(newer.choices, brought.choices)
     assert not torch.equal(newer.centroids, brought.centroids)
     foreign = Artefacts("another embedder", *brought.rows(), gates)
-    dropped = describe(backbone, expert, said(backbone), foreign)
-    assert dropped.rows() == []
+    dropped = describe(backbone, backbone, expert, said(backbone), foreign)
+    assert (dropped.instructions, dropped.choices) == (None, None)
+    assert torch.equal(dropped.centroids, brought.centroids), "inputs are the backbone's to see"
     assert dropped.vectors["gate"] is gates["gate"]

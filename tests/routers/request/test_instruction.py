@@ -81,7 +81,7 @@ def test_what_is_not_known_of_an_expert_counts_as_the_mean():
 
 def test_experts_without_vectors_are_scored_all_the_same(catalogue_of):
     bare = Routed("zz", Artefacts("", centroids=INPUT[None]))
-    catalogue = Catalogue([*catalogue_of(3).experts, bare], 16)
+    catalogue = Catalogue([*catalogue_of(3).experts, bare])
     scores = ROUTER.score(PARTS["all"][0], catalogue, CONSTANTS)
     assert scores.views["instruction"][3] == UNSCORED
     assert float(scores.score_E.sum()) == pytest.approx(1)
@@ -90,7 +90,7 @@ def test_experts_without_vectors_are_scored_all_the_same(catalogue_of):
 
 def test_an_empty_catalogue_has_no_scores():
     for query, _ in PARTS.values():
-        scores = ROUTER.score(query, Catalogue([], 16), CONSTANTS)
+        scores = ROUTER.score(query, Catalogue([]), CONSTANTS)
         assert scores.score_E.shape == (0,)
         assert scores.fit is None
 
@@ -115,7 +115,6 @@ def test_routers_see_vectors_and_no_strings(encoder64):
                 Routed(id, Artefacts("", choices=embedded[vectors_of[id]]), forms=(1, 1))
                 for id in words
             ],
-            encoder64.width,
         )
 
     own = ROUTER.score(query, catalogue({"a": "a", "b": "b", "c": "c"}), CONSTANTS).score_E

@@ -134,3 +134,16 @@ def test_verify_ends_with_1_when_a_file_was_altered(experts, library):
     assert altered.exit_code == 1
     assert "mood: ok" in altered.stdout
     assert "weather: adapter_model.safetensors is not the file" in altered.stdout
+
+
+def test_embed_fills_a_library_for_another_embedder(run, library, sentence_model):
+    """Told twice, it has nothing left to do; the experts themselves stay as they are."""
+    before = {p: p.read_bytes() for p in library.glob("*/*")}
+    options = ("--library", str(library), "--backbone", "tiny-random")
+    for done in (1, 2):  # `mood` has no vectors of words to make anew
+        result = run("experts", "embed", *options, "--embedder", str(sentence_model))
+        assert result.exit_code == 0, result.output
+        assert f"{done} of 2 experts are embedded already" in result.output
+    assert {p: p.read_bytes() for p in before} == before
+    shared = run("experts", "embed", *options)
+    assert "2 of 2 experts are embedded already" in shared.output
