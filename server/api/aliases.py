@@ -65,9 +65,13 @@ async def delete_alias(name: str, request: Request) -> Response:
 
 async def _set(ctx: Context, name: str, ref: str | None) -> None:
     """Raises as `Library.set_alias`."""
+    await ctx.service.run_blocking(_change, ctx, name, ref)
+
+
+def _change(ctx: Context, name: str, ref: str | None) -> None:
     engine = ctx.service.engine
-    await ctx.service.run_blocking(engine.library.set_alias, name, ref, ctx.scope)
-    await ctx.service.run_blocking(engine.routing.catch_up)
+    with engine.changing():
+        engine.library.set_alias(name, ref, ctx.scope)
 
 
 def _body(seen: Snapshot, name: str) -> AliasBody:

@@ -245,9 +245,10 @@ async def remove_expert(ctx: Context, id: str) -> None:
 def _remove(ctx: Context, id: str) -> None:
     """One piece of work: whoever is interrupted in between would leave old tensors in memory."""
     engine = ctx.service.engine
+    if id in ctx.seen.entries:  # before its files go: a fit that is stopped has not failed
+        ctx.fits.cancel(id)
     with engine.changing():
         engine.library.remove(id, ctx.scope)
-    ctx.fits.cancel(id)
 
 
 def _add(ctx: Context, body: AddExpert, replace: bool) -> Entry:
