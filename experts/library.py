@@ -31,7 +31,7 @@ from experts.entries import (
     read_manifest,
     require_id,
 )
-from experts.errors import CorruptExpert, ExpertError, ForbiddenSource, UnknownExpert
+from experts.errors import CorruptExpert, ExpertError, UnknownExpert
 from experts.files import (
     atomic_folder,
     clean_leftovers,
@@ -137,14 +137,12 @@ class Library(LibraryReader):
             BadExpert: it cannot be served, and the library is as before; the message says why.
         """
         source = resolve_inside(source, roots)
-        if scope.limited and source.is_relative_to(self.root.resolve()):
-            raise ForbiddenSource("A folder of the library itself cannot be added to it.")
+        scope.require_outside(source, self.root)
         with self._writing:
             known = read_manifest(source) if (source / MANIFEST).exists() else None
             id = require_id(id or (known.id if known else source.name))
             with atomic_folder(self.root / id) as folder:
-                aliases = read_aliases(self.root)  # under the lock that other processes wait for
-                require_no_alias(id, aliases, self._snapshot.renamed(aliases).within(scope))
+                self._require_no_alias(id, scope)  # under the lock that other processes wait for
                 self._require_free(id, scope, replace=replace)
                 former = self._former(id)
                 tags = scope.tags_for(tags, known, former and former.manifest)
@@ -158,10 +156,7 @@ class Library(LibraryReader):
                 kept = keep(self.root, former) if former else None
             entry = Entry(self.root / id, manifest)
             self._swap(lambda now: now.put(entry, kept))
-            with locked(self.root):  # so that no version is pinned meanwhile
-                pinned = read_aliases(self.root).values()
-                gone = forget(self.root, id, but=KEPT, spare=pinned)
-            self._swap(lambda now: now.forget(gone))
+            self._forget_old(id)
         return entry
 
     def roll_back(self, id: str, version: int, scope: Scope = EVERYTHING) -> Entry:
@@ -268,6 +263,16 @@ class Library(LibraryReader):
         require_backbone(entry.manifest, self._backbone)
         before = self.entries.get(entry.id)
         return before if before and before.manifest == entry.manifest else entry
+
+    def _forget_old(self, id: str) -> None:
+        """Let go of the oldest kept versions, except those that aliases pin."""
+        with locked(self.root):  # so that none is pinned meanwhile
+            gone = forget(self.root, id, but=KEPT, spare=read_aliases(self.root).values())
+        self._swap(lambda now: now.forget(gone))
+
+    def _require_no_alias(self, id: str, scope: Scope) -> None:
+        aliases = read_aliases(self.root)
+        require_no_alias(id, aliases, self._snapshot.renamed(aliases).within(scope))
 
     def _require_free(self, id: str, scope: Scope, *, replace: bool = False) -> None:
         """That a caller may give a name to an expert, or to an alias; under the folder's lock."""

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from routers import shortlist
 from server.api.scope import HEADER, parse_scope
 from server.errors import RequestError
 
@@ -49,6 +50,20 @@ async def test_every_preset_searches_what_the_caller_may_use(client, preset):
     found = await trace(client, A, router=preset)
     assert chosen(found)
     assert named(found) <= {*SEEN}
+    assert named(await trace(client, {}, router=preset)) - {*SEEN}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+async def test_the_same_in_a_library_that_is_cut_to_a_shortlist(client, monkeypatch, preset):
+    monkeypatch.setattr(shortlist, "SMALL", 2)
+    monkeypatch.setattr(shortlist, "KEPT", 3)
+    client._transport.app.state.context.service.engine.routing.view._built = None  # made anew
+    found = await trace(client, A, router=preset)
+    assert chosen(found)
+    assert named(found) <= {*SEEN}
+    found = await trace(client, A, router=preset, allow=["tag:team-a", "p2"], deny=["p0"])
+    assert chosen(found)
+    assert chosen(found) <= {*SEEN} - {"p0"}
     assert named(await trace(client, {}, router=preset)) - {*SEEN}
 
 
