@@ -43,7 +43,7 @@ def settle(
 
     Args:
         known: the source's own manifest, if it has one. said: fields that replace what stands
-            there, the id among them. version: the least it may have.
+            there where they say something, the id among them. version: the least it may have.
         heir_of: the expert whose task it goes on with: what was said of that one, and its artefacts
             of the task, stay.
 
@@ -53,7 +53,8 @@ def settle(
     """
     manifest = copy_adapter(source, folder, known) or _new_manifest(folder, backbone)
     inherited = {name: getattr(heir_of.manifest, name) for name in WORDS} if heir_of else {}
-    told = said if known else {"title": said["id"], **inherited, **said}
+    given = {name: value for name, value in said.items() if value}
+    told = given if known else {"title": said["id"], **inherited, **given}
     least = max(manifest.version, version)
     manifest = seal(folder, manifest.model_copy(update={**told, "version": least}))
     require_backbone(manifest, backbone)

@@ -13,14 +13,13 @@ from pathlib import Path
 from torch import Tensor
 
 from experts.aliases import (
+    changed_aliases,
     read_aliases,
     require_no_alias,
     require_unnamed,
     require_unreserved,
-    with_alias,
-    without_alias,
     write_aliases,
-)
+)  # fmt: skip
 from experts.constants import CALIBRATION, write_constants
 from experts.entries import (
     CONFIG,
@@ -30,7 +29,7 @@ from experts.entries import (
     read_entry,
     read_manifest,
     require_id,
-)
+)  # fmt: skip
 from experts.errors import CorruptExpert, ExpertError, UnknownExpert
 from experts.files import (
     atomic_folder,
@@ -39,7 +38,7 @@ from experts.files import (
     read_json,
     resolve_inside,
     take_away,
-)
+)  # fmt: skip
 from experts.joining import Describe, require_backbone, settle
 from experts.kinds import Site
 from experts.manifest import BackboneRef, Label
@@ -136,21 +135,18 @@ class Library(LibraryReader):
             DuplicateExpert: the id is taken, and not to be replaced. BadTags: see `Scope.tags_for`.
             BadExpert: it cannot be served, and the library is as before; the message says why.
         """
-        source = resolve_inside(source, roots)
-        scope.require_outside(source, self.root)
+        source = scope.outside(self.root, resolve_inside(source, roots))
         with self._writing:
             known = read_manifest(source) if (source / MANIFEST).exists() else None
             id = require_id(id or (known.id if known else source.name))
             with atomic_folder(self.root / id) as folder:
-                self._require_no_alias(id, scope)  # under the lock that other processes wait for
                 self._require_free(id, scope, replace=replace)
                 former = self._former(id)
-                tags = scope.tags_for(tags, known, former and former.manifest)
-                said = {"title": title, "instructions": tuple(instructions),
-                        "labels": tuple(labels), "tags": tags, "id": id}  # fmt: skip
-                given = {name: value for name, value in said.items() if value}
+                said = {"title": title, "instructions": tuple(instructions), "id": id,
+                        "tags": scope.tags_for(tags, known, former and former.manifest),
+                        "labels": tuple(labels)}  # fmt: skip
                 manifest = settle(
-                    folder, source, known, given, version=1 + self._highest(id), sites=sites,
+                    folder, source, known, said, version=1 + self._highest(id), sites=sites,
                     heir_of=None if known else former, backbone=self._backbone, describe=describe,
                 )  # fmt: skip
                 kept = keep(self.root, former) if former else None
@@ -204,20 +200,16 @@ class Library(LibraryReader):
             UnknownExpert, UnknownAlias: there is none. BadExpert: the name has not the form of an
                 id. DuplicateExpert: something else has the name.
         """
-        if ref is not None:
-            require_id(name, "an alias")
         if not self.root.is_dir():
             raise UnknownExpert("The library has no experts yet.")
         with self._writing, locked(self.root):
             aliases = read_aliases(self.root)
             seen = self._snapshot.renamed(aliases).within(scope)
-            if ref is None:
-                stored = without_alias(seen, aliases, name)
-            else:
-                stored = with_alias(seen, aliases, name, ref)
-                self._require_free(name, scope)
-            write_aliases(self.root, stored)
-            self._swap(lambda now: now.renamed(stored))
+            changed = changed_aliases(seen, aliases, name, ref)
+            if ref is not None:
+                self._require_no_expert(name, scope)
+            write_aliases(self.root, changed)
+            self._swap(lambda now: now.renamed(changed))
 
     def set_aside(self, entry: Entry, reason: str) -> None:
         """List an expert as bad whose files turned out so when they were read.
@@ -270,12 +262,13 @@ class Library(LibraryReader):
             gone = forget(self.root, id, but=KEPT, spare=read_aliases(self.root).values())
         self._swap(lambda now: now.forget(gone))
 
-    def _require_no_alias(self, id: str, scope: Scope) -> None:
+    def _require_free(self, id: str, scope: Scope, *, replace: bool) -> None:
+        """That a caller may give an expert this id; under the lock others wait for."""
         aliases = read_aliases(self.root)
         require_no_alias(id, aliases, self._snapshot.renamed(aliases).within(scope))
+        self._require_no_expert(id, scope, replace=replace)
 
-    def _require_free(self, id: str, scope: Scope, *, replace: bool = False) -> None:
-        """That a caller may give a name to an expert, or to an alias; under the folder's lock."""
+    def _require_no_expert(self, id: str, scope: Scope, *, replace: bool = False) -> None:
         require_unreserved(id, self.backbone_id)
         there = self._on_disk(id) or self.entries.get(id)
         if there or (self.root / id).exists():

@@ -66,10 +66,11 @@ class Scope:
         unseen = [tag for tag in (former.tags if former else ()) if tag not in self.tags]
         return (*told, *unseen)
 
-    def require_outside(self, source: Path, library: Path) -> None:
-        """Raises ForbiddenSource where a limited caller would add what may not be its to see."""
+    def outside(self, library: Path, source: Path) -> Path:
+        """`source`, a folder to add; raises ForbiddenSource where it may not be theirs to see."""
         if self.limited and source.is_relative_to(library.resolve()):
             raise ForbiddenSource("A folder of the library itself cannot be added to it.")
+        return source
 
     def require_replaceable(self, id: str, there: Manifest | None, *, replace: bool) -> None:
         """Refuse a name that a folder of the library has, unless its expert is to be replaced.
