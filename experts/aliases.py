@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import RootModel, ValidationError
 
-from experts.entries import first_error
+from experts.entries import first_error, require_id
 from experts.errors import (
     AliasedExpert,
     BadExpert,
@@ -56,16 +56,22 @@ def write_aliases(root: Path, aliases: Mapping[str, str]) -> dict[str, str]:
     return stored
 
 
-def with_alias(seen: Snapshot, aliases: Mapping[str, str], name: str, ref: str) -> dict[str, str]:
-    """All aliases, with one more or one that stands for something else now.
+def changed_aliases(
+    seen: Snapshot, aliases: Mapping[str, str], name: str, ref: str | None
+) -> dict[str, str]:
+    """All aliases after one of them came to stand for `ref`, or went where that is None.
 
     Args:
         seen: the library as the caller sees it. aliases: all there are, its own or not.
 
     Raises:
-        UnknownExpert: there is nothing that `ref` could stand for.
-        BadExpert: `ref` is itself an alias. DuplicateExpert: the name is one the caller can't see.
+        UnknownAlias: there is none to take away. UnknownExpert: nothing is called `ref`.
+        BadExpert: the name has not the form of an id, or `ref` is itself an alias.
+        DuplicateExpert: the name is of something that the caller doesn't see.
     """
+    if ref is None:
+        return _without(seen, aliases, name)
+    require_id(name, "an alias")
     if ref in seen.aliases:
         raise BadExpert(f"{ref!r} is an alias; name what it stands for: {seen.aliases[ref]!r}.")
     if name in aliases and name not in seen.aliases:
@@ -75,18 +81,6 @@ def with_alias(seen: Snapshot, aliases: Mapping[str, str], name: str, ref: str) 
     if not entry.path.exists():
         raise UnknownExpert(f"Another process has removed {ref!r}.")
     return {**aliases, name: ref}
-
-
-def without_alias(seen: Snapshot, aliases: Mapping[str, str], name: str) -> dict[str, str]:
-    """All aliases but one.
-
-    Raises:
-        UnknownAlias: the caller sees none of that name.
-    """
-    if name not in seen.aliases:
-        known = ", ".join(seen.aliases) or "none"
-        raise UnknownAlias(f"There is no alias {name!r}; there are: {known}.")
-    return {known: ref for known, ref in aliases.items() if known != name}
 
 
 def require_unreserved(name: str, backbone_id: str) -> None:
@@ -117,3 +111,10 @@ def require_unnamed(id: str, aliases: Mapping[str, str], seen: Snapshot) -> None
             "another expert, first.",
             aliases=shown,
         )
+
+
+def _without(seen: Snapshot, aliases: Mapping[str, str], name: str) -> dict[str, str]:
+    if name not in seen.aliases:
+        known = ", ".join(seen.aliases) or "none"
+        raise UnknownAlias(f"There is no alias {name!r}; there are: {known}.")
+    return {known: ref for known, ref in aliases.items() if known != name}

@@ -13,30 +13,18 @@ from pathlib import Path
 from torch import Tensor
 
 from experts.aliases import (
+    changed_aliases,
     read_aliases,
     require_no_alias,
     require_unnamed,
     require_unreserved,
-    with_alias,
-    without_alias,
     write_aliases,
-)
+)  # fmt: skip
 from experts.artefacts import Artefacts
 from experts.constants import write_constants
-from experts.entries import (
-    MANIFEST,
-    Entry,
-    problems,
-    read_manifest,
-    require_id,
-)
-from experts.errors import ExpertError, ForbiddenSource, UnknownExpert
-from experts.files import (
-    atomic_folder,
-    locked,
-    resolve_inside,
-    take_away,
-)
+from experts.entries import MANIFEST, Entry, problems, read_manifest, require_id
+from experts.errors import ExpertError, UnknownExpert
+from experts.files import atomic_folder, locked, resolve_inside, take_away
 from experts.joining import Describe, settle
 from experts.kinds import Site
 from experts.manifest import BackboneRef, Label
@@ -143,25 +131,23 @@ class Library(LibraryReader):
             DuplicateExpert: the id is taken, and not to be replaced.
             BadExpert: it cannot be served, and the library is as before.
         """
-        source = self._source(source, roots, scope)
+        source = scope.outside(self.root, resolve_inside(source, roots))
         with self._writing:
             known = read_manifest(source) if (source / MANIFEST).exists() else None
             id = require_id(id or (known.id if known else source.name))
             with atomic_folder(self.root / id) as folder:
-                aliases = read_aliases(self.root)  # under the lock that other processes wait for
-                require_no_alias(id, aliases, self._snapshot.renamed(aliases).within(scope))
                 self._require_free(id, scope, replace=replace)
                 former = self._former(id)
-                tags = scope.tags_for(tags, known, former and former.manifest)
-                said = {"title": title, "instructions": tuple(instructions),
-                        "labels": tuple(labels), "tags": tags, "id": id}  # fmt: skip
+                said = {"title": title, "instructions": tuple(instructions), "id": id,
+                        "tags": scope.tags_for(tags, known, former and former.manifest),
+                        "labels": tuple(labels)}  # fmt: skip
                 manifest = settle(
                     folder, source, known, said, version=1 + self._highest(id), sites=sites,
                     heir_of=None if known else former, backbone=self._backbone, describe=describe,
                 )  # fmt: skip
                 kept = keep(self.root, former) if former else None
             self._put(entry := Entry(self.root / id, manifest), kept)
-            self._forget(entry)
+            self._forget_old(entry)
         return entry
 
     def refit(self, entry: Entry, artefacts: Artefacts) -> Entry:
@@ -179,7 +165,7 @@ class Library(LibraryReader):
                 manifest = refill(folder, former, grown, artefacts)
                 kept = keep(self.root, former)
             self._put(fitted := Entry(self.root / entry.id, manifest), kept)
-            self._forget(fitted)
+            self._forget_old(fitted)
         return fitted
 
     def roll_back(self, id: str, version: int, scope: Scope = EVERYTHING) -> Entry:
@@ -226,20 +212,16 @@ class Library(LibraryReader):
             UnknownExpert, UnknownAlias: there is none. BadExpert: the name has not the form of an
                 id. DuplicateExpert: something else has the name.
         """
-        if ref is not None:
-            require_id(name, "an alias")
         if not self.root.is_dir():
             raise UnknownExpert("The library has no experts yet.")
         with self._writing, locked(self.root):
             aliases = read_aliases(self.root)
             seen = self._snapshot.renamed(aliases).within(scope)
-            if ref is None:
-                stored = without_alias(seen, aliases, name)
-            else:
-                stored = with_alias(seen, aliases, name, ref)
-                self._require_free(name, scope)
-            write_aliases(self.root, stored)
-            self._swap(lambda now: now.renamed(stored))
+            changed = changed_aliases(seen, aliases, name, ref)
+            if ref is not None:
+                self._require_no_expert(name, scope)
+            write_aliases(self.root, changed)
+            self._swap(lambda now: now.renamed(changed))
 
     def set_aside(self, entry: Entry, reason: str) -> None:
         """List an expert as bad whose files turned out so when they were read.
@@ -267,14 +249,20 @@ class Library(LibraryReader):
             stored = write_constants(self.root, constants, tensors, self.calibration)
             self._swap(lambda now: now.calibrated(stored))
 
-    def _source(self, source: Path, roots: Sequence[Path], scope: Scope) -> Path:
-        source = resolve_inside(source, roots)
-        if scope.limited and source.is_relative_to(self.root.resolve()):
-            raise ForbiddenSource("A folder of the library itself cannot be added to it.")
-        return source
+    def _forget_old(self, current: Entry) -> None:
+        """Let go of the oldest kept versions, except those that aliases pin."""
+        with locked(self.root):  # so that none is pinned meanwhile
+            spared = read_aliases(self.root).values()
+            gone = forget(self.root, current.id, current.manifest.version, spare=spared)
+        self._swap(lambda now: now.forget(gone))
 
-    def _require_free(self, id: str, scope: Scope, *, replace: bool = False) -> None:
-        """That a caller may give a name to an expert, or to an alias; under the folder's lock."""
+    def _require_free(self, id: str, scope: Scope, *, replace: bool) -> None:
+        """That a caller may give an expert this id; under the lock others wait for."""
+        aliases = read_aliases(self.root)
+        require_no_alias(id, aliases, self._snapshot.renamed(aliases).within(scope))
+        self._require_no_expert(id, scope, replace=replace)
+
+    def _require_no_expert(self, id: str, scope: Scope, *, replace: bool = False) -> None:
         require_unreserved(id, self.backbone_id)
         there = self._on_disk(id) or self.entries.get(id)
         if there or (self.root / id).exists():
@@ -294,13 +282,6 @@ class Library(LibraryReader):
 
     def _put(self, entry: Entry, kept: Entry | None) -> None:
         self._swap(lambda now: now.put(entry, kept))
-
-    def _forget(self, current: Entry) -> None:
-        """Delete the former versions that are too many, but none that an alias stands for."""
-        with locked(self.root):  # so that none is pinned meanwhile
-            spared = read_aliases(self.root).values()
-            gone = forget(self.root, current.id, current.manifest.version, spare=spared)
-        self._swap(lambda now: now.forget(gone))
 
     def _former(self, id: str) -> Entry | None:
         """The version that a change replaces, if there is one to keep: a sound one."""

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from experts.errors import BadTags, DuplicateExpert
+from experts.errors import BadTags, DuplicateExpert, ForbiddenSource
 from experts.manifest import TAG_FORM, Manifest, is_tag
 
 
@@ -64,6 +65,12 @@ class Scope:
             raise BadTags(f"What you add may carry your own tags only: {own}.")
         unseen = [tag for tag in (former.tags if former else ()) if tag not in self.tags]
         return (*told, *unseen)
+
+    def outside(self, library: Path, source: Path) -> Path:
+        """`source`, a folder to add; raises ForbiddenSource where it may not be theirs to see."""
+        if self.limited and source.is_relative_to(library.resolve()):
+            raise ForbiddenSource("A folder of the library itself cannot be added to it.")
+        return source
 
     def require_replaceable(self, id: str, there: Manifest | None, *, replace: bool) -> None:
         """Refuse a name that a folder of the library has, unless its expert is to be replaced.

@@ -42,7 +42,7 @@ class AliasList(BaseModel):
 async def list_aliases(request: Request) -> AliasList:
     """Every alias, and what it stands for."""
     seen = context(request).seen
-    return AliasList(data=[_body(seen, name) for name in seen.aliases])
+    return AliasList(data=[_body(seen, name, ref) for name, ref in seen.aliases.items()])
 
 
 @router.put("/aliases/{name}", response_model=AliasBody, responses=ERROR_RESPONSES)
@@ -53,7 +53,7 @@ async def put_alias(body: PutAlias, request: Request, name: str) -> Response:
     """
     ctx = context(request)
     await _set(ctx, name, body.expert)
-    return json_response(_body(ctx.seen, name))
+    return json_response(_body(ctx.seen, name, body.expert))
 
 
 @router.delete("/aliases/{name}", status_code=204, responses=ERROR_RESPONSES)
@@ -74,7 +74,6 @@ def _change(ctx: Context, name: str, ref: str | None) -> None:
         engine.library.set_alias(name, ref, ctx.scope)
 
 
-def _body(seen: Snapshot, name: str) -> AliasBody:
-    ref = seen.aliases[name]
-    version = seen.find(name).manifest.version if seen.stands(ref) else None
+def _body(seen: Snapshot, name: str, ref: str) -> AliasBody:
+    version = seen.find(ref).manifest.version if seen.stands(ref) else None
     return AliasBody(name=name, expert=ref, version=version)

@@ -20,10 +20,12 @@ from server.settings import Origins, Settings
 
 if TYPE_CHECKING:
     from experts.library import Library
+    from experts.snapshot import Snapshot
 
 app = typer.Typer(help="List, show, add, name, remove and verify experts.", no_args_is_help=True)
 
 Id = Annotated[str, typer.Argument(help="The expert's id.")]
+OPTIONAL = ("tags", "aliases")  # columns that most libraries leave empty
 Tags = Annotated[
     list[str] | None,
     typer.Option("--tag", help="A tag, as callers are limited to; may be repeated."),
@@ -47,16 +49,7 @@ def list_experts(origins: Origins, tag: Tags = None, as_json: Json = False) -> N
         told = {"experts": experts, "bad": dict(seen.bad), "aliases": dict(seen.aliases)}
         out.print_json(data=told)
         return
-    names = ("id", "version", "kind", "title", "tags", "aliases", "labels", "licence of the data")
-    table = Table(*names)
-    for entry in seen.entries.values():
-        said = entry.manifest
-        licence = str(said.provenance.get("licence", ""))
-        labels = str(len(said.labels) or "")
-        aliases = ", ".join(_told(*alias) for alias in seen.named.get(said.id, {}).items())
-        table.add_row(said.id, str(said.version), said.kind, said.title, ", ".join(said.tags),
-                      aliases, labels, licence)  # fmt: skip
-    out.print(table)
+    out.print(_table(seen))
     for id, reason in seen.bad.items():
         notes.print(f"[red]{escape(id)}[/] cannot be served: {escape(reason)}", highlight=False)
 
@@ -215,6 +208,30 @@ def embed(origins: Origins) -> None:
     notes.print(f"{len(entries) - len(todo)} of {len(entries)} experts are embedded already.")
     for entry in progress(todo, "experts") if todo else ():
         wordings.prepare(entry)
+
+
+def _table(seen: Snapshot) -> Table:
+    """The experts, a row each; tags and aliases where any expert has some."""
+    rows = {
+        "id": [e.id for e in seen.entries.values()],
+        "version": [str(e.manifest.version) for e in seen.entries.values()],
+        "kind": [e.manifest.kind for e in seen.entries.values()],
+        "title": [e.manifest.title for e in seen.entries.values()],
+        "tags": [", ".join(e.manifest.tags) for e in seen.entries.values()],
+        "aliases": [
+            ", ".join(_told(*alias) for alias in seen.named.get(id, {}).items())
+            for id in seen.entries
+        ],
+        "labels": [str(len(e.manifest.labels) or "") for e in seen.entries.values()],
+        "licence of the data": [
+            str(e.manifest.provenance.get("licence", "")) for e in seen.entries.values()
+        ],
+    }
+    shown = {n: column for n, column in rows.items() if any(column) or n not in OPTIONAL}
+    table = Table(*shown)
+    for row in zip(*shown.values(), strict=True):
+        table.add_row(*map(escape, row))
+    return table
 
 
 def _told(name: str, ref: str) -> str:

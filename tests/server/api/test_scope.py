@@ -1,9 +1,11 @@
 """A caller limited to tags: for it there are the experts that carry one of them, and no others."""
 
 import asyncio
+import shutil
 
 import pytest
 
+from routers import shortlist
 from server.api.scope import HEADER, parse_scope
 from server.errors import RequestError
 
@@ -52,10 +54,35 @@ async def test_every_preset_searches_what_the_caller_may_use(client, preset):
     assert named(await trace(client, {}, router=preset)) - {*SEEN}
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+async def test_the_same_in_a_library_that_is_cut_to_a_shortlist(client, monkeypatch, preset):
+    monkeypatch.setattr(shortlist, "SMALL", 2)
+    monkeypatch.setattr(shortlist, "KEPT", 3)
+    client._transport.app.state.context.service.engine.routing.view._built = None  # made anew
+    found = await trace(client, A, router=preset)
+    assert chosen(found)
+    assert named(found) <= {*SEEN}
+    found = await trace(client, A, router=preset, allow=["tag:team-a", "p2"], deny=["p0"])
+    assert chosen(found)
+    assert chosen(found) <= {*SEEN} - {"p0"}
+    assert named(await trace(client, {}, router=preset)) - {*SEEN}
+
+
 async def test_without_the_header_everything_is_there(client):
     listed = (await client.get("/v1/experts")).json()["data"]
     assert [e["id"] for e in listed] == sorted(TAGS)
     assert (await client.post("/v1/decisions", json=asking("p3"))).status_code == 200
+
+
+async def test_a_scan_tells_a_caller_of_its_own_experts_alone(client):
+    library = client._transport.app.state.context.service.engine.library
+    for id in ("p0", "p1"):  # one of its own, and one of others
+        shutil.move(library.root / id, library.root.parent / id)
+    found = (await client.post("/v1/experts/scan", headers=A)).json()
+    assert (found["removed"], found["bad"]) == (["p0"], [])
+    for id in ("p0", "p1"):
+        shutil.move(library.root.parent / id, library.root / id)
+    assert (await client.post("/v1/experts/scan")).json()["added"] == ["p0", "p1"]
 
 
 NO_TAGS = ["", " ", ",", "team-a,", "team a", "team-a;public", "-a", "a" * 65, "ä".encode(),
@@ -88,6 +115,7 @@ async def test_every_route_of_the_library_heeds_the_header(client):
         "/v1/experts/{id}": {"source": "x"},
         "/v1/experts/{id}/rollback": {"version": 1},
         "/v1/aliases/{name}": {"expert": "p0"},
+        "/v1/feedback": {"request_id": "x", "correct": True},
     }
     for path, method in told:
         documented = {p["name"] for p in paths[path][method.lower()].get("parameters", ())}

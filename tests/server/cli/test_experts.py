@@ -147,3 +147,40 @@ def test_embed_fills_a_library_for_another_embedder(run, library, sentence_model
     assert {p: p.read_bytes() for p in before} == before
     shared = run("experts", "embed", *options)
     assert "2 of 2 experts are embedded already" in shared.output
+
+
+def test_tags_are_given_listed_and_held_to_their_form(experts, library, tmp_path):
+    shutil.copytree(library / "mood", tmp_path / "given")
+    added = experts("add", str(tmp_path / "given"), "--id", "tone", "--tag", "team-a",
+                    "--tag", "public", "--backbone", "tiny-random")  # fmt: skip
+    assert added.exit_code == 0, added.output
+    told = json.loads(experts("list", "--json", "--tag", "team-a").stdout)
+    (expert,) = told["experts"]
+    assert expert["tags"] == ["team-a", "public"]
+    assert json.loads(experts("list", "--json", "--tag", "nobody").stdout)["experts"] == []
+    assert "team-a, public" in experts("list").stdout
+    odd = experts("add", str(tmp_path / "given"), "--id", "odd", "--tag", "no tag",
+                  "--backbone", "tiny-random")  # fmt: skip
+    assert "'no tag' is no tag" in odd.output
+    refused = experts("list", "--tag", "no tag")
+    assert refused.exit_code == 1
+    assert "'no tag' is no tag" in refused.output
+
+
+def test_an_alias_is_given_shown_moved_and_taken_away(experts):
+    assert "prod stands for weather now" in experts("alias", "prod", "weather").output
+    (version,) = json.loads(experts("show", "prod").stdout)["versions"]
+    assert experts("alias", "frozen", f"weather@{version}").exit_code == 0
+    shown = json.loads(experts("show", "weather").stdout)["aliases"]
+    assert shown == {"frozen": f"weather@{version}", "prod": "weather"}
+    assert json.loads(experts("list", "--json").stdout)["aliases"] == shown
+    assert "aliases" in experts("list").stdout
+    refused = experts("remove", "weather", "--yes")
+    assert refused.exit_code == 1
+    assert "aliases stand for it: frozen, prod" in refused.output.replace("\n", " ")
+    assert experts("alias", "prod", "mood").exit_code == 0
+    assert experts("alias", "frozen", "--remove").exit_code == 0
+    assert experts("remove", "weather", "--yes").exit_code == 0
+    assert experts("alias", "prod").exit_code == 2
+    assert experts("alias", "prod", "mood", "--remove").exit_code == 2
+    assert experts("alias", "mood", "mood").exit_code == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from experts.entries import Entry
 from experts.library import Library
 from routers.calibration import FOREIGN, Calibration
-from routers.fitting.wording import FOLDER
+from routers.fitting.wording import FOLDER, Wordings
 from server.build import build_engine
 from server.engine.messages import Choice, Outcome, Question, RoutingOptions, Sample
 from server.engine.run import Engine
@@ -70,23 +69,24 @@ def test_sharing_costs_nothing(rich, rich_library):
     assert not (rich_library / FOLDER).exists()
 
 
-def test_opening_shows_its_work_and_goes_on_where_it_was(apart):
-    told: list[int] = []
+def test_an_interrupted_opening_is_gone_on_with(apart, monkeypatch):
+    seen: list[str] = []
+    prepare = Wordings.prepare
 
-    def killed(items: Sequence[Entry], what: str) -> Iterator[Entry]:
-        told.append(len(items))
-        yield from items[:2]
-        raise KeyboardInterrupt
+    def interrupted(wordings: Wordings, entry: Entry) -> None:
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        seen.append(entry.id)
+        prepare(wordings, entry)
 
-    def whole(items: Sequence[Entry], what: str) -> Iterator[Entry]:
-        told.append(len(items))
-        yield from items
-
+    monkeypatch.setattr(Wordings, "prepare", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        apart(bar=killed)
-    apart(bar=whole)
-    apart(bar=whole)  # nothing is left to show
-    assert told == [5, 3]
+        apart()
+    monkeypatch.undo()
+    told: list[tuple[int, int]] = []
+    engine = apart(progress=lambda done, total: told.append((done, total)))
+    assert [step for step in told if step[1] == 3] == [(0, 3), (1, 3), (2, 3)]
+    assert engine.routing.view.wordings.missing(engine.library.entries.values()) == []
 
 
 def test_an_expert_added_by_a_server_with_another_embedder_is_routed(
