@@ -123,7 +123,7 @@ def _open(folder: Path) -> dict[str, float]:
     backbone.embed(["warm"])
     before, begun = _resident_mb(), time.perf_counter()
     library = Library.open(folder, fingerprint=backbone.fingerprint)
-    view = LibraryView(backbone, library)
+    view = LibraryView(backbone, backbone, library)
     query = near(backbone, 0, 0)
     view.current().shortlist.of(Features(query, query), Wishes())
     figures = {"seconds": time.perf_counter() - begun, "mb": _resident_mb() - before}

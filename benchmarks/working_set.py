@@ -60,7 +60,7 @@ class Case:
 
 def measure(engine: Engine, count: int, quick: bool) -> list[Figure]:
     """The figures of a library of `count` experts, and those of the curve."""
-    rounds, batches = (1, 3) if quick else (3, 30)
+    rounds, batches = (1, 3) if quick else (3, 20)
     curve = [Case(over, host) for host in (False, True) for over in CURVE if over > 1]
     for case in curve:
         _measure(engine, case, count, rounds, batches)

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import logging
 import queue
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from logging.handlers import QueueListener, RotatingFileHandler
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from server.evidence.record import AnyLine
 
 WAITING = 10_000
 """Requests that may wait to be written; what comes on top is lost."""
+PAUSE = 0.05
+"""Seconds in which lines gather: a thread that woke for each would take turns with the server's."""
 Lines = Callable[[], Iterable[AnyLine]]
 Lost = Callable[[str], object]
 
@@ -104,21 +107,31 @@ class _Listener(QueueListener):
 
     def __init__(self, waiting: queue.Queue[object], file: _File, on_lost: Lost) -> None:
         super().__init__(waiting, file)
-        self._on_lost = on_lost
+        self._waiting, self._on_lost = waiting, on_lost
+
+    def dequeue(self, block: bool) -> Any:
+        """The next of what waits; where nothing does, a pause after what comes first."""
+        try:
+            return self._waiting.get_nowait()
+        except queue.Empty:
+            first = self._waiting.get(block)
+            if first is not None:  # nothing comes after the end
+                time.sleep(PAUSE)
+            return first
 
     def handle(self, record: object) -> None:
         """Write one request's lines; a fault of ours costs them and not the thread."""
         try:
-            for line in cast("Lines", record)():
-                text = line.model_dump_json()
-                super().handle(logging.makeLogRecord({"msg": text}))
+            lines = [line.model_dump_json() for line in cast("Lines", record)()]
+            if lines:
+                super().handle(logging.makeLogRecord({"msg": "\n".join(lines)}))
         except Exception:
             self._on_lost("not_written")
             log.exception("lines of the routing log could not be made")
 
     def enqueue_sentinel(self) -> None:
         """Say that this is all; waits for room where the base would fail."""
-        self.queue.put(None)  # pyright: ignore[reportAttributeAccessIssue]
+        self._waiting.put(None)
 
 
 def _end_torn_line(path: Path) -> None:

@@ -157,7 +157,8 @@ async def test_a_sample_that_breaks_a_batch_costs_its_own_request_only(
     assert isinstance(good, Outcome)
 
 
-async def test_retiring_is_not_ready_and_still_answers(service):
+async def test_retiring_is_not_ready_and_still_answers(service, gate):
+    gate.open.set()
     service.retire()
     assert not service.ready
     assert len(await service.submit(BARE[:2])) == 2
