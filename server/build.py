@@ -97,7 +97,8 @@ def build_engine(
 
     Args:
         settings: what is in force. on_load: see `Tiers`.
-        progress: told how far reading the library is: manifests, then routing artefacts.
+        progress: told how far reading the library is: manifests, then routing artefacts, whose
+            words the embedder sees where it has not yet.
 
     Raises:
         SettingsError, ExpertError: as `build_app`.
@@ -130,7 +131,6 @@ def build_engine(
     if settings.router not in engine.presets:
         known = ", ".join(["default", *engine.presets])
         raise SettingsError(f"router = {settings.router!r}: expected one of {known}")
-    _embed(engine, progress)
     engine.catch_up(progress)
     _require_listed(library, "pin", settings.pin)
     _require_room(engine, settings)
@@ -172,17 +172,6 @@ def _require_listed(library: Library, setting: str, ids: Sequence[str]) -> None:
             library.get(id)
         except UnknownExpert as error:
             raise SettingsError(f"{setting} = {id!r}: {error.message}") from None
-
-
-def _embed(engine: Engine, progress: Progress) -> None:
-    """Have the embedder see what experts say of themselves, where it has not yet."""
-    wordings = engine.routing.view.wordings
-    todo = wordings.missing(engine.library.entries.values())
-    if todo:
-        log.info("embedding what %d experts say by %s", len(todo), engine.embedder.id)
-    for done, entry in enumerate(todo):
-        progress(done, len(todo))
-        wordings.prepare(entry)
 
 
 def _require_room(engine: Engine, settings: Settings) -> None:

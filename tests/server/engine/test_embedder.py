@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from experts.entries import Entry
+from experts.artefacts import Artefacts
 from experts.library import Library
+from experts.manifest import Manifest
 from routers.calibration import FOREIGN, Calibration
 from routers.fitting.wording import FOLDER, Wordings
 from server.build import build_engine
@@ -71,22 +72,22 @@ def test_sharing_costs_nothing(rich, rich_library):
 
 def test_an_interrupted_opening_is_gone_on_with(apart, monkeypatch):
     seen: list[str] = []
-    prepare = Wordings.prepare
+    see = Wordings.of
 
-    def interrupted(wordings: Wordings, entry: Entry) -> None:
+    def interrupted(wordings: Wordings, manifest: Manifest, artefacts: Artefacts) -> Artefacts:
         if len(seen) == 2:
             raise KeyboardInterrupt
-        seen.append(entry.id)
-        prepare(wordings, entry)
+        seen.append(manifest.id)
+        return see(wordings, manifest, artefacts)
 
-    monkeypatch.setattr(Wordings, "prepare", interrupted)
+    monkeypatch.setattr(Wordings, "of", interrupted)
     with pytest.raises(KeyboardInterrupt):
         apart()
     monkeypatch.undo()
-    told: list[tuple[int, int]] = []
-    engine = apart(progress=lambda done, total: told.append((done, total)))
-    assert [step for step in told if step[1] == 3] == [(0, 3), (1, 3), (2, 3)]
-    assert engine.routing.view.wordings.missing(engine.library.entries.values()) == []
+    engine = apart()
+    wordings, entries = engine.routing.view.wordings, engine.library.entries
+    assert wordings.missing(entries.values()) == []
+    assert len(list(wordings.folder.iterdir())) == len(entries)
 
 
 def test_an_expert_added_by_a_server_with_another_embedder_is_routed(
