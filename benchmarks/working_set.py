@@ -33,6 +33,7 @@ from server.engine.run import Engine
 
 BATCH = 32
 OVER, HALF = 10, 0.5
+AT_ONCE = 64
 CURVE = (2, 5, 10, 20)
 """Working set over budget, for the plot."""
 
@@ -63,7 +64,7 @@ class Case:
 
 def measure(engine: Engine, count: int, quick: bool) -> list[Figure]:
     """The figures of a library of `count` experts, and those of the curve."""
-    rounds, batches = (1, 3) if quick else (3, 20)
+    rounds, batches = (1, 3) if quick else (2, 20)
     curve = [Case(over, host) for host in (False, True) for over in CURVE]
     strict = Case(OVER, cold=True)
     for case in (strict, *curve):
@@ -146,8 +147,9 @@ def _budgets(engine: Engine, case: Case, room: int, count: int) -> Iterator[Tier
 
 def _raise_all(tiers: Tiers, count: int) -> None:
     """Bring the most popular experts to the device, the most popular last."""
-    for index in reversed(range(count)):
-        with tiers.pin([f"{name_of(index)}@1"]):
+    refs = [f"{name_of(index)}@1" for index in reversed(range(count))]
+    for start in range(0, count, AT_ONCE):
+        with tiers.pin(refs[start : start + AT_ONCE]):
             pass
 
 
