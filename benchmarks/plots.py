@@ -27,8 +27,8 @@ def working_set(results: Path = RESULTS, target: Path = DOCS / "library.png") ->
         over, share = zip(*sorted(points[where]), strict=True)
         axes.plot(over, share, "o-", color=colour)
         axes.annotate(
-            f"the rest {where.removeprefix('all ')}", (over[-1], share[-1]), (8, 0), textcoords="offset points",
-            color=colour, va="center",
+            f"the rest {where.removeprefix('all ')}", (over[-1], share[-1]), (8, 0),
+            textcoords="offset points", color=colour, va="center",
         )  # fmt: skip
     axes.set(
         xlabel="working set / what the device holds (Zipf(1) traffic)",
