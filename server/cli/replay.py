@@ -151,7 +151,7 @@ def _show(comparison: Comparison) -> None:
     after = comparison.after
     table.add_row("mode", comparison.before.mode, after.mode if after else "")
     table.add_row("experts", _experts(comparison.before), _experts(after) if after else "")
-    table.add_row("reason", comparison.before.reason, after.reason if after else "")
+    table.add_row("reason", escape(comparison.before.reason), escape(after.reason) if after else "")
     out.print(table)
     if not comparison.changes:
         out.print(
