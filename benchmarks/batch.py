@@ -23,7 +23,7 @@ TARGET = 1.0
 def run(quick: bool) -> list[Figure]:
     """Samples per second of each, in turns."""
     require("wrk", "wrk")
-    rounds, seconds = (2, 3.0) if quick else (5, 20.0)
+    rounds, seconds = (2, 3.0) if quick else (5, 10.0)
     core, client = cores(2)
     turns: list[tuple[float, float, float]] = []
     with ExitStack() as stack:
