@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -52,14 +52,6 @@ class Fitted:
     expert: ExpertWeights
     scales: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
-    def scaled(self) -> ExpertWeights:
-        """With the scales folded in."""
-        sites = {
-            site: {part: t * self.scales.get((site, part), 1.0) for part, t in parts.items()}
-            for site, parts in self.expert.sites.items()
-        }
-        return replace(self.expert, sites=sites)
-
 
 class Kind(ABC):
     """How one sort of expert changes a backbone."""
@@ -78,13 +70,9 @@ class Kind(ABC):
             CorruptExpert: a tensor holds NaN or infinity.
         """
 
-    def read(self, adapter: Adapter, sites: Mapping[str, Site], id: str) -> ExpertWeights:
-        """Tensors by site, in the form `apply` takes. Raises as `fit` does."""
-        return self.fit(adapter, sites, id).scaled()
-
     @abstractmethod
     def write(self, expert: ExpertWeights) -> Adapter:
-        """The file form of `expert`; `read(write(e))` gives `e` again."""
+        """The file form of `expert`; `fit` of it, with its scales, gives `expert` again."""
 
     @abstractmethod
     def target_sites(self, sites: Iterable[Site]) -> list[Site]:

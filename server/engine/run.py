@@ -148,10 +148,6 @@ class Engine:
         """Begin to load the experts that callers named, before their samples' turn comes."""
         self.tiers.prefetch(self.routing.named_refs(samples))
 
-    def count_tokens(self, text: str) -> int:
-        """Tokens of a text, special ones included."""
-        return len(self.backbone.tokens([text])[0])
-
     def _each(self, board: Sequence[Work], step: Callable[[Work], None]) -> None:
         """Run a step for every sample that is still alive; an error ends that sample alone."""
         for work in alive(board):

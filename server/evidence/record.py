@@ -104,11 +104,6 @@ class RoutedLine(Line):
     answer: Answered | None = None
     values: tuple[Digest, ...] = ()
 
-    @property
-    def first(self) -> str:
-        """The id of the expert with the most weight; empty for the bare backbone."""
-        return self.selection.experts[0].id if self.selection.experts else ""
-
 
 class FeedbackLine(Line):
     """What a caller said of an answer: whether it was right, or which option is.

@@ -30,6 +30,7 @@ from experts.backbones.demo import demo_path
 from experts.backbones.text_encoder import Pooling, length_buckets
 from experts.backbones.tiny import tiny_encoder
 from experts.errors import BackboneError, InputTooLong
+from experts.host import HostExpert
 from experts.kinds import KINDS, Adapter
 from experts.mix import RowMix, build_mix
 from experts.stacks import stack_experts
@@ -192,11 +193,12 @@ def test_a_family_takes_experts_of_both_kinds(
         torch.manual_seed(1)
         adapted = peft.get_peft_model(copy.deepcopy(model), config).double().eval()
     tensors = {n: t.detach() for n, t in peft.get_peft_model_state_dict(adapted).items()}
-    expert = KINDS["lora"].read(
+    fitted = KINDS["lora"].fit(
         Adapter({"peft_type": "LORA", "lora_alpha": config.lora_alpha,
                  "target_modules": "all-linear"}, tensors),
         encoder.sites, "e",
     )  # fmt: skip
+    expert = HostExpert.of(fitted.expert, fitted.scales, {}).materialise(torch.float64, "cpu")
     mix = build_mix([RowMix.of({"e": 1.0})] * len(rows), [stack_experts([expert])])
     twin = TextEncoder("t", adapted.get_base_model(), encoder.tokenizer, encoder.pooling, LIMIT)
     torch.testing.assert_close(encoder.run(rows, mix), twin.run(rows), **EXACT)

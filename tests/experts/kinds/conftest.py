@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from experts.backbones import TextEncoder
 from experts.backbones.text_encoder import Pooling
+from experts.host import HostExpert
 from experts.kinds import Adapter, kind_of
 from experts.weights import ExpertWeights
 
@@ -81,9 +82,11 @@ def make_peft(
 
 @pytest.fixture
 def read(encoder64: TextEncoder) -> Callable[..., ExpertWeights]:
-    """Read an adapter for the tiny backbone, as its config's kind."""
+    """Bring an adapter to the tiny backbone, as its config's kind, the way it is served."""
 
     def reader(adapter: Adapter, id: str = "expert") -> ExpertWeights:
-        return kind_of(adapter).read(adapter, encoder64.sites, id)
+        fitted = kind_of(adapter).fit(adapter, encoder64.sites, id)
+        host = HostExpert.of(fitted.expert, fitted.scales, {})
+        return host.materialise(encoder64.dtype, encoder64.device)
 
     return reader

@@ -55,9 +55,7 @@ def test_no_field_of_a_config_runs_them(
     }[field]
     started = time.perf_counter()
     with pytest.raises(UnsupportedExpert, match="too long"):
-        KINDS["lora"].read(
-            Adapter({**sound.config, **changed}, sound.tensors), encoder64.sites, "e"
-        )
+        KINDS["lora"].fit(Adapter({**sound.config, **changed}, sound.tensors), encoder64.sites, "e")
     assert time.perf_counter() - started < 5
 
 

@@ -252,7 +252,8 @@ class TestExperts:
     async def test_a_link_that_leaves_the_roots_is_403(self, client, adapters, library):
         (adapters / "link").symlink_to(library / "mood")
         body = {"lora_name": "new", "lora_path": str(adapters / "link")}
-        error_of(await client.post("/v1/load_lora_adapter", json=body), 403)
+        error = error_of(await client.post("/v1/load_lora_adapter", json=body), 403)
+        assert error["code"] == "source_forbidden"
 
     async def test_damaged_tensors_are_422(self, client, adapters):
         (adapters / "flight" / "adapter_model.safetensors").write_bytes(b"\x00" * 100)
