@@ -154,4 +154,4 @@ def test_every_other_field_of_a_lora_config_is_refused_by_name(
     site = "base_model.model.encoder.layer.0.attention.self.query.lora"
     factors = {f"{site}_A.weight": torch.ones(2, 32), f"{site}_B.weight": torch.ones(32, 2)}
     with pytest.raises(UnsupportedExpert, match=field):
-        KINDS["lora"].read(Adapter(config, factors), encoder64.sites, "made")
+        KINDS["lora"].fit(Adapter(config, factors), encoder64.sites, "made")

@@ -87,6 +87,6 @@ def read(encoder64: TextEncoder) -> Callable[..., ExpertWeights]:
     def reader(adapter: Adapter, id: str = "expert") -> ExpertWeights:
         fitted = kind_of(adapter).fit(adapter, encoder64.sites, id)
         host = HostExpert.of(fitted.expert, fitted.scales, {})
-        return host.materialise(encoder64.dtype, encoder64.device)
+        return host.materialise(host.sites.buffer.dtype, encoder64.device)
 
     return reader
