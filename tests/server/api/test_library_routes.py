@@ -125,6 +125,18 @@ async def test_an_expert_is_named_once(client):
     assert (refused.status_code, refused.json()["error"]["param"]) == (422, "routing.experts")
 
 
+async def test_a_command_line_may_remove_an_expert_beside_the_server(client, library, service):
+    backbone = service.engine.backbone
+    other = Library.open(library, fingerprint=backbone.fingerprint, backbone_id=backbone.id)
+    other.remove("mood")
+    gone = await client.post("/v1/embeddings", json={"model": "mood", "input": "Clear skies."})
+    assert gone.status_code == 404, gone.text
+    listed = (await client.get("/v1/experts")).json()
+    assert "mood" not in {e["id"] for e in listed["data"]} | {b["name"] for b in listed["bad"]}
+    routed = {"model": "auto", "input": "Clear skies.", "routing": {"router": "average"}}
+    assert (await client.post("/v1/embeddings", json=routed)).status_code == 200
+
+
 async def test_a_command_line_may_replace_an_expert_beside_the_server(
     client, bare_adapter, library, service
 ):
