@@ -228,8 +228,10 @@ class Library(LibraryReader):
 
         Its folder stays as it is, and `refresh` reads it again once something in it changed. One
         that was replaced meanwhile, by this process or another, gives way to the version that lies
-        there now, and one that was removed is gone.
+        there now, and one that was removed is gone. Of a library out of reach nothing is said.
         """
+        if not self.root.is_dir():
+            return
         self._used[entry.id] = max(self._used.get(entry.id, 0), entry.manifest.version)
         with self._writing, locked(self.root):  # whose files lie there already comes first
             if self.entries.get(entry.id) is not entry:

@@ -137,6 +137,18 @@ async def test_a_command_line_may_remove_an_expert_beside_the_server(client, lib
     assert (await client.post("/v1/embeddings", json=routed)).status_code == 200
 
 
+async def test_a_library_out_of_reach_fails_what_must_be_loaded_and_comes_back(client, library):
+    asked = {"input": "Clear skies."}
+    held = await client.post("/v1/embeddings", json={"model": "mood", **asked})
+    away = library.rename(library.with_name("unmounted"))
+    still = await client.post("/v1/embeddings", json={"model": "mood", **asked})
+    assert still.json()["data"] == held.json()["data"]
+    cold = await client.post("/v1/embeddings", json={"model": "weather", **asked})
+    assert (cold.status_code, cold.json()["error"]["code"]) == (422, "corrupt_expert")
+    away.rename(library)
+    assert (await client.post("/v1/embeddings", json={"model": "weather", **asked})).is_success
+
+
 async def test_a_command_line_may_replace_an_expert_beside_the_server(
     client, bare_adapter, library, service
 ):
