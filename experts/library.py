@@ -228,18 +228,17 @@ class Library(LibraryReader):
 
         Its folder stays as it is, and `refresh` reads it again once something in it changed. One
         that was replaced meanwhile, by this process or another, gives way to the version that lies
-        there now, and one that was removed is gone. Of a library out of reach nothing is said.
+        there now. One whose folder is gone was removed, or the whole library is out of reach: the
+        next look tells.
         """
-        if not self.root.is_dir():
+        if not (self.root / entry.id).is_dir():
             return
         self._used[entry.id] = max(self._used.get(entry.id, 0), entry.manifest.version)
         with self._writing, locked(self.root):  # whose files lie there already comes first
             if self.entries.get(entry.id) is not entry:
                 return
             there = self._on_disk(entry.id)
-            if not (self.root / entry.id).exists():
-                self._swap(lambda now: now.without(entry.id))
-            elif there is None or there.manifest == entry.manifest:
+            if there is None or there.manifest == entry.manifest:
                 self._scanner.note(entry.id, reason)
                 self._swap(lambda now: now.set_aside(entry, reason))
             else:

@@ -236,6 +236,8 @@ def _reader(library: Library, backbone: TextEncoder) -> Callable[[str], HostExpe
             return read_expert(entry, backbone.sites).named(entry.ref, entry.manifest.version)
         except BadExpert as error:
             library.set_aside(entry, error.message)
+            if library.root.is_dir() and not entry.path.is_dir():
+                raise UnknownExpert(f"Expert {entry.id!r} was removed meanwhile.") from None
             if tries == 1 or entry.id in library.bad:
                 raise
         return read(ref, tries - 1)  # it was replaced or removed under our eyes

@@ -129,12 +129,13 @@ async def test_a_command_line_may_remove_an_expert_beside_the_server(client, lib
     backbone = service.engine.backbone
     other = Library.open(library, fingerprint=backbone.fingerprint, backbone_id=backbone.id)
     other.remove("mood")
-    gone = await client.post("/v1/embeddings", json={"model": "mood", "input": "Clear skies."})
-    assert gone.status_code == 404, gone.text
-    listed = (await client.get("/v1/experts")).json()
-    assert "mood" not in {e["id"] for e in listed["data"]} | {b["name"] for b in listed["bad"]}
     routed = {"model": "auto", "input": "Clear skies.", "routing": {"router": "average"}}
     assert (await client.post("/v1/embeddings", json=routed)).status_code == 200
+    gone = await client.post("/v1/embeddings", json={"model": "mood", "input": "Clear skies."})
+    assert gone.status_code == 404, gone.text
+    assert (await client.post("/v1/experts/scan")).json()["removed"] == ["mood"]
+    listed = (await client.get("/v1/experts")).json()
+    assert "mood" not in {e["id"] for e in listed["data"]} | {b["name"] for b in listed["bad"]}
 
 
 async def test_a_library_out_of_reach_fails_what_must_be_loaded_and_comes_back(client, library):
