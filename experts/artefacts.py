@@ -29,8 +29,8 @@ class Artefacts:
             un-adapted input features. All are unit vectors; the embedder's width W and the
             backbone's D may differ.
         vectors: "gate" | "arrow" -> site -> (D_site,), for token routing.
-        examples: (M, D) un-adapted features of training inputs, unit vectors; for comparisons, since
-            they are large. An expert rarely has them.
+        examples: (M, D) un-adapted features of training inputs, unit vectors. They are large, so an
+            expert rarely has them; comparisons do.
     """
 
     embedder: str
