@@ -105,7 +105,7 @@ class Results:
 
     def cell(self, row: Row, part: Part, task: Task, condition: Condition) -> Cell | Gap:
         """What a row answered; of several ways the best."""
-        if reason := lacks(self.bench.cards.get(task.name), condition, task.labels):
+        if reason := self._unasked(part, task, condition):
             return Gap(reason)
         ways = self.ways(row, part, task)
         if isinstance(ways, Gap):
@@ -114,6 +114,12 @@ class Results:
         if len(found) < len(ways):
             return Gap("it was not asked")
         return max(found, key=lambda cell: cell.accuracy)
+
+    def _unasked(self, part: Part, task: Task, condition: Condition) -> str | None:
+        """Why a task cannot be asked under a condition, whoever answers."""
+        if not part.examples(task):
+            return "it has no example of this part"
+        return lacks(self.bench.cards.get(task.name), condition, task.labels)
 
     def part(self, held: Held) -> Part | None:
         """The part of this run of one sort, if it has one."""
@@ -130,8 +136,7 @@ class Results:
         for row in rows:
             for part, task, condition in self.questions:
                 ways = self.ways(row, part, task)
-                lacking = lacks(self.bench.cards.get(task.name), condition, task.labels)
-                if lacking or isinstance(ways, Gap):
+                if self._unasked(part, task, condition) or isinstance(ways, Gap):
                     continue
                 places = {Place(part, w, task.name, condition): task for w in ways}
                 wanted |= places
@@ -157,12 +162,9 @@ class Results:
 def matrix_places(
     bench: Bench, part: Part, tasks: Sequence[Task], condition: Condition
 ) -> dict[Place, Task]:
-    """Every expert on every task."""
-    return {
-        Place(part, Forced(id), task.name, condition): task
-        for task in tasks
-        for id in bench.experts
-    }
+    """Every expert on every task that has examples."""
+    asked = [task for task in tasks if part.examples(task)]
+    return {Place(part, Forced(id), t.name, condition): t for t in asked for id in bench.experts}
 
 
 def matrix_of(cells: Mapping[Place, Cell]) -> dict[str, dict[str, float]]:

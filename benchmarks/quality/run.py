@@ -17,7 +17,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from benchmarks.figures import RESULTS
 from benchmarks.quality.conditions import CONDITIONS, Condition
 from benchmarks.quality.measure import Missing, count, measure
 from benchmarks.quality.parts import Held, Part, QualityError, parts_of
@@ -31,7 +30,6 @@ SINGLE = Part("in", aside=True, limit=60)
 """Where the best single expert is chosen."""
 CURVE_LIMIT = 60
 CURVE_CONDITIONS: tuple[Condition, ...] = ("input", "reworded")
-HELD_OUT_RUNS = RESULTS / "held_out_runs.jsonl"
 
 notes = Console(stderr=True)
 
@@ -92,7 +90,7 @@ def run(bench: Bench, order: Order) -> Found:
         asked += _choose_single(results)
     missing = results.collect(order.rows, again=order.again)
     if any(m.place.part.held == "out" for m in missing):
-        log_held_out(order, missing)
+        log_held_out(order, missing, bench.places.held_out_log)
     asked += _measure(results, missing, "comparison")
     found = Found(order, Summary(results, order.rows), measured=asked)
     if order.curve:
@@ -145,7 +143,7 @@ def _bar(what: str, total: int) -> Generator[Callable[[int], object]]:
         yield lambda done: bars.advance(bar, done)
 
 
-def log_held_out(order: Order, missing: Sequence[Missing], path: Path = HELD_OUT_RUNS) -> None:
+def log_held_out(order: Order, missing: Sequence[Missing], path: Path) -> None:
     """Note that a run asks held-out test files: they are for the report only."""
     asked = [m for m in missing if m.place.part.held == "out"]
     line = {

@@ -79,6 +79,8 @@ def _of_oracle(summary: Summary, condition: Condition) -> Target:
     for found in (ours, best):
         if isinstance(found, Gap):
             return Target(figure, None, target, False, found.reason)
+    if not best.mean:
+        return Target(figure, None, target, False, "the oracle is never right")
     ratio = ours.mean / best.mean
     return Target(figure, round(ratio, 4), target, ratio >= share)
 

@@ -20,11 +20,12 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from benchmarks.figures import RESULTS
 from benchmarks.quality.conditions import pool_of
 from experts.artefacts import Artefacts
 from experts.backbones import TextEncoder, open_backbone
 from experts.constants import CALIBRATION
-from experts.entries import Entry
+from experts.entries import CONFIG, WEIGHTS, Entry
 from experts.files import atomic_folder, atomic_write, remove_folder
 from experts.library import Library
 from experts.manifest import TaskCard
@@ -51,7 +52,8 @@ class Places:
 
     Attributes:
         data: holds `held_in` and `held_out`. library: the experts compared. cards: of held-out
-            tasks. work: the scratch library, cells and made experts.
+            tasks. work: the scratch library, cells and made experts. held_out_log: a line for
+            every run that asks held-out test files.
     """
 
     data: Path
@@ -60,6 +62,7 @@ class Places:
     cards: Path = CARDS
     work: Path = CACHE
     threads: int = 0
+    held_out_log: Path = RESULTS / "held_out_runs.jsonl"
 
     @property
     def scratch(self) -> Path:
@@ -97,11 +100,14 @@ class Bench:
 
     @cached_property
     def routing_digest(self) -> str:
-        """Names all that routers know: routable experts and constants."""
-        entries = self.engine.library.entries
+        """Names all that routers know: routable experts and constants.
+
+        By what they were built from: equal tensors need not make equal files.
+        """
+        built_from = [(self.places.scratch / id / STAMP).read_text("utf-8") for id in self.experts]
         constants = dict(self.engine.library.snapshot.calibration or {})
         constants.pop("reference", None)
-        return digest_of([entries[id].digest for id in self.experts], constants)
+        return digest_of(built_from, constants)
 
     @cached_property
     def sha(self) -> Callable[[Path], str]:
@@ -110,7 +116,8 @@ class Bench:
 
     def expert_digest(self, id: str) -> str:
         """Names an expert's weights."""
-        return digest_of(dict(self.engine.library.get(id).manifest.files), id)
+        files = self.engine.library.get(id).manifest.files
+        return digest_of(id, {name: files[name] for name in (CONFIG, WEIGHTS)})
 
 
 def without(task: str) -> Scope:
