@@ -8,7 +8,6 @@ digest is another counts as not there. Code is not part of the digest: raise `FO
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -123,8 +122,3 @@ def write_cell(root: Path, place: Place, key: str, cell: Cell) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     said = json.dumps({"digest": key, "cell": asdict(cell)}, separators=(",", ":"))
     atomic_write(path, said.encode())
-
-
-def pooled(cells: Sequence[Cell], name: str) -> list[float]:
-    """One figure per example of several cells together, in their order."""
-    return [value for cell in cells for value in getattr(cell, name)]

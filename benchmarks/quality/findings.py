@@ -13,6 +13,7 @@ from benchmarks.quality.conditions import Condition
 from benchmarks.quality.parts import Held
 from benchmarks.quality.results import Gap
 from benchmarks.quality.summary import Group, Summary
+from routers.presets import DEFAULT
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,10 +64,10 @@ Finding = Callable[[Numbers, Held], str]
 FINDINGS: tuple[Finding, ...] = (
     lambda n, out: (
         "**Merging or choosing.** With the default's own weights, the best expert alone reaches "
-        f"{n.at_k('glider', 1, 'in', 'reworded')} and the best two merged "
-        f"{n.at_k('glider', 2, 'in', 'reworded')} on held-in tasks (reworded); on tasks whose "
-        f"expert is not there {n.at_k('glider', 1, 'left', 'reworded')} and "
-        f"{n.at_k('glider', 2, 'left', 'reworded')}."
+        f"{n.at_k(DEFAULT, 1, 'in', 'reworded')} and the best two merged "
+        f"{n.at_k(DEFAULT, 2, 'in', 'reworded')} on held-in tasks (reworded); on tasks whose "
+        f"expert is not there {n.at_k(DEFAULT, 1, 'left', 'reworded')} and "
+        f"{n.at_k(DEFAULT, 2, 'left', 'reworded')}."
     ),
     lambda n, out: (
         "**What a wrong choice costs.** Routed by the input alone, DAM has the task's own expert "

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from routers.presets import DEFAULT, PRESETS
+from routers.presets import DEFAULT
 
 Group = Literal["comparison", "ablation", "curve"]
 
@@ -134,8 +134,3 @@ CURVE: tuple[RouterRow, ...] = tuple(
 )
 
 ROWS: tuple[Row, ...] = (*COMPARISON, *ABLATIONS)
-
-
-def is_known(row: Row) -> bool:
-    """Whether the server has the preset of a row, if it needs one."""
-    return not isinstance(row, RouterRow) or row.way.preset in PRESETS
