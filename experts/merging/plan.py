@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from experts.errors import CorruptExpert, MixError
 from experts.merging.deltas import truncate
-from experts.merging.report import Likeness, likenesses, product
+from experts.merging.report import product
 from experts.merging.rules import RULES, Rule
 from experts.packed import all_finite
 from experts.weights import ExpertWeights
@@ -39,13 +39,12 @@ class Merged:
     """What became of a plan.
 
     Attributes:
-        expert: the merged expert. report: its sources beside it, before truncation.
+        expert: the merged expert.
         error: what truncation lost, as Frobenius norm relative to the exact delta.
     """
 
     expert: ExpertWeights
-    report: tuple[Likeness, ...]
-    error: float
+    error: float = 0.0
 
 
 def make_plan(
@@ -107,13 +106,12 @@ def apply(plan: Plan, experts: Sequence[ExpertWeights], id: str) -> Merged:
     first = experts[0]
     sites = plan.rule.merge(experts, plan.weights, plan.parameters)
     exact = ExpertWeights(id, first.kind, first.group, sites)
-    report = likenesses(plan.sources, experts, exact)
     if plan.rank is None:
-        return Merged(exact, report, 0.0)
+        return Merged(exact)
     cut = {site: truncate(factors, plan.rank) for site, factors in sites.items()}
     lost, whole = sum(gone for _, gone in cut.values()), product(exact, exact)
     kept = replace(exact, sites={site: factors for site, (factors, _) in cut.items()})
-    return Merged(kept, report, (lost / whole) ** 0.5 if whole else 0.0)
+    return Merged(kept, (lost / whole) ** 0.5 if whole else 0.0)
 
 
 def merge(

@@ -26,7 +26,7 @@ class Likeness:
 def likenesses(
     sources: Sequence[str], experts: Sequence[ExpertWeights], merged: ExpertWeights
 ) -> tuple[Likeness, ...]:
-    """Every source beside the merged expert, in order. Kinds without deltas compare parameters."""
+    """Each source beside what was made of them; kinds without deltas compare parameters."""
     size = product(merged, merged) ** 0.5
     found: list[Likeness] = []
     for source, expert in zip(sources, experts, strict=True):

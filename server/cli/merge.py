@@ -15,7 +15,7 @@ from server.cli.options import with_settings
 from server.settings import Origins
 
 if TYPE_CHECKING:
-    from experts.merging import Merged
+    from experts.merging import Likeness
 
 NewId = Annotated[str, typer.Argument(help="The id of the expert that is made.")]
 Of = Annotated[str, typer.Option(help="The experts it is made of.", metavar="A,B,...")]
@@ -53,7 +53,7 @@ def merge(
     from experts.entries import require_id
     from experts.library import Library
     from experts.loader import load_expert
-    from experts.merging import apply, make_plan, validate
+    from experts.merging import apply, likenesses, make_plan, validate
     from experts.merging.adding import add_merged
 
     require_id(id)
@@ -77,15 +77,15 @@ def merge(
             library, plan, merged, entries, backbone.sites, title=title, tags=tag or (),
             replace=replace,
         )  # fmt: skip
-    out.print(_table(merged))
+    out.print(_table(likenesses(names, experts, merged.expert)))
     lost = f", {merged.error:.1%} of the delta lost" if rank else ""
     notes.print(f"Added {escape(entry.ref)}, merged by {rule}{lost}.", highlight=False)
 
 
-def _table(merged: Merged) -> Table:
+def _table(report: Sequence[Likeness]) -> Table:
     """Each source beside the merged expert."""
     table = Table("expert", "cosine to the merge", "norm of the merge, in its own")
-    for row in merged.report:
+    for row in report:
         norm = "-" if row.norm is None else f"{row.norm:.3f}"
         table.add_row(escape(row.source), f"{row.cosine:.3f}", norm)
     return table
