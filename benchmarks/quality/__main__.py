@@ -16,6 +16,7 @@ from rich.table import Table
 from transformers.utils import logging
 
 from benchmarks.quality.conditions import CONDITIONS, Condition
+from benchmarks.quality.making import make_experts
 from benchmarks.quality.parts import ASIDE_HELD, TEST_HELD, Held, QualityError
 from benchmarks.quality.quick import QUICK, check
 from benchmarks.quality.report import write_report
@@ -38,6 +39,7 @@ def main() -> None:
         order = _order(given)
         places = Places(given.data, given.library, work=given.work, threads=given.threads)
         with notes.status("opening the library") as status:
+            make_experts(places, order.rows, status.update)
             bench = open_bench(places, status.update)
         found = run(bench, order)
         folder = None if order.is_whole and not given.out else given.out or _folder(given)

@@ -112,7 +112,7 @@ class Bench:
     @cached_property
     def sha(self) -> Callable[[Path], str]:
         """The sha256 of a data file, read once."""
-        return lru_cache(None)(_sha)
+        return lru_cache(None)(sha_of)
 
     def expert_digest(self, id: str) -> str:
         """Names an expert's weights."""
@@ -148,10 +148,15 @@ def open_bench(places: Places, told: Told = lambda _: None) -> Bench:
     made = _place_made(places, backbone)
     _copy_constants(places)
     _sweep(places.scratch, {*experts, *made})
-    given = {"library": places.scratch, "backbone": places.backbone, "threads": places.threads}
-    engine = build_engine(read_settings(given).settings)
+    engine = open_engine(places, places.scratch)
     held_in = {id: e.manifest for id, e in library.entries.items()}
     return Bench(places, engine, experts, {**read_cards(places.cards), **held_in})
+
+
+def open_engine(places: Places, library: Path) -> Engine:
+    """The engine that serves, over one of the libraries."""
+    given = {"library": library, "backbone": places.backbone, "threads": places.threads}
+    return build_engine(read_settings(given).settings)
 
 
 def _place(
@@ -159,7 +164,7 @@ def _place(
 ) -> None:
     """An expert of the library, with its bank and tags."""
     train = places.data / "held_in" / entry.id / "train.jsonl.gz"
-    stamp = digest_of(entry.digest, tags, BANK, _sha(train))
+    stamp = digest_of(entry.digest, tags, BANK, sha_of(train))
     if _is_built(places.scratch / entry.id, stamp):
         return
     told(f"features of {entry.id}'s training examples")
@@ -176,7 +181,9 @@ def _bank(places: Places, id: str, backbone: TextEncoder) -> Tensor | None:
     if not train.exists():
         return None
     path = (
-        places.work / "banks" / f"{digest_of(backbone.fingerprint, BANK, _sha(train))}.safetensors"
+        places.work
+        / "banks"
+        / f"{digest_of(backbone.fingerprint, BANK, sha_of(train))}.safetensors"
     )
     if path.exists():
         return safetensors.torch.load_file(path)["examples"].float()
@@ -224,5 +231,6 @@ def _is_built(folder: Path, stamp: str) -> bool:
     return path.exists() and path.read_text("utf-8") == stamp
 
 
-def _sha(path: Path) -> str:
+def sha_of(path: Path) -> str:
+    """The sha256 of a file; empty where there is none."""
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""

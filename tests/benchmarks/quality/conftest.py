@@ -64,6 +64,7 @@ def write_one(root: Path, backbone: TextEncoder, card: TaskCard, task: Task | No
 @pytest.fixture(scope="session")
 def small_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Data, a library, and cards of the held-out tasks, below one folder."""
+    torch.set_num_threads(1)  # as the engine does; the parts are tiny
     root = tmp_path_factory.mktemp("world")
     cards, backbone = read_cards(CARDS), tiny_encoder()
     with torch.inference_mode():
