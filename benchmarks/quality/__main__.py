@@ -7,6 +7,7 @@ benchmarks/results/quality.json; a narrower run writes the same below benchmarks
 from __future__ import annotations
 
 import argparse
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import cast, get_args
@@ -41,11 +42,14 @@ def main() -> None:
         with notes.status("opening the library") as status:
             make_experts(places, order.rows, status.update)
             bench = open_bench(places, status.update)
+        start = time.monotonic()
         found = run(bench, order)
+        minutes = (time.monotonic() - start) / 60
         folder = None if order.is_whole and not given.out else given.out or _folder(given)
         written = write_report(found, folder)
         out.print(_table(found))
-        notes.print(f"{found.measured:,} questions asked anew; written: {written[0]}")
+        notes.print(f"{found.measured:,} questions asked anew in {minutes:.1f} min")
+        notes.print(f"written: {written[0]}", soft_wrap=True)
         if given.quick and (faults := check(found, accept=given.accept)):
             parser.exit(1, "".join(f"Error: {fault}\n" for fault in faults))
     except ExpertError as error:

@@ -10,7 +10,15 @@ from dataclasses import dataclass
 
 from benchmarks.quality.conditions import CONDITIONS, Condition
 from benchmarks.quality.results import Gap
-from benchmarks.quality.rows import BARE, COMPARISON, DEFAULT_ROW, MULTITASK, ORACLE
+from benchmarks.quality.rows import (
+    BARE,
+    COMPARISON,
+    DEFAULT_ROW,
+    MULTITASK,
+    ORACLE,
+    ExpertRow,
+    PerTaskRow,
+)
 from benchmarks.quality.statistics import calibration_error
 from benchmarks.quality.summary import Group, Summary
 
@@ -57,7 +65,13 @@ def targets_of(summary: Summary, outside: Group) -> list[Target]:
 def _informed(summary: Summary, outside: Group, condition: Condition) -> Iterator[Target]:
     """Of the conditions in which the router sees more than the input."""
     yield _of_oracle(summary, condition)
-    others = [r.name for r in COMPARISON if r.name not in BOUNDS]
+    others = [
+        r.name
+        for r in COMPARISON
+        # What was made with a task cannot be asked about it as one that is left out.
+        if r.name not in BOUNDS
+        and not (outside.held == "left" and isinstance(r, ExpertRow | PerTaskRow))
+    ]
     yield _above_best(summary, outside, condition, others, "every row but oracle and multitask")
     part = Group("out", bbh=False) if outside.held == "out" else outside
     yield _above(summary, part, condition, BARE, OVER_BARE, "the bare backbone")

@@ -24,7 +24,7 @@ def made(small_world, tmp_path_factory):
     told = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(making, "STRENGTHS", STRENGTHS)
-        patch.setattr(making, "BUDGET", 6)
+        patch.setattr(making, "BUDGET", 10)
         make_experts(places_of(world), MADE, told.append)
         yield places_of(world), told
 
