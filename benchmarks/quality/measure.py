@@ -16,7 +16,6 @@ from benchmarks.quality.rows import Forced, Way
 from benchmarks.quality.workbench import Bench, without
 from experts.scope import EVERYTHING
 from experts.training.data import Task
-from routers.presets import Preset
 from server.engine.messages import Outcome, Question, RoutingOptions, Sample
 from server.engine.queue import Result
 
@@ -80,16 +79,21 @@ def _together(bench: Bench, missing: Sequence[Missing]) -> list[list[Missing]]:
     """Cells of one part and task whose rows of a pass are of one width."""
     groups: dict[tuple[str, str, str], list[Missing]] = {}
     for one in missing:
-        width = _width(bench.engine.presets, one.place.way)
+        width = _width(bench, one.place.way)
         groups.setdefault((width, one.place.part.name, one.task.name), []).append(one)
     return list(groups.values())
 
 
-def _width(presets: Mapping[str, Preset], way: Way) -> str:
-    """Ways of one expert at most go together, others alone: the widest row sets a pass's cost."""
-    if isinstance(way, Forced) or way.top_k == 1:
+def _width(bench: Bench, way: Way) -> str:
+    """Ways of one plain expert go together, others alone: the widest row sets a pass's cost.
+
+    What was merged of many experts has the ranks of all of them.
+    """
+    if isinstance(way, Forced):
+        return "" if way.expert in bench.experts else way.name
+    if way.top_k == 1:
         return ""
-    preset = presets[way.preset]
+    preset = bench.engine.presets[way.preset]
     return "" if preset.request is None or preset.experts == 1 else way.name
 
 

@@ -15,7 +15,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from benchmarks.quality.conditions import CONDITIONS, Condition
 from benchmarks.quality.measure import Missing, count, measure
@@ -137,7 +144,7 @@ def _measure(results: Results, missing: Sequence[Missing], what: str) -> int:
 def _bar(what: str, total: int) -> Generator[Callable[[int], object]]:
     """A bar on stderr with the time that is left."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-               TimeRemainingColumn())  # fmt: skip
+               TimeElapsedColumn(), TimeRemainingColumn())  # fmt: skip
     with Progress(*columns, console=notes) as bars:
         bar = bars.add_task(what, total=total)
         yield lambda done: bars.advance(bar, done)
