@@ -12,7 +12,7 @@ ExpertError
 │   ├── MismatchedExpert   its tensors do not fit the backbone's sites
 │   └── CorruptExpert      damaged, oversized or altered files
 ├── TaskFormatError        a training file cannot be read (`experts.training.data`)
-├── MixError               experts that cannot act together (the caller's weights)
+├── MixError               experts that cannot act or be merged together (the caller's wish)
 └── BackboneError          the backbone could not be loaded or used as asked
     └── InputTooLong       the text has more tokens than the backbone takes
 
@@ -79,7 +79,7 @@ class CorruptExpert(BadExpert):
 
 
 class MixError(ExpertError):
-    """Weights or experts that cannot act together."""
+    """Weights, experts or merge rules that cannot act together."""
 
 
 class BackboneError(ExpertError):

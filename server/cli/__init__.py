@@ -14,6 +14,7 @@ from server.cli.config import config
 from server.cli.evaluate import evaluate
 from server.cli.fit import fit
 from server.cli.log import log
+from server.cli.merge import merge
 from server.cli.options import EPILOG
 from server.cli.route import route
 from server.cli.serve import serve
@@ -36,4 +37,5 @@ app.command(epilog="Example: sailplane fit --tasks tests/data/tasks --calibrate"
 app.command(epilog="Example: sailplane evaluate --tasks tests/data/tasks --limit 10")(evaluate)
 app.command(epilog="Example: sailplane card --library library/minilm")(card)
 app.command(epilog="Example: sailplane log routing.jsonl --plots plots")(log)
+experts.app.command(epilog="Example: sailplane experts merge both --of sst2,subj")(merge)
 app.add_typer(experts.app, name="experts", epilog="Example: sailplane experts list")

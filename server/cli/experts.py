@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from experts.library import Library
     from experts.snapshot import Snapshot
 
-app = typer.Typer(help="List, show, add, name, remove and verify experts.", no_args_is_help=True)
+app = typer.Typer(
+    help="List, show, add, merge, name, remove and verify experts.", no_args_is_help=True
+)
 
 Id = Annotated[str, typer.Argument(help="The expert's id.")]
 OPTIONAL = ("tags", "aliases")  # columns that most libraries leave empty
