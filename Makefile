@@ -2,14 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= ../shared/data/held_in
+# Holds held_in and held_out.
+SUITE ?= ../shared/data
 # Nothing is fetched from a model hub while testing.
 OFFLINE := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-all check format library bench
+.PHONY: help serve test test-all check format library bench quality quality-quick
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 serve: .venv/.ready-serve  ## serve the demo library on http://127.0.0.1:8080
 	@exec $(BIN)/sailplane serve
@@ -38,6 +40,12 @@ library: .venv/.ready-dev  ## build library/minilm again: make library DATA=DIR
 
 bench: .venv/.ready-dev  ## run the benchmarks; results in benchmarks/results
 	$(OFFLINE) $(BIN)/python -m benchmarks
+
+quality: .venv/.ready-dev  ## compare ways of routing; writes docs/quality.md: make quality SUITE=DIR
+	$(OFFLINE) $(BIN)/python -m benchmarks.quality --data $(SUITE)
+
+quality-quick: .venv/.ready-dev  ## a few minutes of the same, against margins that are kept
+	$(OFFLINE) $(BIN)/python -m benchmarks.quality --data $(SUITE) --quick
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \

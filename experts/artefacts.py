@@ -12,6 +12,9 @@ from torch import Tensor
 
 REQUEST_ARTEFACTS = ("instructions", "choices", "centroids")
 TOKEN_ARTEFACTS = ("gate", "arrow")
+EXAMPLES = "examples"
+ROWS = (*REQUEST_ARTEFACTS, EXAMPLES)
+"""Artefacts that are a vector a row; examples are no part of a shortlist's sieve."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +29,8 @@ class Artefacts:
             un-adapted input features. All are unit vectors; the embedder's width W and the
             backbone's D may differ.
         vectors: "gate" | "arrow" -> site -> (D_site,), for token routing.
+        examples: (M, D) un-adapted features of training inputs, unit vectors. They are large, so an
+            expert rarely has them; comparisons do.
     """
 
     embedder: str
@@ -33,6 +38,7 @@ class Artefacts:
     choices: Tensor | None = None
     centroids: Tensor | None = None
     vectors: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    examples: Tensor | None = None
 
     def rows(self) -> list[Tensor]:
         """The request artefacts that are there, a vector a row."""
@@ -52,12 +58,12 @@ class Artefacts:
 
         Request artefacts in half precision, as they are stored; of the token vectors only names.
         """
-        kept = {n: t.half() for n in REQUEST_ARTEFACTS if (t := getattr(self, n)) is not None}
+        kept = {n: t.half() for n in ROWS if (t := getattr(self, n)) is not None}
         return Artefacts(self.embedder, **kept, vectors={name: {} for name in self.vectors})
 
     def to_tensors(self) -> dict[str, Tensor]:
         """Flat names for safetensors: `instructions`, ..., `gate.<site>`, `arrow.<site>`."""
-        flat = {n: t for n in REQUEST_ARTEFACTS if (t := getattr(self, n)) is not None}
+        flat = {n: t for n in ROWS if (t := getattr(self, n)) is not None}
         for artefact, by_site in self.vectors.items():
             flat |= {f"{artefact}.{site}": vector for site, vector in by_site.items()}
         return flat
@@ -70,4 +76,4 @@ class Artefacts:
             artefact, _, site = name.partition(".")
             if artefact in TOKEN_ARTEFACTS and site:
                 vectors.setdefault(artefact, {})[site] = tensor
-        return cls(embedder, *(flat.get(n) for n in REQUEST_ARTEFACTS), vectors=vectors)
+        return cls(embedder, **{n: flat.get(n) for n in ROWS}, vectors=vectors)

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from experts.artefacts import REQUEST_ARTEFACTS, Artefacts
+from experts.artefacts import ROWS, Artefacts
 from experts.errors import BadExpert, CorruptExpert, ExpertError
 from experts.files import (
     MAX_JSON_BYTES,
@@ -205,8 +205,7 @@ def _artefacts(path: Path, data: bytes) -> Artefacts:
     file = parse_tensors(path, data)
     # Token vectors stay as they are stored: only whoever computes with them knows their type.
     flat = {
-        name: tensor.float() if name in REQUEST_ARTEFACTS else tensor
-        for name, tensor in file.tensors.items()
+        name: tensor.float() if name in ROWS else tensor for name, tensor in file.tensors.items()
     }
     artefacts = Artefacts.from_tensors(str(file.metadata.get("embedder", "")), flat)
     _require_sound(artefacts)
@@ -214,7 +213,7 @@ def _artefacts(path: Path, data: bytes) -> Artefacts:
 
 
 def _require_sound(artefacts: Artefacts) -> None:
-    rows = {n: t for n in REQUEST_ARTEFACTS if (t := getattr(artefacts, n)) is not None}
+    rows = {n: t for n in ROWS if (t := getattr(artefacts, n)) is not None}
     vectors = {
         f"{artefact}.{site}": vector
         for artefact, by_site in artefacts.vectors.items()
@@ -222,8 +221,9 @@ def _require_sound(artefacts: Artefacts) -> None:
     }
     if any(t.ndim != 2 for t in rows.values()) or any(v.ndim != 1 for v in vectors.values()):
         raise CorruptExpert(f"{ROUTING}: artefacts have the wrong number of axes.")
-    if len({t.shape[1] for name, t in rows.items() if name != "centroids"}) > 1:
-        raise CorruptExpert(f"{ROUTING}: instructions and choices have different widths.")
+    for same in (("instructions", "choices"), ("centroids", "examples")):
+        if len({rows[name].shape[1] for name in same if name in rows}) > 1:
+            raise CorruptExpert(f"{ROUTING}: {' and '.join(same)} have different widths.")
     found = {**rows, **vectors}
     # One look at all of them: a library of thousands opens a second sooner.
     if found and not torch.cat([t.flatten() for t in found.values()]).isfinite().all():

@@ -86,6 +86,12 @@ class Catalogue:
         return VectorIndex([None if c is None else c[:1] for c in first])
 
     @cached_property
+    def stored(self) -> VectorIndex:
+        """All that is stored of inputs: an expert's training examples, or else its prototypes."""
+        own = [e.artefacts for e in self.experts]
+        return VectorIndex([a.centroids if a.examples is None else a.examples for a in own])
+
+    @cached_property
     def choices(self) -> LabelIndex:
         """Label wordings, or prototypes of choices."""
         return LabelIndex(self.experts)

@@ -40,5 +40,20 @@ class VectorIndex:
         best_QE = torch.full((len(query_QD), self.experts), UNSCORED)
         if not len(self._owner_P):
             return best_QE
-        score_QP = query_QD.float() @ self._vector_PD.T
+        score_QP = self._scores(query_QD)
         return best_QE.scatter_reduce(1, self._owner_P.expand_as(score_QP), score_QP, "amax")
+
+    def votes(self, query_QD: Tensor, count: int) -> Tensor:
+        """For each query and expert the sum of cosines of its vectors among the nearest: (Q, E).
+
+        Args:
+            count: how many nearest vectors vote; their cosines break ties of numbers.
+        """
+        vote_QE = torch.zeros(len(query_QD), self.experts)
+        if not len(self._owner_P):
+            return vote_QE
+        near = self._scores(query_QD).topk(min(count, len(self._owner_P)), dim=1)
+        return vote_QE.scatter_add(1, self._owner_P[near.indices], near.values)
+
+    def _scores(self, query_QD: Tensor) -> Tensor:
+        return query_QD.float() @ self._vector_PD.T

@@ -47,6 +47,16 @@ class InstructionWriter(Protocol):
         ...
 
 
+def stand_in(query: Query, instruction: Instruction) -> str:
+    """The one sentence for a router that reads nothing else of a query; empty where there is none.
+
+    What a person or a model wrote; or the template, which says the choices; or the input itself.
+    """
+    if instruction.writer != "template" or query.choices:
+        return instruction.text
+    return query.input
+
+
 def template(query: Query, note: str | None = None) -> Instruction:
     """The instruction that says in a sentence what the query holds already."""
     if not query.choices:

@@ -4,9 +4,12 @@
 |---|---|---|
 | glider | Li et al. 2024 | instruction router and gates under the one global rule (the default) |
 | dam | Cheng et al. 2024 | nearest 2 centroids at temperature 0.01, merged per sample |
+| glider-3, glider-100 | its release | cosine of one sentence times a scale set by hand, and gates |
 | phatgoose | Muqeeth et al. 2024 | gates over all experts, top 2 per token and site |
 | arrow | Ostapenko et al. 2024 | weight prototypes over all experts, top 3 per token and site |
-| retrieval | Jang et al. 2023 | the expert with the nearest stored vector |
+| retrieval | Jang et al. 2023 | the expert with the nearest stored input |
+| neighbours | Cover & Hart 1967 | the expert that most of the nearest stored inputs are of |
+| centroid | - | the expert with the nearest centroid: `dam` without merging |
 | average | - | every expert at the same weight |
 | base | - | the bare backbone |
 """
@@ -28,7 +31,8 @@ class Preset:
 
     Attributes:
         request: name of the request router, None for the bare backbone. rule: how scores become
-            weights: "global" (GLIDER's rule), "softmax" at `temperature`, "equal".
+            weights: "global" (GLIDER's rule), "softmax" at `temperature` (in token mode the score
+            divided by it is added to the gates'), "equal".
         token: name of the token router; None merges at request level.
         experts: how many experts a sample may use (merge), or candidates (token). Where that is
             `ALL`, every expert is wanted and none is preferred: a request router is asked only
@@ -54,10 +58,14 @@ PRESETS: dict[str, Preset] = {
     p.name: p
     for p in (
         Preset("glider", "instruction", "global", token="gate", experts=8, top_k=2),
+        Preset("glider-3", "sentence", "softmax", temperature=1 / 3, token="gate", top_k=2),
+        Preset("glider-100", "sentence", "softmax", temperature=1 / 100, token="gate", top_k=2),
         Preset("dam", "centroid", "softmax", temperature=0.01, experts=2),
         Preset("phatgoose", "uniform", token="gate", top_k=2),
         Preset("arrow", "uniform", token="arrow", top_k=3),
-        Preset("retrieval", "prototypes", experts=1),
+        Preset("retrieval", "nearest", experts=1),
+        Preset("neighbours", "neighbours", experts=1),
+        Preset("centroid", "centroid", experts=1),
         Preset("average", "uniform"),
         Preset("base", None),
     )

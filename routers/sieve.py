@@ -72,6 +72,8 @@ class Sieve:
         views: list[Iterable[int]] = []
         if query.instruction_D is not None:
             views.append(self._instructions.owners(query.instruction_D[None], count, here_E))
+        if query.sentence_D is not None:
+            views.append(self._instructions.owners(query.sentence_D[None], count, here_E))
         if query.choice_CD is not None:
             views.append(self._choices.owners(query.choice_CD, count, here_E))
         if query.input_D is not None:

@@ -28,12 +28,14 @@ class Query:
 class Features:
     """A query as un-adapted embeddings, each None when the query lacks that part.
 
-    `input_D` and `instruction_D` are (D,), `choice_CD` is (C, D); all unit length.
+    `input_D`, `instruction_D` and `sentence_D` are (D,), `choice_CD` is (C, D); all unit length.
+    `sentence_D` is of one sentence about the query, for routers that know no other part of it.
     """
 
     input_D: Tensor | None = None
     instruction_D: Tensor | None = None
     choice_CD: Tensor | None = None
+    sentence_D: Tensor | None = None
 
 
 class Chosen(Record):

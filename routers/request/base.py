@@ -31,7 +31,7 @@ class Scores:
 class RequestRouter(Protocol):
     """Scores the experts of a catalogue for one query.
 
-    `needs` names the features it reads: "input", "instruction", "choices".
+    `needs` names the features it reads: "input", "instruction", "choices", "sentence".
     """
 
     name: str

@@ -16,7 +16,7 @@ from experts.scanning import Progress
 from experts.statements import StatementMap
 from routers.calibration import Calibration
 from routers.catalogue import Catalogue
-from routers.instructions import Instruction, template
+from routers.instructions import Instruction, stand_in, template
 from routers.policy import BASE, Decision, Wishes, decide, explicit, ranked_preset
 from routers.presets import DEFAULT, PRESETS, Preset
 from routers.request import REQUEST_ROUTERS
@@ -137,6 +137,7 @@ class Routing:
             for w, needs in routed
             for text in (
                 *([_sentence(w)] if "instruction" in needs and _sentence(w) else []),
+                *([_stand_in(w)] if "sentence" in needs and _stand_in(w) else []),
                 *(w.query.choices if "choices" in needs else ()),
             )
         )
@@ -227,6 +228,7 @@ class Routing:
             self.inputs.get(query.input) if "input" in needs else None,
             self.words.get(sentence) if "instruction" in needs and sentence else None,
             self.words.stack(query.choices) if "choices" in needs and query.choices else None,
+            self.words.get(alone) if "sentence" in needs and (alone := _stand_in(work)) else None,
         )
 
 
@@ -255,6 +257,10 @@ def presets_with_default(router: str) -> dict[str, Preset]:
     """
     preset = PRESETS.get(DEFAULT if router == "default" else router)
     return {"default": preset, **PRESETS} if preset else dict(PRESETS)
+
+
+def _stand_in(work: Work) -> str:
+    return stand_in(work.query, work.instruction) if work.instruction else ""
 
 
 def _sentence(work: Work) -> str:

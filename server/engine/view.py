@@ -145,7 +145,7 @@ class LibraryView:
         """Whether vectors are as wide as those of requests."""
         words, inputs = self.embedder.width, self.backbone.width
         widths = ((artefacts.instructions, words), (artefacts.choices, words),
-                  (artefacts.centroids, inputs))  # fmt: skip
+                  (artefacts.centroids, inputs), (artefacts.examples, inputs))  # fmt: skip
         return all(rows is None or rows.shape[1] == width for rows, width in widths)
 
     def _statement_map(self) -> StatementMap:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from experts.artefacts import REQUEST_ARTEFACTS, Artefacts
@@ -30,3 +32,11 @@ def test_names_of_a_later_version_are_ignored() -> None:
     flat = {"sinkhorn": torch.ones(2), "comb.site": torch.ones(2), "gate": torch.ones(2)}
     again = Artefacts.from_tensors("e", flat)
     assert again.to_tensors() == {}
+
+
+def test_examples_are_kept_in_the_flat_form_and_for_routing(artefacts: Artefacts) -> None:
+    whole = replace(artefacts, examples=torch.ones(2, 3))
+    again = Artefacts.from_tensors("e", whole.to_tensors())
+    assert torch.equal(again.examples, whole.examples)
+    assert torch.equal(again.slim().examples, whole.examples.half())
+    assert len(whole.rows()) == len(artefacts.rows()), "a shortlist's sieve leaves them out"

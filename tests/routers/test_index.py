@@ -40,3 +40,21 @@ def test_half_precision_vectors_are_searched_as_floats():
     stored = units(4, 1)
     got = VectorIndex([stored.half()]).best(stored)
     torch.testing.assert_close(got, torch.ones(4, 1), atol=2e-3, rtol=0)
+
+
+@given(
+    counts=st.lists(st.none() | st.integers(0, 4), min_size=1, max_size=8),
+    count=st.integers(1, 12),
+    seed=st.integers(0, 999),
+)
+def test_the_nearest_vote_for_their_owners(counts, count, seed):
+    per_expert = [None if c is None else units(c, seed + i) for i, c in enumerate(counts)]
+    (query_D,) = units(1, seed + 99)
+    cast = [
+        (float(row @ query_D), e) for e, v in enumerate(per_expert) if v is not None for row in v
+    ]
+    expected_E = torch.zeros(len(counts))
+    for cosine, e in sorted(cast, reverse=True)[:count]:
+        expected_E[e] += cosine
+    got_QE = VectorIndex(per_expert).votes(query_D[None], count)
+    torch.testing.assert_close(got_QE, expected_E[None], atol=1e-5, rtol=0)

@@ -1,6 +1,6 @@
 """The writer without a language model."""
 
-from routers.instructions import Instruction, template
+from routers.instructions import Instruction, stand_in, template
 from routers.types import Query
 
 
@@ -25,3 +25,11 @@ def test_only_a_sentence_that_adds_something_is_embedded():
     assert template(Query("x", choices=("a", "b"))).sentence == ""
     assert Instruction("Find the mood.", "caller").sentence == "Find the mood."
     assert Instruction("Find the mood.", "openai").sentence == "Find the mood."
+
+
+def test_the_one_sentence_is_the_best_there_is_to_say():
+    both, alone = Query("the input", choices=("a", "b")), Query("the input")
+    written = Instruction("Find the mood.", "caller")
+    assert stand_in(both, written) == stand_in(alone, written) == "Find the mood."
+    assert stand_in(both, template(both)) == 'Choose for the input one of: "a", "b".'
+    assert stand_in(alone, template(alone)) == "the input"

@@ -1,4 +1,4 @@
-"""The centroid router is DAM's, by hand; `prototypes` takes the nearest of several."""
+"""The centroid router is DAM's, by hand."""
 
 import pytest
 import torch
@@ -18,13 +18,6 @@ def test_the_score_is_the_cosine_with_the_mean(catalogue_of):
     catalogue = catalogue_of(5)
     scores = REQUEST_ROUTERS["centroid"].score(QUERY, catalogue, Calibration())
     by_hand = torch.stack([e.artefacts.centroids[0] @ INPUT for e in catalogue.experts])
-    torch.testing.assert_close(scores.score_E, by_hand)
-
-
-def test_prototypes_score_by_the_nearest(catalogue_of):
-    catalogue = catalogue_of(5)
-    scores = REQUEST_ROUTERS["prototypes"].score(QUERY, catalogue, Calibration())
-    by_hand = torch.stack([(e.artefacts.centroids @ INPUT).max() for e in catalogue.experts])
     torch.testing.assert_close(scores.score_E, by_hand)
 
 

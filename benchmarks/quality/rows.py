@@ -1,0 +1,136 @@
+"""The rows of the comparison: each a name and how it answers. A row may need what is not made yet.
+
+A row is resolved to ways: what the engine is asked. The oracle has several and takes the best.
+Knows no accuracies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from routers.presets import DEFAULT
+
+Group = Literal["comparison", "ablation", "curve"]
+
+
+@dataclass(frozen=True)
+class Routed:
+    """Asks for a preset, with at most `top_k` experts where that is given."""
+
+    preset: str
+    top_k: int | None = None
+    mode: Literal["merge", "token"] | None = None
+
+    @property
+    def name(self) -> str:
+        """Names it among the ways."""
+        parts = [f"k={self.top_k}"] if self.top_k else []
+        return ",".join([self.preset, *parts, *([self.mode] if self.mode else [])])
+
+
+@dataclass(frozen=True)
+class Forced:
+    """Names an expert."""
+
+    expert: str
+
+    @property
+    def name(self) -> str:
+        """Names it among the ways."""
+        return f"expert={self.expert}"
+
+
+Way = Routed | Forced
+
+
+@dataclass(frozen=True)
+class RouterRow:
+    """A preset, by name."""
+
+    name: str
+    title: str
+    way: Routed
+    group: Group = "comparison"
+
+
+@dataclass(frozen=True)
+class ExpertRow:
+    """One expert for all tasks: several merged, or trained on all of them."""
+
+    name: str
+    title: str
+    expert: str
+    group: Group = "comparison"
+
+
+@dataclass(frozen=True)
+class BestSingleRow:
+    """The task's expert that is best for all tasks together, chosen on the data set aside."""
+
+    name: str = "single"
+    title: str = "best single expert"
+    group: Group = "comparison"
+
+
+@dataclass(frozen=True)
+class PerTaskRow:
+    """An expert made for each task from a few of its examples: `<prefix>.<task>`."""
+
+    name: str
+    title: str
+    prefix: str
+    group: Group = "comparison"
+
+
+@dataclass(frozen=True)
+class OracleRow:
+    """Held in: the task's own expert. Else: the best expert on these very examples, a bound."""
+
+    name: str = "oracle"
+    title: str = "oracle"
+    group: Group = "comparison"
+
+
+Row = RouterRow | ExpertRow | BestSingleRow | PerTaskRow | OracleRow
+
+
+def _router(name: str, title: str, preset: str, group: Group = "comparison") -> RouterRow:
+    return RouterRow(name, title, Routed(preset), group)
+
+
+BARE, DAM, ORACLE, MULTITASK, DEFAULT_ROW = "base", "dam", "oracle", "multitask", "default"
+
+COMPARISON: tuple[Row, ...] = (
+    _router(BARE, "bare backbone", "base"),
+    BestSingleRow(),
+    ExpertRow("average", "average", "average"),
+    ExpertRow("ties", "TIES", "ties"),
+    ExpertRow("arithmetic", "task arithmetic", "arithmetic"),
+    _router("retrieval", "retrieval top-1", "retrieval"),
+    _router("centroid", "centroid top-1", "centroid"),
+    _router("knn", "kNN over training embeddings", "neighbours"),
+    _router(DAM, "DAM", "dam"),
+    _router("arrow", "Arrow", "arrow"),
+    _router("phatgoose", "PHATGOOSE", "phatgoose"),
+    PerTaskRow("lorahub", "LoraHub", "lorahub"),
+    _router("glider-3", "GLIDER, scale 3", "glider-3"),
+    _router("glider-100", "GLIDER, scale 100", "glider-100"),
+    _router(DEFAULT_ROW, "Sailplane's default", DEFAULT),
+    ExpertRow(MULTITASK, "multitask", "multitask"),
+    OracleRow(),
+)
+
+ABLATIONS: tuple[Row, ...] = ()
+"""Variants of the default, each with one idea taken out."""
+
+COUNTS = (1, 2, 3, 4, 8)
+CURVES = {"default": DEFAULT, "DAM": "dam", "equal weights": "retrieval"}
+"""Rows of the picture of accuracy against K: how the K best are chosen and weighed, by preset."""
+CURVE: tuple[RouterRow, ...] = tuple(
+    RouterRow(f"{preset}-k{k}", f"{title}, {k} merged", Routed(preset, k, "merge"), "curve")
+    for title, preset in CURVES.items()
+    for k in COUNTS
+)
+
+ROWS: tuple[Row, ...] = (*COMPARISON, *ABLATIONS)

@@ -1,0 +1,171 @@
+"""A run from beginning to end: what is asked, what is measured anew, and what comes of it.
+
+Order: the best single expert is chosen on the data set aside, then all cells that are missing are
+measured, then time, then the curve of accuracy against K.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from benchmarks.quality.conditions import CONDITIONS, Condition
+from benchmarks.quality.measure import Missing, count, measure
+from benchmarks.quality.parts import Held, Part, QualityError, parts_of
+from benchmarks.quality.results import Questions, Results, matrix_of, matrix_places
+from benchmarks.quality.rows import CURVE, BestSingleRow, Row
+from benchmarks.quality.summary import Summary
+from benchmarks.quality.timing import time_rows, turns
+from benchmarks.quality.workbench import ROOT, Bench
+
+SINGLE = Part("in", aside=True, limit=60)
+"""Where the best single expert is chosen."""
+CURVE_LIMIT = 60
+CURVE_CONDITIONS: tuple[Condition, ...] = ("input", "reworded")
+
+notes = Console(stderr=True)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a run is asked for.
+
+    Attributes:
+        held: which parts. aside: see `Part`. limit: examples per task. timed: also measure time
+            per input. curve: also measure accuracy against K.
+    """
+
+    rows: tuple[Row, ...]
+    conditions: tuple[Condition, ...] = CONDITIONS
+    held: tuple[Held, ...] = ("in", "out")
+    aside: bool = False
+    limit: int | None = None
+    timed: bool = True
+    curve: bool = True
+    again: frozenset[str] = frozenset()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether this is what the documents report: test files, and all of them."""
+        whole = set(self.held) == {"in", "out"} and set(self.conditions) == set(CONDITIONS)
+        return whole and not self.aside and self.limit is None
+
+
+@dataclass(eq=False)
+class Found:
+    """What a run found.
+
+    Attributes:
+        milliseconds: per input, by row. curve: the rows of accuracy against K, and their cells.
+        measured: questions that were asked anew.
+    """
+
+    order: Order
+    summary: Summary
+    milliseconds: dict[str, float] = field(default_factory=dict)
+    curve: Summary | None = None
+    measured: int = 0
+
+
+def run(bench: Bench, order: Order) -> Found:
+    """Measure what is missing for an order; see `Found`.
+
+    Raises:
+        QualityError: the data has not what is asked for.
+    """
+    data = bench.places.data
+    parts = parts_of(order.held, aside=order.aside, limit=order.limit)
+    questions = Questions({p: p.tasks(data) for p in parts}, order.conditions)
+    results = Results(bench, questions)
+    asked = 0
+    if any(isinstance(row, BestSingleRow) for row in order.rows):
+        asked += _choose_single(results)
+    missing = results.collect(order.rows, again=order.again)
+    if any(m.place.part.held == "out" for m in missing):
+        log_held_out(order, missing, bench.places.held_out_log)
+    asked += _measure(results, missing, "comparison")
+    found = Found(order, Summary(results, order.rows), measured=asked)
+    if order.curve:
+        found.curve, more = _curve(bench)
+        found.measured += more
+    if order.timed:
+        tasks = Part("in").tasks(data)
+        with _bar("time per input", turns(order.rows)) as told:
+            found.milliseconds = time_rows(results, order.rows, tasks, lambda: told(1))
+    return found
+
+
+def _choose_single(results: Results) -> int:
+    """Every expert on every task's data set aside, for `Results.single`."""
+    bench = results.bench
+    tasks = [t for t in SINGLE.tasks(bench.places.data) if t.name in bench.experts]
+    places = matrix_places(bench, SINGLE, tasks, "choices")
+    asked = _measure(results, results.read(places), "best single expert")
+    results.best = matrix_of({p: results.cells[p] for p in places})
+    return asked
+
+
+def _curve(bench: Bench) -> tuple[Summary, int]:
+    """Accuracy against K, on the data set aside: who picks K by it has not seen a test file."""
+    parts = parts_of(("in", "left"), aside=True, limit=CURVE_LIMIT)
+    tasks = {p: p.tasks(bench.places.data) for p in parts}
+    results = Results(bench, Questions(tasks, CURVE_CONDITIONS))
+    asked = _measure(results, results.collect(CURVE), "accuracy against K")
+    return Summary(results, CURVE), asked
+
+
+def _measure(results: Results, missing: Sequence[Missing], what: str) -> int:
+    """Measure cells and take them up; how many questions that asked."""
+    total = count(missing)
+    if total:
+        with _bar(what, total) as told:
+            measure(results.bench, missing, told)
+    if left := results.read({m.place: m.task for m in missing}):
+        raise QualityError(f"{len(left)} of {len(missing)} cells changed while being measured.")
+    return total
+
+
+@contextmanager
+def _bar(what: str, total: int) -> Generator[Callable[[int], object]]:
+    """A bar on stderr with the time that is left."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+               TimeRemainingColumn())  # fmt: skip
+    with Progress(*columns, console=notes) as bars:
+        bar = bars.add_task(what, total=total)
+        yield lambda done: bars.advance(bar, done)
+
+
+def log_held_out(order: Order, missing: Sequence[Missing], path: Path) -> None:
+    """Note that a run asks held-out test files: they are for the report only."""
+    asked = [m for m in missing if m.place.part.held == "out"]
+    line = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "rows": [row.name for row in order.rows],
+        "conditions": list(order.conditions),
+        "limit": order.limit,
+        "cells": len(asked),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as log:
+        log.write(json.dumps(line) + "\n")
+
+
+def commit() -> str:
+    """The commit that the working tree stands on; `+` where files differ from it."""
+    try:
+        told = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--exclude=*"],
+            cwd=ROOT, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return told.stdout.strip()

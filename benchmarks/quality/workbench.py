@@ -1,0 +1,236 @@
+"""The scratch library that the comparison asks, below `benchmarks/.cache/quality/`.
+
+The demo library's experts with two additions: a bank of training features (`examples`) for the
+rows that look neighbours up, and tags by which all but one expert are seen, for leaving one out.
+Beside them stand experts that no router can choose, since they have no artefacts: merged ones,
+one trained on all tasks, LoraHub's. Built anew only where an input changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from benchmarks.figures import RESULTS
+from benchmarks.quality.conditions import pool_of
+from experts.artefacts import Artefacts
+from experts.backbones import TextEncoder, open_backbone
+from experts.constants import CALIBRATION
+from experts.entries import CONFIG, WEIGHTS, Entry
+from experts.files import atomic_folder, atomic_write, remove_folder
+from experts.library import Library
+from experts.manifest import TaskCard
+from experts.scope import Scope
+from experts.training.build import read_cards
+from experts.training.data import read_tasks
+from experts.writing import refill
+from server.build import build_engine
+from server.engine.run import Engine
+from server.settings import read_settings
+
+ROOT = Path(__file__).parents[2]
+CACHE = ROOT / "benchmarks" / ".cache" / "quality"
+CARDS = Path(__file__).parent / "cards"
+BANK = 1000
+"""Training inputs kept of each expert, as PHATGOOSE's retrieval baseline keeps them."""
+STAMP = ".built-from"
+Told = Callable[[str], object]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a comparison reads and works.
+
+    Attributes:
+        data: holds `held_in` and `held_out`. library: the experts compared. cards: of held-out
+            tasks. work: the scratch library, cells and made experts. held_out_log: a line for
+            every run that asks held-out test files.
+    """
+
+    data: Path
+    library: Path = ROOT / "library" / "minilm"
+    backbone: str = "demo"
+    cards: Path = CARDS
+    work: Path = CACHE
+    threads: int = 0
+    held_out_log: Path = RESULTS / "held_out_runs.jsonl"
+
+    @property
+    def scratch(self) -> Path:
+        """The scratch library."""
+        return self.work / "library"
+
+    @property
+    def made(self) -> Path:
+        """A library of experts made for rows: `average`, `ties`, `multitask`, `lorahub.<task>`."""
+        return self.work / "made"
+
+    @property
+    def cells(self) -> Path:
+        """What was measured."""
+        return self.work / "cells"
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """A scratch library, open, and what is known of the tasks."""
+
+    places: Places
+    engine: Engine
+    experts: tuple[str, ...]
+    cards: Mapping[str, TaskCard]
+
+    @cached_property
+    def words(self) -> list[str]:
+        """Labels of all tasks, for the foreign one of `reworded`."""
+        return pool_of(self.cards)
+
+    def has(self, expert: str) -> bool:
+        """Whether an expert is there to be named."""
+        return expert in self.engine.library.entries
+
+    @cached_property
+    def routing_digest(self) -> str:
+        """Names all that routers know: routable experts and constants.
+
+        By what they were built from: equal tensors need not make equal files.
+        """
+        built_from = [(self.places.scratch / id / STAMP).read_text("utf-8") for id in self.experts]
+        constants = dict(self.engine.library.snapshot.calibration or {})
+        constants.pop("reference", None)
+        return digest_of(built_from, constants)
+
+    @cached_property
+    def sha(self) -> Callable[[Path], str]:
+        """The sha256 of a data file, read once."""
+        return lru_cache(None)(sha_of)
+
+    def expert_digest(self, id: str) -> str:
+        """Names an expert's weights."""
+        files = self.engine.library.get(id).manifest.files
+        return digest_of(id, {name: files[name] for name in (CONFIG, WEIGHTS)})
+
+
+def without(task: str) -> Scope:
+    """The library without a task's expert."""
+    return Scope(frozenset((f"without-{task}",)))
+
+
+def digest_of(*parts: object) -> str:
+    """A name for these parts."""
+    said = json.dumps(parts, sort_keys=True, default=str).encode()
+    return hashlib.blake2b(said, digest_size=12).hexdigest()
+
+
+def open_bench(places: Places, told: Told = lambda _: None) -> Bench:
+    """Build the scratch library where it is out of date, and open it.
+
+    Raises:
+        ExpertError: the library or the data cannot be read.
+    """
+    backbone = open_backbone(places.backbone)
+    library = Library.open(
+        places.library, fingerprint=backbone.fingerprint, backbone_id=backbone.id
+    )
+    experts = tuple(id for id, e in library.entries.items() if e.read_artefacts().routable)
+    tags = {id: tuple(f"without-{o}" for o in experts if o != id) for id in experts}
+    for id in experts:
+        _place(places, library.get(id), tags[id], backbone, told)
+    made = _place_made(places, backbone)
+    _copy_constants(places)
+    _sweep(places.scratch, {*experts, *made})
+    engine = open_engine(places, places.scratch)
+    held_in = {id: e.manifest for id, e in library.entries.items()}
+    return Bench(places, engine, experts, {**read_cards(places.cards), **held_in})
+
+
+def open_engine(places: Places, library: Path) -> Engine:
+    """The engine that serves, over one of the libraries."""
+    given = {"library": library, "backbone": places.backbone, "threads": places.threads}
+    return build_engine(read_settings(given).settings)
+
+
+def _place(
+    places: Places, entry: Entry, tags: tuple[str, ...], backbone: TextEncoder, told: Told
+) -> None:
+    """An expert of the library, with its bank and tags."""
+    train = places.data / "held_in" / entry.id / "train.jsonl.gz"
+    stamp = digest_of(entry.digest, tags, BANK, sha_of(train))
+    if _is_built(places.scratch / entry.id, stamp):
+        return
+    told(f"features of {entry.id}'s training examples")
+    artefacts = replace(entry.read_artefacts(), examples=_bank(places, entry.id, backbone))
+    manifest = entry.manifest.model_copy(update={"tags": tags})
+    with atomic_folder(places.scratch / entry.id) as folder:
+        refill(folder, entry, manifest, artefacts)
+        (folder / STAMP).write_text(stamp, "utf-8")
+
+
+def _bank(places: Places, id: str, backbone: TextEncoder) -> Tensor | None:
+    """(M, D) features of a task's first training examples, None where its data is not there."""
+    train = places.data / "held_in" / id / "train.jsonl.gz"
+    if not train.exists():
+        return None
+    path = (
+        places.work
+        / "banks"
+        / f"{digest_of(backbone.fingerprint, BANK, sha_of(train))}.safetensors"
+    )
+    if path.exists():
+        return safetensors.torch.load_file(path)["examples"].float()
+    (task,) = read_tasks(places.data / "held_in", [id])
+    inputs = [e.input for e in task.train[:BANK]]
+    with torch.inference_mode():
+        rows = [backbone.features(inputs[i : i + 64]) for i in range(0, len(inputs), 64)]
+    bank_MD = torch.cat(rows).cpu()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(path, safetensors.torch.save({"examples": bank_MD.half()}))
+    return bank_MD
+
+
+def _place_made(places: Places, backbone: TextEncoder) -> list[str]:
+    """The experts made for rows, without artefacts: no router can choose them."""
+    if not places.made.is_dir():
+        return []
+    made = Library.open(places.made, fingerprint=backbone.fingerprint, backbone_id=backbone.id)
+    for id, entry in made.entries.items():
+        stamp = digest_of(entry.digest)
+        if not _is_built(places.scratch / id, stamp):
+            with atomic_folder(places.scratch / id) as folder:
+                bare = Artefacts(backbone.fingerprint)
+                refill(folder, entry, entry.manifest.model_copy(update={"tags": ()}), bare)
+                (folder / STAMP).write_text(stamp, "utf-8")
+    return list(made.entries)
+
+
+def _copy_constants(places: Places) -> None:
+    places.scratch.mkdir(parents=True, exist_ok=True)
+    for path in [places.library / CALIBRATION, *places.library.glob("calibration-*.safetensors")]:
+        if path.exists():
+            shutil.copyfile(path, places.scratch / path.name)
+
+
+def _sweep(scratch: Path, wanted: set[str]) -> None:
+    """Take out experts that are no longer there."""
+    for folder in scratch.iterdir():
+        if folder.is_dir() and not folder.name.startswith(".") and folder.name not in wanted:
+            remove_folder(folder)
+
+
+def _is_built(folder: Path, stamp: str) -> bool:
+    path = folder / STAMP
+    return path.exists() and path.read_text("utf-8") == stamp
+
+
+def sha_of(path: Path) -> str:
+    """The sha256 of a file; empty where there is none."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
