@@ -1,4 +1,4 @@
-"""`sailplane train`: one expert per task folder, into a library.
+"""`sailplane train`: one expert per task folder, or one of all of them, into a library.
 
 Interrupted, it goes on where it was: an expert that the library has from the same recipe is not
 trained again.
@@ -6,12 +6,13 @@ trained again.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from server.cli.common import busy, notes
+from server.cli.common import BAD_USAGE, busy, fail, notes
 from server.cli.jobs import Report, run_jobs
 from server.cli.options import with_settings
 from server.settings import Origins
@@ -29,6 +30,9 @@ def train(
     cards: Cards = Path("library/tasks"),
     only: Only = "",
     workers: Workers = 2,
+    together: Annotated[
+        str | None, typer.Option(help="Train one expert of this id on all the tasks.", metavar="ID")
+    ] = None,
     kind: Annotated[str, typer.Option(help="lora or bottleneck.")] = "lora",
     rank: Annotated[int, typer.Option(min=1, help="LoRA rank, or the bottleneck's width.")] = 8,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training examples.")] = 3,
@@ -36,7 +40,7 @@ def train(
     """Train one expert per task. 15% of each train file is set aside for calibration."""
     from experts.backbones import open_backbone  # imports torch: not before --help
     from experts.library import Library
-    from experts.training.build import is_trained
+    from experts.training.build import card_of_all, is_trained
     from experts.training.data import read_tasks
     from experts.training.recipe import Recipe
 
@@ -49,24 +53,34 @@ def train(
             progress=told,
         )  # fmt: skip
     wanted = read_tasks(tasks, [name for name in only.split(",") if name])
-    todo = [t.name for t in wanted if not is_trained(library, t, recipe)]
-    notes.print(f"{len(wanted) - len(todo)} of {len(wanted)} experts are trained already.")
+    experts = {task.name: [task] for task in wanted}
+    if together is not None:
+        card_of_all(together, wanted)  # its id is checked now, not after the training
+        if together in {task.name for task in read_tasks(tasks)}:
+            raise fail(f"--together {together}: a task has this name; expected another", BAD_USAGE)
+        experts = {together: wanted}
+    todo = [id for id, of in experts.items() if not is_trained(library, id, of, recipe)]
+    notes.print(f"{len(experts) - len(todo)} of {len(experts)} experts are trained already.")
     if todo:
+        names = {id: [task.name for task in of] for id, of in experts.items()}
         run_jobs(_train_one, todo, workers, settings.backbone, settings.library, tasks, cards,
-                 recipe.model_dump_json())  # fmt: skip
-    notes.print(f"Next: sailplane fit --tasks {tasks} --calibrate")
+                 recipe.model_dump_json(), names)  # fmt: skip
+    if together is None:
+        notes.print(f"Next: sailplane fit --tasks {tasks} --calibrate")
 
 
 def _train_one(
-    name: str, backbone: str, library: Path, tasks: Path, cards: Path, recipe: str, report: Report
-) -> None:
-    """One task, in a process of its own."""
+    id: str, backbone: str, library: Path, tasks: Path, cards: Path, recipe: str,
+    names: Mapping[str, Sequence[str]], report: Report,
+) -> None:  # fmt: skip
+    """One expert, in a process of its own."""
     from experts.backbones import open_backbone
-    from experts.training.build import read_cards, train_task
+    from experts.training.build import read_cards, train_tasks
     from experts.training.data import Task
     from experts.training.recipe import Recipe
 
-    train_task(
-        open_backbone(backbone), library, Task(tasks / name), read_cards(cards),
+    own = [Task(tasks / name) for name in names[id]]
+    train_tasks(
+        open_backbone(backbone), library, id, own, read_cards(cards),
         Recipe.model_validate_json(recipe), report,
     )  # fmt: skip

@@ -81,3 +81,25 @@ def test_a_task_that_is_not_there_is_told(sailplane):
     result = sailplane("train", "--tasks", str(TASKS), "--only", "sst2,nowhere")
     assert result.exit_code == 1
     assert "no task nowhere" in result.output
+
+
+def test_one_expert_of_all_tasks(sailplane, tmp_path):
+    """It is there by its name, and a second start finds nothing to do."""
+    data = ("--tasks", str(TASKS), "--cards", str(CARDS), "--only", "subj,openbookqa")
+    quick = (*data, "--together", "all", "--epochs", "1", "--rank", "2", "--workers", "1")
+    trained = sailplane("train", *quick)
+    assert trained.exit_code == 0, trained.output
+    assert "sailplane fit" not in trained.output, "there is nothing to fit it by"
+    manifest = Library.open(tmp_path / "made").get("all").manifest
+    assert manifest.title == "All of: openbookqa, subj"
+    assert not manifest.labels
+    assert "1 of 1 experts are trained already." in sailplane("train", *quick).output
+    assert Library.open(tmp_path / "made").get("all").manifest.version == manifest.version
+
+
+@pytest.mark.parametrize(("id", "why"), [("trec", "a task has this name"), ("../x", "expert's id")])
+def test_an_id_that_one_expert_of_all_tasks_cannot_have(sailplane, tmp_path, id, why):
+    result = sailplane("train", "--tasks", str(TASKS), "--only", "sst2", "--together", id)
+    assert result.exit_code in (1, 2)
+    assert why in result.output
+    assert not (tmp_path / "made").exists()
