@@ -7,13 +7,15 @@ from pathlib import Path
 
 from experts.artefacts import Artefacts
 from experts.backbones import TextEncoder
-from experts.entries import require_id
+from experts.entries import Entry, require_id
 from experts.library import Library
 from experts.manifest import BackboneRef, Label, Manifest, TaskCard
 from experts.training.course import Corpus
 from experts.training.data import Task
+from experts.training.past import AFRESH, Past
 from experts.training.recipe import Recipe
-from experts.training.train import Progress, train_expert
+from experts.training.schedule import Progress
+from experts.training.train import train_expert
 from experts.writing import write_expert
 
 SOURCES = {"source": "source_repo", "commit": "source_commit", "licence": "licence"}
@@ -50,32 +52,37 @@ def card_of_all(id: str, tasks: Sequence[Task]) -> TaskCard:
     return TaskCard(id=require_id(id), title=f"All of: {', '.join(t.name for t in tasks)}")
 
 
-def is_trained(library: Library, id: str, tasks: Sequence[Task], recipe: Recipe) -> bool:
-    """Whether the library has this expert, of these tasks and this recipe: nothing to do then."""
+def is_trained(
+    library: Library, id: str, tasks: Sequence[Task], recipe: Recipe, past: Past = AFRESH
+) -> bool:
+    """Whether the library has this expert, trained like this: nothing to do then."""
     entry = library.entries.get(id)
     if entry is None:
         return False
     stored = entry.manifest.provenance
-    same = stored.get("tasks", id) == _names(tasks)  # an expert of one task may leave it unsaid
-    return same and stored.get("recipe") == recipe.model_dump_json()
+    told = {key: text for key in ("start", "memory", "ewc") if (text := stored.get(key))}
+    # An expert of one task may leave its task unsaid.
+    same = stored.get("tasks", id) == _names(tasks) and told == past.told
+    return same and Recipe.read(stored.get("recipe")) == recipe
 
 
 def train_tasks(
     backbone: TextEncoder, root: Path, id: str, tasks: Sequence[Task],
     cards: Mapping[str, TaskCard], recipe: Recipe, progress: Progress | None = None,
-) -> None:  # fmt: skip
+    past: Past = AFRESH,
+) -> Entry:  # fmt: skip
     """Train one expert and write it to the library at `root`, not yet fitted.
 
     Args:
         id: a task's name for the expert of that task alone; any other for one expert of all tasks.
-        cards: of every known task, by id.
+        cards: of every known task, by id. past: see `train_expert`.
 
     Raises:
         BadExpert: `id` cannot be an expert's id.
     """
     card = card_of(tasks[0], cards) if id == _names(tasks) else card_of_all(id, tasks)
-    corpora = [corpus_of(task, cards) for task in tasks]
-    expert = train_expert(id, backbone, corpora, recipe, progress)
+    corpora = [corpus_of(task, cards, recipe) for task in tasks]
+    expert = train_expert(id, backbone, corpora, recipe, progress, past)
     told = {key: "; ".join(str(t.about.get(about, "")) for t in tasks)
             for key, about in SOURCES.items()}  # fmt: skip
     manifest = Manifest(
@@ -87,14 +94,16 @@ def train_tasks(
             **told,
             "examples": sum(len(corpus.examples) for corpus in corpora),
             "recipe": recipe.model_dump_json(),
+            **past.told,
         },
     )
-    write_expert(root, manifest, expert, Artefacts(backbone.fingerprint))
+    return write_expert(root, manifest, expert, Artefacts(backbone.fingerprint))
 
 
-def corpus_of(task: Task, cards: Mapping[str, TaskCard]) -> Corpus:
+def corpus_of(task: Task, cards: Mapping[str, TaskCard], recipe: Recipe) -> Corpus:
     """What a task teaches: its training examples, its card and the other tasks' labels."""
-    return Corpus(task.train, card_of(task, cards), foreign_labels(cards, task.name))
+    examples = task.train[: recipe.examples]
+    return Corpus(examples, card_of(task, cards), foreign_labels(cards, task.name))
 
 
 def _names(tasks: Sequence[Task]) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from experts.training.recipe import Recipe
+
+Progress = Callable[[int, int, float], None]
+"""Called after each step with (steps done, steps in all, loss)."""
 
 SORTED_CHUNK = 8  # batches are cut from chunks of this many, sorted by length: less padding
 
@@ -16,6 +19,10 @@ class Batch(NamedTuple):
 
     corpus: int
     rows: list[int]
+
+
+Step = tuple[Batch, ...]
+"""What one step learns from: a batch, and after it what it remembers of former tasks."""
 
 
 def schedule(lengths: Sequence[Sequence[int]], recipe: Recipe) -> list[Batch]:
@@ -33,6 +40,27 @@ def schedule(lengths: Sequence[Sequence[int]], recipe: Recipe) -> list[Batch]:
     random.Random(recipe.seed).shuffle(turns)
     left = [iter(made) for made in own]
     return [Batch(corpus, next(left[corpus])) for corpus in turns]
+
+
+def remembering(
+    made: Sequence[Batch], sizes: Sequence[int], first: int, recipe: Recipe
+) -> list[Step]:
+    """Each batch with as many examples of memory beside it, or all where memory holds fewer.
+
+    Experience replay as in Chaudhry et al. 2019, "On Tiny Episodic Memories in Continual
+    Learning", algorithm 1: what a step remembers is drawn evenly from the whole memory.
+
+    Args:
+        sizes: examples of each corpus of memory. first: the position of the first of these.
+    """
+    rng = random.Random(recipe.seed)
+    memory = [(corpus, row) for corpus, size in enumerate(sizes, first) for row in range(size)]
+    steps: list[Step] = []
+    for batch in made:
+        drawn = sorted(rng.sample(memory, min(len(batch.rows), len(memory))))
+        by_corpus = {corpus: [row for c, row in drawn if c == corpus] for corpus, _ in drawn}
+        steps.append((batch, *(Batch(corpus, rows) for corpus, rows in by_corpus.items())))
+    return steps
 
 
 def batches(lengths: Sequence[int], recipe: Recipe) -> list[list[int]]:

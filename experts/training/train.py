@@ -1,26 +1,25 @@
-"""The training loop of one expert: leaf tensors in a mix of one, and nothing else moves."""
+"""The training loop of one expert: its tensors in a mix of one, and nothing else moves."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from experts.backbones.text_encoder import TextEncoder
+from experts.errors import MismatchedExpert
 from experts.kinds import KINDS
-from experts.mix import Mix, RowMix, build_mix
-from experts.stacks import stack_experts
 from experts.training.course import Corpus, Course
+from experts.training.ewc import penalty
+from experts.training.leaves import Leaves
+from experts.training.past import AFRESH, Past
 from experts.training.recipe import Recipe
-from experts.training.schedule import Batch
-from experts.weights import ExpertWeights
+from experts.training.schedule import Progress, Step
+from experts.weights import ExpertWeights, SiteTensors
 
-Progress = Callable[[int, int, float], None]
-"""Called after each step with (steps done, steps in all, loss)."""
-
-Step = TypeVar("Step")
+S = TypeVar("S")
 
 
 def train_expert(
@@ -29,38 +28,56 @@ def train_expert(
     corpora: Sequence[Corpus],
     recipe: Recipe,
     progress: Progress | None = None,
+    past: Past = AFRESH,
 ) -> ExpertWeights:
     """Train one expert of `recipe.kind`; the backbone stays frozen.
 
     Args:
         corpora: its task's; or those of several tasks, which take as many steps together as each
-            would take alone.
+            would take alone. past: see `Past`; its tensors stay as they are.
+
+    Raises:
+        MismatchedExpert: the expert it should start from is of another kind, or of other shapes.
     """
+    leaves = Leaves(_initial(id, backbone, recipe, past.start))
+    course = Course(backbone, corpora, recipe, past.memory)
+
+    def loss_of(step: Step) -> Tensor:
+        loss = course.loss(step, leaves.mix)
+        if not past.anchors:
+            return loss
+        return loss + penalty(leaves.expert.sites, past.anchors, past.strength)
+
+    minimise(loss_of, leaves.tensors, course.steps(), recipe, progress)
+    return leaves.trained()
+
+
+def _initial(
+    id: str, backbone: TextEncoder, recipe: Recipe, start: ExpertWeights | None
+) -> ExpertWeights:
+    """An expert before its training: fresh tensors, or those of `start`."""
     kind = KINDS[recipe.kind]
     generator = torch.Generator().manual_seed(recipe.seed)
     targets = kind.target_sites(backbone.sites.values())
-    sites = kind.initial(targets, rank=recipe.rank, generator=generator)
-    leaves = [t.requires_grad_() for tensors in sites.values() for t in tensors.values()]
-    expert = ExpertWeights(id, kind.name, kind.group(sites), sites)
-    course = Course(backbone, corpora, recipe)
+    fresh = kind.initial(targets, rank=recipe.rank, generator=generator)
+    if start is None:
+        return ExpertWeights(id, kind.name, kind.group(fresh), fresh)
+    if start.kind != kind.name or _shapes(start.sites) != _shapes(fresh):
+        raise MismatchedExpert(
+            f"A {kind.name} expert of rank {recipe.rank} cannot start from {start.id!r}, which is "
+            f"of kind {start.kind} with other sites or ranks: train it as that one was, or afresh."
+        )
+    return ExpertWeights(id, kind.name, start.group, start.sites)
 
-    def alone(rows: int) -> Mix:
-        return build_mix([RowMix.of({id: 1.0})] * rows, [stack_experts([expert])])
 
-    def loss_of(batch: Batch) -> Tensor:
-        return course.loss(batch, alone)
-
-    minimise(loss_of, leaves, course.steps(), recipe, progress)
-    trained = {
-        site: {part: t.detach() for part, t in tensors.items()} for site, tensors in sites.items()
-    }
-    return ExpertWeights(id, kind.name, kind.group(trained), trained)
+def _shapes(sites: Mapping[str, SiteTensors]) -> dict[tuple[str, str], torch.Size]:
+    return {(site, part): t.shape for site, parts in sites.items() for part, t in parts.items()}
 
 
 def minimise(
-    loss_of: Callable[[Step], Tensor],
+    loss_of: Callable[[S], Tensor],
     leaves: Sequence[Tensor],
-    steps: Sequence[Step],
+    steps: Sequence[S],
     recipe: Recipe,
     progress: Progress | None = None,
 ) -> None:

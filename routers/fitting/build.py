@@ -42,8 +42,8 @@ def fit_task(
     recipe = Recipe.model_validate_json(stored) if isinstance(stored, str) else Recipe()
     card = cards.get(task.name, entry.manifest)
     artefacts = fit_artefacts(
-        backbone, embedder, expert, task.train, card, foreign_labels(cards, task.name), recipe,
-        progress,
+        backbone, embedder, expert, task.train[: recipe.examples], card,
+        foreign_labels(cards, task.name), recipe, progress,
     )  # fmt: skip
     write_artefacts(entry, artefacts, card=card)
 

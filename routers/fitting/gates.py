@@ -22,7 +22,7 @@ from experts.stacks import Stack, stack_experts
 from experts.training.course import Corpus, Course
 from experts.training.data import Example
 from experts.training.recipe import Recipe
-from experts.training.schedule import Batch
+from experts.training.schedule import Step
 from experts.training.train import Progress, minimise
 from experts.weights import ExpertWeights
 from routers.token.gate import standardise
@@ -79,8 +79,8 @@ def fit_gates(
     def gated(rows: int) -> Mix:
         return GatedMix(groups=(), size=rows, stack=stack, gates=gates)
 
-    def loss_of(batch: Batch) -> Tensor:
-        return course.loss(batch, gated)
+    def loss_of(step: Step) -> Tensor:
+        return course.loss(step, gated)
 
     minimise(loss_of, list(gates.values()), course.steps()[:STEPS], recipe, progress)
     return {site: standardise(gate.detach()) for site, gate in gates.items()}

@@ -9,6 +9,7 @@ from experts.library import Library
 from experts.manifest import Label, TaskCard
 from experts.training.build import card_of, foreign_labels, is_trained, read_cards, train_tasks
 from experts.training.data import Task
+from experts.training.past import Past, start_of
 from experts.training.recipe import Recipe
 
 RECIPE = Recipe(rank=2, batch_size=8, epochs=1, min_steps=3)
@@ -120,3 +121,41 @@ def test_foreign_labels_are_known_wordings_of_the_others(card):
     assert foreign_labels(cards, "sky") == ["loud", "noisy", "quiet"]
     assert foreign_labels(cards, "tone") == ["sunny"]
     assert foreign_labels({"tone": card}, "tone"), "neutral words where there is no other task"
+
+
+def test_an_expert_knows_the_one_it_started_from(
+    task, backbone, card, write_task, examples, tmp_path
+):
+    """And is trained again where that one is no more what it was."""
+    root, cards = tmp_path / "library", {"tone": card}
+    first = train_tasks(backbone, root, "tone", [task], cards, RECIPE)
+    noise = Task(write_task("noise", examples[:9]))
+    past = Past(*start_of(first, backbone))
+    train_tasks(backbone, root, "noise", [noise], cards, RECIPE, past=past)
+    library = Library.open(root, fingerprint=backbone.fingerprint)
+    told = library.get("noise").manifest.provenance["start"]
+    assert told == f"tone {first.manifest.files['adapter_model.safetensors']}"
+    assert is_trained(library, "noise", [noise], RECIPE, past)
+    assert not is_trained(library, "noise", [noise], RECIPE)
+    other = RECIPE.model_copy(update={"seed": 1})
+    changed = train_tasks(backbone, root, "tone", [task], cards, other)
+    assert not is_trained(library, "noise", [noise], RECIPE, Past(*start_of(changed, backbone)))
+
+
+def test_only_so_many_examples_are_learnt_from(task, backbone, card, tmp_path):
+    few = RECIPE.model_copy(update={"examples": 3})
+    entry = train_tasks(backbone, tmp_path / "library", "tone", [task], {"tone": card}, few)
+    assert entry.manifest.provenance["examples"] == 3
+
+
+def test_a_recipe_of_before_is_the_same_with_the_defaults_of_today(task, backbone, tmp_path):
+    root = tmp_path / "library"
+    entry = train_tasks(backbone, root, "tone", [task], {}, RECIPE)
+    said = json.loads((entry.path / "expert.json").read_text())
+    recipe = json.loads(said["provenance"]["recipe"])
+    del recipe["examples"]
+    said["provenance"]["recipe"] = json.dumps(recipe)
+    (entry.path / "expert.json").write_text(json.dumps(said))
+    assert is_trained(Library.open(root), "tone", [task], RECIPE)
+    assert Recipe.read(json.dumps({**recipe, "colour": "red"})) is None
+    assert Recipe.read(None) is None

@@ -3,7 +3,7 @@
 from collections import Counter
 
 from experts.training.recipe import Recipe
-from experts.training.schedule import batches, schedule
+from experts.training.schedule import Batch, batches, remembering, schedule
 
 
 def test_every_epoch_takes_each_example_once():
@@ -49,3 +49,33 @@ def test_corpora_take_turns_from_the_first_step_to_the_last():
     made = schedule([[5] * 400, [5] * 400], Recipe(batch_size=4, epochs=1, min_steps=1))
     for part in (made[:50], made[-50:]):
         assert all(10 < count < 40 for count in Counter(b.corpus for b in part).values())
+
+
+def test_a_step_remembers_as_much_as_it_learns():
+    recipe = Recipe(batch_size=4, epochs=2, min_steps=1)
+    made = schedule([[5] * 10], recipe)
+    steps = remembering(made, [30, 50], 1, recipe)
+    assert [step[0] for step in steps] == made
+    for learnt, *recalled in steps:
+        assert sum(len(batch.rows) for batch in recalled) == len(learnt.rows)
+        for batch in recalled:
+            assert batch.rows == sorted(set(batch.rows)), "no example twice in a step"
+            assert batch.rows[-1] < {1: 30, 2: 50}[batch.corpus]
+    assert steps == remembering(made, [30, 50], 1, recipe)
+
+
+def test_a_small_memory_is_remembered_whole_and_an_empty_one_not_at_all():
+    recipe = Recipe(batch_size=8, epochs=1, min_steps=1)
+    made = schedule([[5] * 16], recipe)
+    assert remembering(made, [2, 1], 1, recipe) == [
+        (batch, Batch(1, [0, 1]), Batch(2, [0])) for batch in made
+    ]
+    assert remembering(made, [], 1, recipe) == [(batch,) for batch in made]
+
+
+def test_every_example_of_memory_has_the_same_chance():
+    recipe = Recipe(batch_size=8, epochs=50, min_steps=1)
+    steps = remembering(schedule([[5] * 32], recipe), [10, 30], 1, recipe)
+    times = Counter((b.corpus, row) for _, *recalled in steps for b in recalled for row in b.rows)
+    assert len(times) == 40
+    assert max(times.values()) < 2 * min(times.values())

@@ -1,9 +1,12 @@
 """Training on the tiny backbone: what learns, what must not move, and what is served."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from experts.backbones.base import fingerprint
+from experts.errors import MismatchedExpert
 from experts.kinds import KINDS
 from experts.library import Library
 from experts.loader import load_expert
@@ -12,7 +15,9 @@ from experts.mix import RowMix, build_mix
 from experts.stacks import stack_experts
 from experts.training.course import Corpus
 from experts.training.data import Example
+from experts.training.ewc import Anchor, fisher_of
 from experts.training.objective import ChoiceObjective
+from experts.training.past import AFRESH, Past
 from experts.training.recipe import Recipe
 from experts.training.schedule import batches
 from experts.training.train import train_expert
@@ -151,3 +156,64 @@ def test_one_expert_learns_two_tasks_in_the_steps_that_each_takes(backbone, card
 def margin(cosine_22):
     """How much nearer two texts are to their own choice than to the other's, on average."""
     return float(cosine_22.diag().mean() - cosine_22.flip(1).diag().mean())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_expert_starts_where_another_ended_and_leaves_that_one_as_it_is(
+    backbone, card, examples, kind
+):
+    recipe = RECIPE.model_copy(update={"kind": kind, "min_steps": 3})
+    first = train_expert("first", backbone, [Corpus(examples, card)], recipe)
+    before = {site: {p: t.clone() for p, t in parts.items()} for site, parts in first.sites.items()}
+    still = recipe.model_copy(update={"learning_rate": 1e-12})
+    second = train_expert(
+        "second", backbone, [Corpus(examples, card)], still, past=Past(start=first)
+    )
+    assert (second.id, second.group) == ("second", first.group)
+    for site, parts in first.sites.items():
+        for part, tensor in parts.items():
+            torch.testing.assert_close(second.sites[site][part], tensor, rtol=0, atol=1e-8)
+    assert_same(first.sites, before)
+
+
+@pytest.mark.parametrize("other", [{"kind": "bottleneck"}, {"rank": 2}])
+def test_an_expert_of_another_form_is_no_start(backbone, card, examples, other):
+    recipe = RECIPE.model_copy(update={"min_steps": 1})
+    first = train_expert("first", backbone, [Corpus(examples, card)], recipe)
+    with pytest.raises(MismatchedExpert, match="cannot start from 'first'"):
+        train_expert(
+            "x", backbone, [Corpus(examples, card)], recipe.model_copy(update=other),
+            past=Past(start=first),
+        )  # fmt: skip
+
+
+def test_what_is_replayed_and_what_is_anchored_is_kept_better(backbone, card, examples):
+    """A second task that says the opposite moves an expert less where it keeps the first."""
+    corpus = Corpus(examples, card)
+    turned = Corpus([replace(e, answer=1 - e.answer) for e in examples], card)
+    recipe = RECIPE.model_copy(update={"min_steps": 30, "statement_share": 0.0})
+    first = train_expert("x", backbone, [corpus], recipe)
+    fisher = fisher_of(backbone, first, corpus, recipe, 24)
+    pasts = {
+        "plain": Past(first),
+        "replay": Past(first, memory=[corpus.remembered(0.5, 0)]),
+        "ewc": Past(first, anchors=[Anchor(first.sites, fisher)], strength=1e4),
+    }
+    choice_CD, texts = backbone.embed(["loud", "quiet"]), ["SHOUT 1!!!", "hush 1..."]
+    kept = {
+        name: margin(
+            states(backbone, train_expert("x", backbone, [turned], recipe, past=past), texts)
+            @ choice_CD.T
+        )
+        for name, past in pasts.items()
+    }
+    assert kept["plain"] < kept["replay"]
+    assert kept["plain"] < kept["ewc"]
+
+
+def test_a_past_is_told_by_what_names_it():
+    assert AFRESH.told == {}
+    card = TaskCard(id="sky", title="Sky")
+    memory = [Corpus([Example("a", ("b", "c"), 0)], card)]
+    past = Past(origin="sst2 0f", memory=memory, anchors=[Anchor({}, {})], strength=50)
+    assert past.told == {"start": "sst2 0f", "memory": "1 of sky", "ewc": "50 x 1 tasks"}
