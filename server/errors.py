@@ -11,6 +11,7 @@ ServerError
 │   ├── QueueFull          more samples wait than the server takes
 │   └── Draining           the server is about to stop
 ├── DeadlinePassed         the caller's deadline came before the answer
+├── RemoteError            another server cannot be reached, or refuses: its operator must act
 ├── ReplayError            the user of `sailplane route --replay` must change what is replayed
 └── BatchError             the user of `sailplane batch` must change a file
     ├── BatchFileError     a file that cannot be read, or must not be written
@@ -84,6 +85,14 @@ class Draining(Unavailable):
 
 class DeadlinePassed(ServerError):
     """The deadline came before the answer."""
+
+
+class RemoteError(ServerError):
+    """Another server failed us. `status` is that of its answer, None where there was none."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class ReplayError(ServerError):

@@ -1,18 +1,25 @@
-"""From a task folder to an expert in a library: what `sailplane train` does for each task."""
+"""From task folders to an expert in a library: what `sailplane train` does for each expert."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from experts.artefacts import Artefacts
 from experts.backbones import TextEncoder
+from experts.entries import Entry, require_id
 from experts.library import Library
 from experts.manifest import BackboneRef, Label, Manifest, TaskCard
+from experts.training.course import Corpus
 from experts.training.data import Task
+from experts.training.past import AFRESH, Past
 from experts.training.recipe import Recipe
-from experts.training.train import Progress, train_expert
+from experts.training.schedule import Progress
+from experts.training.train import train_expert
 from experts.writing import write_expert
+
+SOURCES = {"source": "source_repo", "commit": "source_commit", "licence": "licence"}
+"""What a manifest tells of the data, and the key of `task.json` that has it."""
 
 
 def read_cards(folder: Path) -> dict[str, TaskCard]:
@@ -40,32 +47,64 @@ def foreign_labels(cards: Mapping[str, TaskCard], id: str) -> list[str]:
     return texts or ["something else", "none of these"]
 
 
-def is_trained(library: Library, task: Task, recipe: Recipe) -> bool:
-    """Whether the library has this task's expert, made with this recipe: nothing to do then."""
-    entry = library.entries.get(task.name)
-    return entry is not None and entry.manifest.provenance.get("recipe") == recipe.model_dump_json()
+def card_of_all(id: str, tasks: Sequence[Task]) -> TaskCard:
+    """The card of an expert of several tasks: nothing that a router could choose it by."""
+    return TaskCard(id=require_id(id), title=f"All of: {', '.join(t.name for t in tasks)}")
 
 
-def train_task(
-    backbone: TextEncoder, root: Path, task: Task, cards: Mapping[str, TaskCard], recipe: Recipe,
-    progress: Progress | None = None,
-) -> None:  # fmt: skip
-    """Train one task's expert and write it to the library at `root`, not yet fitted."""
-    card = card_of(task, cards)
-    examples = task.train
-    expert = train_expert(
-        backbone, examples, card, foreign_labels(cards, task.name), recipe, progress
-    )
+def is_trained(
+    library: Library, id: str, tasks: Sequence[Task], recipe: Recipe, past: Past = AFRESH
+) -> bool:
+    """Whether the library has this expert, trained like this: nothing to do then."""
+    entry = library.entries.get(id)
+    if entry is None:
+        return False
+    stored = entry.manifest.provenance
+    told = {key: text for key in ("start", "memory", "ewc") if (text := stored.get(key))}
+    # An expert of one task may leave its task unsaid.
+    same = stored.get("tasks", id) == _names(tasks) and told == past.told
+    return same and Recipe.read(stored.get("recipe")) == recipe
+
+
+def train_tasks(
+    backbone: TextEncoder, root: Path, id: str, tasks: Sequence[Task],
+    cards: Mapping[str, TaskCard], recipe: Recipe, progress: Progress | None = None,
+    past: Past = AFRESH,
+) -> Entry:  # fmt: skip
+    """Train one expert and write it to the library at `root`, not yet fitted.
+
+    Args:
+        id: a task's name for the expert of that task alone; any other for one expert of all tasks.
+        cards: of every known task, by id. past: see `train_expert`.
+
+    Raises:
+        BadExpert: `id` cannot be an expert's id.
+    """
+    card = card_of(tasks[0], cards) if id == _names(tasks) else card_of_all(id, tasks)
+    corpora = [corpus_of(task, cards, recipe) for task in tasks]
+    expert = train_expert(id, backbone, corpora, recipe, progress, past)
+    told = {key: "; ".join(str(t.about.get(about, "")) for t in tasks)
+            for key, about in SOURCES.items()}  # fmt: skip
     manifest = Manifest(
         **card.model_dump(),
         kind=recipe.kind,
         backbone=BackboneRef(id=backbone.id, fingerprint=backbone.fingerprint),
         provenance={
-            "source": str(task.about.get("source_repo", "")),
-            "commit": str(task.about.get("source_commit", "")),
-            "licence": str(task.about.get("licence", "")),
-            "examples": len(examples),
+            "tasks": _names(tasks),
+            **told,
+            "examples": sum(len(corpus.examples) for corpus in corpora),
             "recipe": recipe.model_dump_json(),
+            **past.told,
         },
     )
-    write_expert(root, manifest, expert, Artefacts(backbone.fingerprint))
+    return write_expert(root, manifest, expert, Artefacts(backbone.fingerprint))
+
+
+def corpus_of(task: Task, cards: Mapping[str, TaskCard], recipe: Recipe) -> Corpus:
+    """What a task teaches: its training examples, its card and the other tasks' labels."""
+    examples = task.train[: recipe.examples]
+    return Corpus(examples, card_of(task, cards), foreign_labels(cards, task.name))
+
+
+def _names(tasks: Sequence[Task]) -> str:
+    return ", ".join(task.name for task in tasks)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from experts.manifest import Record
 
@@ -16,6 +16,7 @@ class Recipe(Record):
         statement_share: how often a label is named by a whole statement. foreign: labels of other
             tasks offered as wrong choices. noise: norm of Gaussian noise on choice embeddings;
             with it and the blending of wordings, an unseen wording is near something seen.
+        examples: of each task, the first so many of its training examples; None takes all.
     """
 
     kind: str = "lora"
@@ -31,3 +32,26 @@ class Recipe(Record):
     foreign: int = 2
     noise: float = 0.5
     seed: int = 0
+    examples: int | None = Field(default=None, ge=1)
+
+    @classmethod
+    def read(cls, stored: object) -> Recipe | None:
+        """The recipe that a manifest tells; None where it tells none, or one of another release."""
+        try:
+            return cls.model_validate_json(stored) if isinstance(stored, str) else None
+        except ValidationError:
+            return None
+
+
+class Retention(Record):
+    """How an expert that learns one task after another keeps the former ones.
+
+    Attributes:
+        replay: the share of each former task's examples that experience replay remembers.
+        ewc: the strength lambda of elastic weight consolidation. fisher: how many examples of a
+            task its Fisher information is estimated from.
+    """
+
+    replay: float = Field(default=0.01, gt=0, le=1)
+    ewc: float = Field(default=1000.0, ge=0)
+    fisher: int = Field(default=256, ge=1)

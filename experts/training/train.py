@@ -1,103 +1,98 @@
-"""The training loop of one expert: leaf tensors in a mix of one, and nothing else moves."""
+"""The training loop of one expert: its tensors in a mix of one, and nothing else moves."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from experts.backbones.text_encoder import TextEncoder
+from experts.errors import MismatchedExpert
 from experts.kinds import KINDS
-from experts.manifest import TaskCard
-from experts.mix import RowMix, build_mix
-from experts.stacks import stack_experts
-from experts.training.data import Example
-from experts.training.objective import ChoiceObjective
+from experts.training.course import Corpus, Course
+from experts.training.ewc import penalty
+from experts.training.leaves import Leaves
+from experts.training.past import AFRESH, Past
 from experts.training.recipe import Recipe
-from experts.weights import ExpertWeights
+from experts.training.schedule import Progress, Step
+from experts.weights import ExpertWeights, SiteTensors
 
-Progress = Callable[[int, int, float], None]
-"""Called after each step with (steps done, steps in all, loss)."""
-
-SORTED_CHUNK = 8  # batches are cut from chunks of this many, sorted by length: less padding
+S = TypeVar("S")
 
 
 def train_expert(
+    id: str,
     backbone: TextEncoder,
-    examples: Sequence[Example],
-    card: TaskCard,
-    foreign: Sequence[str],
+    corpora: Sequence[Corpus],
     recipe: Recipe,
     progress: Progress | None = None,
+    past: Past = AFRESH,
 ) -> ExpertWeights:
-    """Train one expert of `recipe.kind` on `examples`; the backbone stays frozen.
+    """Train one expert of `recipe.kind`; the backbone stays frozen.
 
     Args:
-        foreign: label texts of other tasks, offered as wrong choices.
+        corpora: its task's; or those of several tasks, which take as many steps together as each
+            would take alone. past: see `Past`; its tensors stay as they are.
+
+    Raises:
+        MismatchedExpert: the expert it should start from is of another kind, or of other shapes.
     """
+    leaves = Leaves(_initial(id, backbone, recipe, past.start))
+    course = Course(backbone, corpora, recipe, past.memory)
+
+    def loss_of(step: Step) -> Tensor:
+        loss = course.loss(step, leaves.mix)
+        if not past.anchors:
+            return loss
+        return loss + penalty(leaves.expert.sites, past.anchors, past.strength)
+
+    minimise(loss_of, leaves.tensors, course.steps(), recipe, progress)
+    return leaves.trained()
+
+
+def _initial(
+    id: str, backbone: TextEncoder, recipe: Recipe, start: ExpertWeights | None
+) -> ExpertWeights:
+    """An expert before its training: fresh tensors, or those of `start`."""
     kind = KINDS[recipe.kind]
     generator = torch.Generator().manual_seed(recipe.seed)
     targets = kind.target_sites(backbone.sites.values())
-    sites = kind.initial(targets, rank=recipe.rank, generator=generator)
-    leaves = [t.requires_grad_() for tensors in sites.values() for t in tensors.values()]
-    expert = ExpertWeights(card.id, kind.name, kind.group(sites), sites)
-    objective = ChoiceObjective(examples, card, foreign, backbone.embed, recipe)
-    tokens = backbone.tokenize([e.input for e in examples], truncate=True)
-    tokens = [row[: recipe.max_tokens] for row in tokens]
+    fresh = kind.initial(targets, rank=recipe.rank, generator=generator)
+    if start is None:
+        return ExpertWeights(id, kind.name, kind.group(fresh), fresh)
+    if start.kind != kind.name or _shapes(start.sites) != _shapes(fresh):
+        raise MismatchedExpert(
+            f"A {kind.name} expert of rank {recipe.rank} cannot start from {start.id!r}, which is "
+            f"of kind {start.kind} with other sites or ranks: train it as that one was, or afresh."
+        )
+    return ExpertWeights(id, kind.name, start.group, start.sites)
 
-    def loss_of(batch: Sequence[int]) -> Tensor:
-        mix = build_mix([RowMix.of({expert.id: 1.0})] * len(batch), [stack_experts([expert])])
-        state_BD = backbone.run([tokens[i] for i in batch], mix)
-        return objective.loss(state_BD, [examples[i] for i in batch])
 
-    minimise(loss_of, leaves, batches([len(t) for t in tokens], recipe), recipe, progress)
-    trained = {
-        site: {part: t.detach() for part, t in tensors.items()} for site, tensors in sites.items()
-    }
-    return ExpertWeights(card.id, kind.name, kind.group(trained), trained)
+def _shapes(sites: Mapping[str, SiteTensors]) -> dict[tuple[str, str], torch.Size]:
+    return {(site, part): t.shape for site, parts in sites.items() for part, t in parts.items()}
 
 
 def minimise(
-    loss_of: Callable[[Sequence[int]], Tensor],
+    loss_of: Callable[[S], Tensor],
     leaves: Sequence[Tensor],
-    batches: Sequence[Sequence[int]],
+    steps: Sequence[S],
     recipe: Recipe,
     progress: Progress | None = None,
 ) -> None:
-    """AdamW with warm-up and linear decay over the batches, gradients clipped at norm 1."""
-    steps = len(batches)
+    """AdamW with warm-up and linear decay over the steps, gradients clipped at norm 1."""
+    total = len(steps)
     optimiser = torch.optim.AdamW(leaves, lr=recipe.learning_rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda s: min(1.0, (s + 1) / (recipe.warmup * steps)) * max(0.02, 1 - s / steps)
+        optimiser, lambda s: min(1.0, (s + 1) / (recipe.warmup * total)) * max(0.02, 1 - s / total)
     )
-    for done, batch in enumerate(batches, 1):
-        loss = loss_of(batch)
+    for done, step in enumerate(steps, 1):
+        loss = loss_of(step)
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(leaves, 1.0)
         optimiser.step()
         schedule.step()
         if progress:
-            progress(done, steps, float(loss.detach()))
-
-
-def batches(lengths: Sequence[int], recipe: Recipe) -> list[list[int]]:
-    """All batches of all epochs, as example indices."""
-    rng = random.Random(recipe.seed)
-    per_epoch = -(-len(lengths) // recipe.batch_size)
-    epochs = max(recipe.epochs, -(-recipe.min_steps // per_epoch))
-    return [batch for _ in range(epochs) for batch in _epoch(lengths, recipe.batch_size, rng)]
-
-
-def _epoch(lengths: Sequence[int], size: int, rng: random.Random) -> Iterator[list[int]]:
-    order = list(range(len(lengths)))
-    rng.shuffle(order)
-    chunk = SORTED_CHUNK * size
-    batches: list[list[int]] = []
-    for start in range(0, len(order), chunk):
-        part = sorted(order[start : start + chunk], key=lambda i: lengths[i])
-        batches += [part[i : i + size] for i in range(0, len(part), size)]
-    rng.shuffle(batches)
-    yield from batches
+            progress(done, total, float(loss.detach()))

@@ -38,14 +38,32 @@ def fit_task(
     """Compute the artefacts of the task's expert from the task's training examples."""
     entry = library.get(task.name)
     expert = load_expert(entry, backbone.sites, dtype=backbone.dtype, device=backbone.device)
-    stored = entry.manifest.provenance.get("recipe")
-    recipe = Recipe.model_validate_json(stored) if isinstance(stored, str) else Recipe()
+    recipe = _recipe_of(entry)
     card = cards.get(task.name, entry.manifest)
     artefacts = fit_artefacts(
-        backbone, embedder, expert, task.train, card, foreign_labels(cards, task.name), recipe,
-        progress,
+        backbone, embedder, expert, task.train[: recipe.examples], card,
+        foreign_labels(cards, task.name), recipe, progress,
     )  # fmt: skip
     write_artefacts(entry, artefacts, card=card)
+
+
+def describe_task(
+    backbone: TextEncoder, embedder: Embedder, library: Library, task: Task
+) -> None:  # fmt: skip
+    """Give the task's expert what routers can know at once: all but gates."""
+    entry = library.get(task.name)
+    expert = load_expert(entry, backbone.sites, dtype=backbone.dtype, device=backbone.device)
+    learnt = task.train[: _recipe_of(entry).examples]
+    artefacts = describe(
+        backbone, embedder, expert, entry.manifest, Artefacts(embedder.fingerprint),
+        [e.input for e in learnt],
+    )  # fmt: skip
+    write_artefacts(entry, artefacts)
+
+
+def _recipe_of(entry: Entry) -> Recipe:
+    """The recipe an expert was trained by; the defaults where its manifest tells none."""
+    return Recipe.read(entry.manifest.provenance.get("recipe")) or Recipe()
 
 
 def fit_described(

@@ -19,10 +19,11 @@ from experts.kinds import KINDS
 from experts.manifest import TaskCard
 from experts.mix import Mix
 from experts.stacks import Stack, stack_experts
+from experts.training.course import Corpus, Course
 from experts.training.data import Example
-from experts.training.objective import ChoiceObjective
 from experts.training.recipe import Recipe
-from experts.training.train import Progress, batches, minimise
+from experts.training.schedule import Step
+from experts.training.train import Progress, minimise
 from experts.weights import ExpertWeights
 from routers.token.gate import standardise
 
@@ -73,17 +74,13 @@ def fit_gates(
         for site in expert.sites
     }
     stack = stack_experts([expert])
-    objective = ChoiceObjective(examples, card, foreign, backbone.embed, recipe)
-    tokens = [
-        row[: recipe.max_tokens]
-        for row in backbone.tokenize([e.input for e in examples], truncate=True)
-    ]
+    course = Course(backbone, [Corpus(examples, card, foreign)], recipe)
 
-    def loss_of(batch: Sequence[int]) -> Tensor:
-        mix = GatedMix(groups=(), size=len(batch), stack=stack, gates=gates)
-        state_BD = backbone.run([tokens[i] for i in batch], mix)
-        return objective.loss(state_BD, [examples[i] for i in batch])
+    def gated(rows: int) -> Mix:
+        return GatedMix(groups=(), size=rows, stack=stack, gates=gates)
 
-    steps = batches([len(t) for t in tokens], recipe)[:STEPS]
-    minimise(loss_of, list(gates.values()), steps, recipe, progress)
+    def loss_of(step: Step) -> Tensor:
+        return course.loss(step, gated)
+
+    minimise(loss_of, list(gates.values()), course.steps()[:STEPS], recipe, progress)
     return {site: standardise(gate.detach()) for site, gate in gates.items()}

@@ -1,4 +1,6 @@
-"""`sailplane train`: one expert per task folder, into a library.
+"""`sailplane train`: one expert per task folder, or one of all of them, into a library.
+
+The tasks are trained side by side, each afresh, or as a stream (`server.cli.stream`).
 
 Interrupted, it goes on where it was: an expert that the library has from the same recipe is not
 trained again.
@@ -6,67 +8,137 @@ trained again.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from server.cli.common import busy, notes
+from server.cli.common import BAD_USAGE, busy, fail, notes
 from server.cli.jobs import Report, run_jobs
 from server.cli.options import with_settings
-from server.settings import Origins
+from server.settings import Origins, Settings
+
+if TYPE_CHECKING:
+    from experts.training.recipe import Recipe
 
 Tasks = Annotated[Path, typer.Option(help="Folder of task folders (task.json, train.jsonl.gz).")]
 Cards = Annotated[Path, typer.Option(help="Folder of task cards: wordings and instructions.")]
 Only = Annotated[str, typer.Option(help="Only these tasks.", metavar="A,B,...")]
 Workers = Annotated[int, typer.Option(min=1, help="Tasks at the same time, one core each.")]
+Together = Annotated[
+    str | None, typer.Option(help="Train one expert of this id on all the tasks.", metavar="ID")
+]
+Continual = Annotated[
+    bool,
+    typer.Option(
+        "--continual",
+        help="A stream in the order of --only: each expert starts from the one before.",
+    ),
+]
+Gates = Annotated[
+    bool, typer.Option("--gates", help="With --continual: fit gates too, for token routing.")
+]
+Server = Annotated[
+    str | None,
+    typer.Option(
+        help="With --continual: a running server that each expert joins when it is made; "
+        "--library must lie below its --adapter-root.",
+        metavar="URL",
+    ),
+]
 
 
-@with_settings("backbone", "library")
+@with_settings("backbone", "embedder", "library")
 def train(
     origins: Origins,
     tasks: Tasks,
     cards: Cards = Path("library/tasks"),
     only: Only = "",
     workers: Workers = 2,
+    together: Together = None,
+    continual: Continual = False,
+    gates: Gates = False,
+    server: Server = None,
     kind: Annotated[str, typer.Option(help="lora or bottleneck.")] = "lora",
     rank: Annotated[int, typer.Option(min=1, help="LoRA rank, or the bottleneck's width.")] = 8,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training examples.")] = 3,
+    examples: Annotated[
+        int | None, typer.Option(min=1, help="At most so many training examples a task.")
+    ] = None,
 ) -> None:
     """Train one expert per task. 15% of each train file is set aside for calibration."""
-    from experts.backbones import open_backbone  # imports torch: not before --help
-    from experts.library import Library
-    from experts.training.build import is_trained
+    from experts.entries import require_id  # imports torch: not before --help
     from experts.training.data import read_tasks
     from experts.training.recipe import Recipe
+    from server.cli.stream import train_stream
 
-    settings = origins.settings
-    recipe = Recipe(kind=kind, rank=rank, epochs=epochs)
+    _require_one_way(together, continual=continual, alone={"--gates": gates, "--server": server})
+    settings, names = origins.settings, [name for name in only.split(",") if name]
+    recipe = Recipe(kind=kind, rank=rank, epochs=epochs, examples=examples)
+    wanted = read_tasks(tasks, names)
+    if continual:
+        place = {name: i for i, name in enumerate(names)}
+        ordered = sorted(wanted, key=lambda task: place.get(task.name, 0))
+        train_stream(settings, ordered, cards, recipe, gates=gates, server=server)
+        return
+    experts = {task.name: [task.name] for task in wanted}
+    if together is not None:
+        if together in {task.name for task in read_tasks(tasks)}:
+            raise fail(f"--together {together}: a task has this name; expected another", BAD_USAGE)
+        experts = {require_id(together): [task.name for task in wanted]}
+    _train_side_by_side(settings, experts, tasks, cards, recipe, workers)
+    if together is None:
+        notes.print(f"Next: sailplane fit --tasks {tasks} --calibrate")
+
+
+def _require_one_way(
+    together: str | None, *, continual: bool, alone: Mapping[str, object]
+) -> None:  # fmt: skip
+    """Refuse options that have no effect beside each other."""
+    if continual and together is not None:
+        raise fail("--together and --continual: expected one of them, not both", BAD_USAGE)
+    idle = [option for option, given in alone.items() if given and not continual]
+    if idle:
+        raise fail(f"{idle[0]}: expected --continual with it", BAD_USAGE)
+
+
+def _train_side_by_side(
+    settings: Settings, experts: Mapping[str, Sequence[str]], tasks: Path, cards: Path,
+    recipe: Recipe, workers: int,
+) -> None:  # fmt: skip
+    """Train what the library has not: experts of these tasks, by id."""
+    from experts.backbones import open_backbone
+    from experts.library import Library
+    from experts.training.build import is_trained
+    from experts.training.data import Task
+
     backbone = open_backbone(settings.backbone)
     with busy(f"Reading library {settings.library}") as told:
         library = Library.open(
             settings.library, fingerprint=backbone.fingerprint, backbone_id=backbone.id,
             progress=told,
         )  # fmt: skip
-    wanted = read_tasks(tasks, [name for name in only.split(",") if name])
-    todo = [t.name for t in wanted if not is_trained(library, t, recipe)]
-    notes.print(f"{len(wanted) - len(todo)} of {len(wanted)} experts are trained already.")
+    own = {id: [Task(tasks / name) for name in names] for id, names in experts.items()}
+    todo = [id for id, of in own.items() if not is_trained(library, id, of, recipe)]
+    notes.print(f"{len(experts) - len(todo)} of {len(experts)} experts are trained already.")
     if todo:
         run_jobs(_train_one, todo, workers, settings.backbone, settings.library, tasks, cards,
-                 recipe.model_dump_json())  # fmt: skip
-    notes.print(f"Next: sailplane fit --tasks {tasks} --calibrate")
+                 recipe.model_dump_json(), experts)  # fmt: skip
 
 
 def _train_one(
-    name: str, backbone: str, library: Path, tasks: Path, cards: Path, recipe: str, report: Report
-) -> None:
-    """One task, in a process of its own."""
+    id: str, backbone: str, library: Path, tasks: Path, cards: Path, recipe: str,
+    names: Mapping[str, Sequence[str]], report: Report,
+) -> None:  # fmt: skip
+    """One expert, in a process of its own."""
     from experts.backbones import open_backbone
-    from experts.training.build import read_cards, train_task
+    from experts.training.build import read_cards, train_tasks
     from experts.training.data import Task
     from experts.training.recipe import Recipe
 
-    train_task(
-        open_backbone(backbone), library, Task(tasks / name), read_cards(cards),
+    own = [Task(tasks / name) for name in names[id]]
+    train_tasks(
+        open_backbone(backbone), library, id, own, read_cards(cards),
         Recipe.model_validate_json(recipe), report,
     )  # fmt: skip

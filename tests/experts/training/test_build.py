@@ -1,11 +1,15 @@
 """From a task folder to an expert in a library, and when there is nothing to do."""
 
+import json
+
 import pytest
 
+from experts.errors import BadExpert
 from experts.library import Library
 from experts.manifest import Label, TaskCard
-from experts.training.build import card_of, foreign_labels, is_trained, read_cards, train_task
+from experts.training.build import card_of, foreign_labels, is_trained, read_cards, train_tasks
 from experts.training.data import Task
+from experts.training.past import Past, start_of
 from experts.training.recipe import Recipe
 
 RECIPE = Recipe(rank=2, batch_size=8, epochs=1, min_steps=3)
@@ -20,11 +24,11 @@ def task(write_task, examples):
 def test_an_expert_is_trained_once_for_each_recipe(task, backbone, card, tmp_path):
     root = tmp_path / "library"
     library = Library.open(root, fingerprint=backbone.fingerprint)
-    assert not is_trained(library, task, RECIPE)
-    train_task(backbone, root, task, {"tone": card}, RECIPE)
+    assert not is_trained(library, "tone", [task], RECIPE)
+    train_tasks(backbone, root, "tone", [task], {"tone": card}, RECIPE)
     library.refresh()
-    assert is_trained(library, task, RECIPE)
-    assert not is_trained(library, task, RECIPE.model_copy(update={"rank": 4}))
+    assert is_trained(library, "tone", [task], RECIPE)
+    assert not is_trained(library, "tone", [task], RECIPE.model_copy(update={"rank": 4}))
     manifest = library.get("tone").manifest
     assert manifest.labels == card.labels
     assert manifest.provenance["examples"] == len(task.train)
@@ -33,9 +37,9 @@ def test_an_expert_is_trained_once_for_each_recipe(task, backbone, card, tmp_pat
 
 
 def test_an_expert_of_another_backbone_is_trained_again(task, backbone, card, tmp_path):
-    train_task(backbone, tmp_path / "library", task, {"tone": card}, RECIPE)
+    train_tasks(backbone, tmp_path / "library", "tone", [task], {"tone": card}, RECIPE)
     other = Library.open(tmp_path / "library", fingerprint="0" * 64)
-    assert not is_trained(other, task, RECIPE)
+    assert not is_trained(other, "tone", [task], RECIPE)
 
 
 def test_set_aside_examples_are_never_trained_on(task, backbone, card, tmp_path, monkeypatch):
@@ -47,10 +51,46 @@ def test_set_aside_examples_are_never_trained_on(task, backbone, card, tmp_path,
         return tokenize(texts, **options)
 
     monkeypatch.setattr(backbone, "tokenize", listening)
-    train_task(backbone, tmp_path / "library", task, {"tone": card}, RECIPE)
+    train_tasks(backbone, tmp_path / "library", "tone", [task], {"tone": card}, RECIPE)
     assert task.aside
     assert not {e.input for e in task.aside} & set(read)
     assert {e.input for e in task.train} <= set(read)
+
+
+def test_one_expert_of_several_tasks_says_nothing_that_a_router_could_choose_it_by(
+    task, backbone, card, write_task, examples, tmp_path
+):
+    root = tmp_path / "library"
+    two = [task, Task(write_task("noise", examples[:9], source_repo="theirs", licence="MIT"))]
+    train_tasks(backbone, root, "both", two, {"tone": card}, RECIPE)
+    library = Library.open(root, fingerprint=backbone.fingerprint)
+    entry = library.get("both")
+    assert entry.manifest.title == "All of: tone, noise"
+    assert (entry.manifest.labels, entry.manifest.instructions) == ((), ())
+    assert not entry.read_artefacts().routable
+    told = entry.manifest.provenance
+    assert (told["tasks"], told["source"], told["licence"]) == (
+        "tone, noise", "ours; theirs", "CC0; MIT"
+    )  # fmt: skip
+    assert told["examples"] == len(two[0].train) + len(two[1].train)
+    assert is_trained(library, "both", two, RECIPE)
+    assert not is_trained(library, "both", [task], RECIPE), "it is of other tasks"
+
+
+def test_an_id_that_no_folder_can_have_is_refused_before_training(task, backbone, tmp_path):
+    with pytest.raises(BadExpert, match="cannot be an expert's id"):
+        train_tasks(backbone, tmp_path / "library", "../all", [task], {}, RECIPE)
+    assert not (tmp_path / "library").exists()
+
+
+def test_an_expert_that_does_not_name_its_tasks_is_its_own_tasks(task, backbone, tmp_path):
+    root = tmp_path / "library"
+    train_tasks(backbone, root, "tone", [task], {}, RECIPE)
+    path = root / "tone" / "expert.json"
+    said = json.loads(path.read_text())
+    del said["provenance"]["tasks"]
+    path.write_text(json.dumps(said))
+    assert is_trained(Library.open(root), "tone", [task], RECIPE)
 
 
 def test_a_task_without_a_card_gets_a_bare_one(write_task, card):
@@ -81,3 +121,41 @@ def test_foreign_labels_are_known_wordings_of_the_others(card):
     assert foreign_labels(cards, "sky") == ["loud", "noisy", "quiet"]
     assert foreign_labels(cards, "tone") == ["sunny"]
     assert foreign_labels({"tone": card}, "tone"), "neutral words where there is no other task"
+
+
+def test_an_expert_knows_the_one_it_started_from(
+    task, backbone, card, write_task, examples, tmp_path
+):
+    """And is trained again where that one is no more what it was."""
+    root, cards = tmp_path / "library", {"tone": card}
+    first = train_tasks(backbone, root, "tone", [task], cards, RECIPE)
+    noise = Task(write_task("noise", examples[:9]))
+    past = Past(*start_of(first, backbone))
+    train_tasks(backbone, root, "noise", [noise], cards, RECIPE, past=past)
+    library = Library.open(root, fingerprint=backbone.fingerprint)
+    told = library.get("noise").manifest.provenance["start"]
+    assert told == f"tone {first.manifest.files['adapter_model.safetensors']}"
+    assert is_trained(library, "noise", [noise], RECIPE, past)
+    assert not is_trained(library, "noise", [noise], RECIPE)
+    other = RECIPE.model_copy(update={"seed": 1})
+    changed = train_tasks(backbone, root, "tone", [task], cards, other)
+    assert not is_trained(library, "noise", [noise], RECIPE, Past(*start_of(changed, backbone)))
+
+
+def test_only_so_many_examples_are_learnt_from(task, backbone, card, tmp_path):
+    few = RECIPE.model_copy(update={"examples": 3})
+    entry = train_tasks(backbone, tmp_path / "library", "tone", [task], {"tone": card}, few)
+    assert entry.manifest.provenance["examples"] == 3
+
+
+def test_a_recipe_of_before_is_the_same_with_the_defaults_of_today(task, backbone, tmp_path):
+    root = tmp_path / "library"
+    entry = train_tasks(backbone, root, "tone", [task], {}, RECIPE)
+    said = json.loads((entry.path / "expert.json").read_text())
+    recipe = json.loads(said["provenance"]["recipe"])
+    del recipe["examples"]
+    said["provenance"]["recipe"] = json.dumps(recipe)
+    (entry.path / "expert.json").write_text(json.dumps(said))
+    assert is_trained(Library.open(root), "tone", [task], RECIPE)
+    assert Recipe.read(json.dumps({**recipe, "colour": "red"})) is None
+    assert Recipe.read(None) is None

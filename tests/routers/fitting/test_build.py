@@ -9,7 +9,7 @@ import torch
 from experts.backbones.tiny import tiny_encoder
 from experts.library import Library
 from experts.manifest import Label, TaskCard
-from experts.training.build import train_task
+from experts.training.build import train_tasks
 from experts.training.data import Task
 from experts.training.recipe import Recipe
 from routers.fitting.build import fit_task, is_fitted
@@ -35,7 +35,7 @@ def task(tmp_path):
 def test_fitting_makes_an_expert_routable_and_leaves_its_weights(task, tmp_path):
     backbone, root = tiny_encoder(), tmp_path / "library"
     recipe = Recipe(rank=2, epochs=1, min_steps=2)
-    train_task(backbone, root, task, {"tone": CARD}, recipe)
+    train_tasks(backbone, root, "tone", [task], {"tone": CARD}, recipe)
     library = Library.open(root, fingerprint=backbone.fingerprint)
     before = library.get("tone")
     assert not is_fitted(before, backbone)

@@ -1,0 +1,88 @@
+"""What an expert is trained on: the corpora of its tasks, made ready for one backbone.
+
+Knows nothing of the optimiser, nor of what is trained: an expert, or its gates.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from experts.backbones.text_encoder import TextEncoder
+from experts.manifest import TaskCard
+from experts.mix import Mix
+from experts.training.data import Example
+from experts.training.objective import ChoiceObjective
+from experts.training.recipe import Recipe
+from experts.training.schedule import Batch, Step, remembering, schedule
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """One task to learn from.
+
+    Attributes:
+        examples: its questions. card: how its labels are said. foreign: label texts of other tasks,
+            offered as wrong choices.
+    """
+
+    examples: Sequence[Example]
+    card: TaskCard
+    foreign: Sequence[str] = ()
+
+    def remembered(self, share: float, seed: int) -> Corpus:
+        """A share of it, at least one example, drawn evenly: what experience replay keeps."""
+        count = max(1, round(share * len(self.examples)))
+        drawn = random.Random(seed).sample(range(len(self.examples)), count)
+        return replace(self, examples=[self.examples[i] for i in sorted(drawn)])
+
+
+class Course:
+    """Corpora with their tokens and objectives: each has an objective of its own.
+
+    Args:
+        memory: what is kept of former tasks; every step takes some of it too.
+    """
+
+    def __init__(
+        self, backbone: TextEncoder, corpora: Sequence[Corpus], recipe: Recipe,
+        memory: Sequence[Corpus] = (),
+    ) -> None:  # fmt: skip
+        self._backbone, self._recipe, self._learnt = backbone, recipe, len(corpora)
+        every = (*corpora, *memory)
+        self._examples = [corpus.examples for corpus in every]
+        self._objectives = [
+            ChoiceObjective(c.examples, c.card, c.foreign, backbone.embed, recipe) for c in every
+        ]
+        self._tokens = [
+            [row[: recipe.max_tokens] for row in backbone.tokenize(inputs, truncate=True)]
+            for inputs in ([e.input for e in corpus.examples] for corpus in every)
+        ]
+
+    def steps(self) -> list[Step]:
+        """What each step of the whole training takes, in order."""
+        learnt, memory = self._tokens[: self._learnt], self._tokens[self._learnt :]
+        made = schedule([[len(row) for row in rows] for rows in learnt], self._recipe)
+        return remembering(made, [len(rows) for rows in memory], self._learnt, self._recipe)
+
+    def loss(self, step: Step, mix_of: Callable[[int], Mix]) -> Tensor:
+        """Mean loss of a step's examples, in one forward pass.
+
+        Args:
+            mix_of: what is in force in the forward pass, for so many rows.
+        """
+        rows = [self._tokens[batch.corpus][i] for batch in step for i in batch.rows]
+        state_BD = self._backbone.run(rows, mix_of(len(rows)))
+        parts = state_BD.split([len(batch.rows) for batch in step])
+        losses = [
+            self._loss(batch, state) * (len(batch.rows) / len(rows))
+            for batch, state in zip(step, parts, strict=True)
+        ]
+        return sum(losses[1:], start=losses[0])
+
+    def _loss(self, batch: Batch, state_BD: Tensor) -> Tensor:
+        examples = [self._examples[batch.corpus][i] for i in batch.rows]
+        return self._objectives[batch.corpus].loss(state_BD, examples)

@@ -1,0 +1,70 @@
+"""A running server's library, as any client sees it: over HTTP.
+
+Knows the routes and the shape of errors; of experts no more than where their folders are.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+import httpx
+
+from experts.entries import Entry
+from server.errors import RemoteError
+
+PATIENCE = 60.0
+"""Seconds that a server may take to answer: it checks and describes what it is given."""
+
+
+class RemoteLibrary:
+    """The experts of the server that `client` speaks to."""
+
+    def __init__(self, client: httpx.Client) -> None:
+        self._client = client
+
+    def require_ready(self) -> None:
+        """Check that the server answers.
+
+        Raises:
+            RemoteError: it does not, or not yet.
+        """
+        self._ask("GET", "/ready")
+
+    def join(self, entry: Entry) -> bool:
+        """Have the server serve an expert, from its folder; whether it did not before.
+
+        Raises:
+            RemoteError: the server cannot be reached, or refuses; an expert of the same name that
+                was trained otherwise stays as it is.
+        """
+        listed = self._ask("GET", "/v1/experts").json()["data"]
+        said = entry.manifest.provenance
+        if any(e["id"] == entry.id and e["provenance"] == said for e in listed):
+            return False
+        source = entry.path.resolve()
+        try:
+            self._ask("POST", "/v1/experts", {"id": entry.id, "source": str(source)})
+        except RemoteError as error:
+            if error.status != HTTPStatus.FORBIDDEN:
+                raise
+            hint = f"Start it with --adapter-root {source.parent}."
+            raise RemoteError(f"{error.message} {hint}", error.status) from None
+        return True
+
+    def _ask(self, method: str, path: str, body: object = None) -> httpx.Response:
+        where = self._client.base_url.join(path)
+        try:
+            response = self._client.request(method, path, json=body)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise RemoteError(f"{where} cannot be reached: {error}") from error
+        if not response.is_success:
+            raise RemoteError(f"{where} says: {_reason(response)}", response.status_code)
+        return response
+
+
+def _reason(response: httpx.Response) -> str:
+    """The message of an error, or its status where the answer is not a server of ours's."""
+    try:
+        return str(response.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"{response.status_code} {response.reason_phrase}"
