@@ -2,11 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= ../shared/data/held_in
+# Holds held_in and held_out.
+SUITE ?= ../shared/data
 # Nothing is fetched from a model hub while testing.
 OFFLINE := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-all check format library bench
+.PHONY: help serve test test-all check format library bench continual
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +40,9 @@ library: .venv/.ready-dev  ## build library/minilm again: make library DATA=DIR
 
 bench: .venv/.ready-dev  ## run the benchmarks; results in benchmarks/results
 	$(OFFLINE) $(BIN)/python -m benchmarks
+
+continual: .venv/.ready-dev  ## continual learning, about 3 hours, resumable: make continual SUITE=DIR
+	$(OFFLINE) $(BIN)/python -m benchmarks.continual --data $(SUITE)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \

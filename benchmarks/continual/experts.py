@@ -135,13 +135,13 @@ class Chains:
         return train_tasks(self.backbone, library.root, id, tasks, self.cards, recipe, told, past)
 
 
-def gather(made: Mapping[str, Sequence[Entry]], setting: Setting, root: Path) -> None:
+def gather(made: Mapping[str, Sequence[Entry]], order: Sequence[str], root: Path) -> None:
     """Put the experts of all chains into the library at `root`; what is right there stays."""
-    last = len(setting.tasks)
+    last = len(order)
     for chain, entries in made.items():
         routed = chain in ("continual", "alone")
         for place, entry in enumerate(entries):
-            id = TOGETHER if chain == TOGETHER else id_of(chain, setting.tasks[place])
+            id = TOGETHER if chain == TOGETHER else id_of(chain, order[place])
             tags = [tag_of(chain, step) for step in range(place, last)] if routed else []
             _place(entry, root / id, id, tuple(tags), routed=routed)
 

@@ -36,11 +36,6 @@ class Setting:
         """Names it, and its folder."""
         return f"{self.stream}-{self.kind}-{self.seed}"
 
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        """Names of the tasks in their order."""
-        return STREAMS[self.stream]
-
     @classmethod
     def named(cls, name: str) -> Setting:
         """The setting of a name."""
@@ -54,7 +49,8 @@ class Plan(Record):
     Attributes:
         data: holds `held_in` and `held_out`. cache: trained experts and measured cells.
         library: whose constants the router uses; `cards` of the tasks.
-        examples, epochs: of each training. limit: questions a task; None asks all.
+        length: so many tasks of each stream. examples, epochs: of each training.
+        limit: questions a task; None asks all.
         aside: ask the examples set aside from the train files, not the test files.
         retention: of replay and EWC. rows: names of rows; none is all. again: rows to ask anew.
     """
@@ -67,6 +63,7 @@ class Plan(Record):
     streams: tuple[str, ...] = tuple(STREAMS)
     kinds: tuple[str, ...] = tuple(RANKS)
     seeds: tuple[int, ...] = (0, 1)
+    length: int = 6
     examples: int = 1000
     epochs: int = 3
     limit: int | None = None
@@ -91,6 +88,10 @@ class Plan(Record):
         """The rows that are asked for, in their order."""
         return [row for name, row in ROWS.items() if not self.rows or name in self.rows]
 
+    def order(self, stream: str) -> tuple[str, ...]:
+        """Names of a stream's tasks, in the order they come."""
+        return STREAMS[stream][: self.length]
+
     def recipe(self, setting: Setting) -> Recipe:
         """How every expert of a setting is trained."""
         return Recipe(
@@ -104,7 +105,7 @@ class Plan(Record):
         Raises:
             TaskFormatError: one is in neither part of the data.
         """
-        return [self._task(name) for name in setting.tasks]
+        return [self._task(name) for name in self.order(setting.stream)]
 
     def _task(self, name: str) -> Task:
         folders = [self.data / held / name for held in ("held_in", "held_out")]
@@ -116,7 +117,7 @@ class Plan(Record):
 
 def quick(plan: Plan) -> Plan:
     """The smoke test of a plan: little of everything, and no test file."""
-    few = {"examples": 48, "epochs": 1, "limit": 16, "seeds": (0,), "aside": True}
+    few = {"length": 3, "examples": 48, "epochs": 1, "limit": 16, "seeds": (0,), "aside": True}
     return plan.model_copy(update={**few, "cache": CACHE / "quick"})
 
 

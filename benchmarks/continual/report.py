@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.continual.plan import Plan, Setting
+from benchmarks.continual.plan import Plan
 from benchmarks.continual.rows import DAM, DEFAULT, PROMPTS, ROWS, SEQUENTIAL
 from benchmarks.continual.run import cells_of, matrix
 from benchmarks.figures import Figure, at_least
@@ -56,7 +56,7 @@ def figures(plan: Plan) -> dict[str, object]:
             "retention": plan.retention.model_dump()}  # fmt: skip
     return {
         "plan": told,
-        "tasks": {stream: Setting(stream, "lora", 0).tasks for stream in plan.streams},
+        "tasks": {stream: plan.order(stream) for stream in plan.streams},
         "rows": rows,
         "targets": [asdict(figure) for figure in targets(rows)],
     }
@@ -83,8 +83,8 @@ def targets(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[Figure]
 def _row(plan: Plan, stream: str, kind: str, name: str) -> dict[str, object]:
     """A row's figures: means over seeds, and each seed's matrix in percent."""
     settings = [s for s in plan.settings if (s.stream, s.kind) == (stream, kind)]
-    found = [matrix(cells_of(plan, s), ROWS[name], s.tasks) for s in settings]
-    chosen = [matrix(cells_of(plan, s), ROWS[name], s.tasks, "own") for s in settings]
+    found = [matrix(cells_of(plan, s), ROWS[name], plan.order(stream)) for s in settings]
+    chosen = [matrix(cells_of(plan, s), ROWS[name], plan.order(stream), "own") for s in settings]
     row: dict[str, object] = {"title": ROWS[name].title, "final": _mean([final(m) for m in found])}
     if ROWS[name].forgets:
         row["forgetting"] = _mean([forgetting(m) for m in found])

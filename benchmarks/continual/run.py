@@ -43,7 +43,7 @@ def run_setting(name: str, plan: str, report: Report) -> None:
 
     made = Chains(ordered, setting, backbone, read_cards(ordered.cards), told).make()
     root = ordered.cache / setting.name / "library"
-    gather(made, setting, root)
+    gather(made, ordered.order(setting.stream), root)
     copy_constants(ordered.library, root)
 
     def asked(done: int, total: int, what: str) -> None:
