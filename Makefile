@@ -8,7 +8,7 @@ SUITE ?= ../shared/data
 OFFLINE := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-all check format library bench quality quality-quick
+.PHONY: help serve test test-all check format library bench quality quality-quick continual
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ quality: .venv/.ready-dev  ## compare ways of routing; writes docs/quality.md: m
 
 quality-quick: .venv/.ready-dev  ## a few minutes of the same, against margins that are kept
 	$(OFFLINE) $(BIN)/python -m benchmarks.quality --data $(SUITE) --quick
+
+continual: .venv/.ready-dev  ## continual learning, about 3 hours, resumable: make continual SUITE=DIR
+	$(OFFLINE) $(BIN)/python -m benchmarks.continual --data $(SUITE)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \

@@ -9,13 +9,14 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from experts.backbones.text_encoder import TextEncoder
 from experts.manifest import TaskCard
 from experts.mix import Mix
 from experts.training.data import Example
-from experts.training.objective import ChoiceObjective
+from experts.training.objective import ChoiceObjective, Embed
 from experts.training.recipe import Recipe
 from experts.training.schedule import Batch, Step, remembering, schedule
 
@@ -52,10 +53,10 @@ class Course:
         memory: Sequence[Corpus] = (),
     ) -> None:  # fmt: skip
         self._backbone, self._recipe, self._learnt = backbone, recipe, len(corpora)
-        every = (*corpora, *memory)
+        every, embed = (*corpora, *memory), _Known(backbone.embed)
         self._examples = [corpus.examples for corpus in every]
         self._objectives = [
-            ChoiceObjective(c.examples, c.card, c.foreign, backbone.embed, recipe) for c in every
+            ChoiceObjective(c.examples, c.card, c.foreign, embed, recipe) for c in every
         ]
         self._tokens = [
             [row[: recipe.max_tokens] for row in backbone.tokenize(inputs, truncate=True)]
@@ -86,3 +87,17 @@ class Course:
     def _loss(self, batch: Batch, state_BD: Tensor) -> Tensor:
         examples = [self._examples[batch.corpus][i] for i in batch.rows]
         return self._objectives[batch.corpus].loss(state_BD, examples)
+
+
+class _Known:
+    """Embeds each text once: corpora have most of their words in common."""
+
+    def __init__(self, embed: Embed) -> None:
+        self._embed = embed
+        self._vectors: dict[str, Tensor] = {}
+
+    def __call__(self, texts: Sequence[str]) -> Tensor:
+        missing = [text for text in dict.fromkeys(texts) if text not in self._vectors]
+        if missing:
+            self._vectors |= zip(missing, self._embed(missing), strict=True)
+        return torch.stack([self._vectors[text] for text in texts])

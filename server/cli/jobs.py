@@ -17,8 +17,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from server.cli.common import notes
 
-Report = Callable[[int, int, float], None]
-"""Called with (steps done, steps in all, loss)."""
+Report = Callable[[int, int, float | str], None]
+"""Called with (steps done, steps in all, the loss or what is done just now)."""
 
 _reports: Any = None  # each worker process's way back to the bars
 
@@ -59,7 +59,7 @@ def _start(reports: Any) -> None:
 
 
 def _run(work: Callable[..., None], name: str, args: Sequence[object]) -> None:
-    work(name, *args, lambda done, total, loss: _reports.put((name, done, total, loss)))
+    work(name, *args, lambda done, total, note: _reports.put((name, done, total, note)))
     _reports.put((name, None, None, 0.0))
 
 
@@ -69,7 +69,7 @@ def _show(bars: Progress, reports: Any, count: int, stop: threading.Event) -> No
     rows: dict[str, Any] = {}
     while not stop.is_set() or not reports.empty():
         try:
-            name, done, total, loss = reports.get(timeout=0.2)
+            name, done, total, note = reports.get(timeout=0.2)
         except queue.Empty:
             continue
         if name not in rows:
@@ -78,4 +78,5 @@ def _show(bars: Progress, reports: Any, count: int, stop: threading.Event) -> No
             bars.advance(whole)
             bars.update(rows[name], visible=False)
         else:
-            bars.update(rows[name], completed=done, total=total, note=f"loss {loss:.3f}")
+            told = note if isinstance(note, str) else f"loss {note:.3f}"
+            bars.update(rows[name], completed=done, total=total, note=told)

@@ -1,0 +1,109 @@
+"""`python -m benchmarks.continual`: train the streams, ask all rows, and write what was found.
+
+Experts and cells are kept below `benchmarks/.cache/continual`, and an interrupted run goes on where
+it was. A run that is narrowed, or asks examples set aside (--aside, --quick), writes its report
+there too, and not into `benchmarks/results`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from transformers.utils import logging
+
+from benchmarks.continual.plan import DATA, RANKS, STREAMS, Plan, chosen, quick
+from benchmarks.continual.plots import draw
+from benchmarks.continual.report import figures, write
+from benchmarks.continual.rows import ROWS
+from benchmarks.continual.run import run_setting
+from benchmarks.figures import RESULTS
+from experts.errors import ExpertError
+from experts.training.recipe import Retention
+from server.cli.jobs import run_jobs
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    parser = _parser()
+    given = parser.parse_args()
+    logging.disable_progress_bar()
+    try:
+        plan = _plan(given)
+        names = [setting.name for setting in plan.settings]
+        run_jobs(run_setting, names, given.workers, plan.model_dump_json())
+    except ValueError as error:
+        parser.error(str(error))
+    except ExpertError as error:
+        parser.exit(1, f"Error: {error.message}\n")
+    whole = plan.is_whole
+    folder = RESULTS if whole else plan.cache / "report"
+    path = write(plan, folder)
+    found = figures(plan)
+    pictures = draw(found, Path("docs") if whole else folder)
+    Console().print(_table(found))
+    written = ", ".join(map(str, (path, *pictures)))
+    Console(stderr=True).print(f"written: {written}", soft_wrap=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m benchmarks.continual", description=__doc__)
+    parser.add_argument("--data", type=Path, default=DATA, help="holds held_in and held_out")
+    parser.add_argument("--quick", action="store_true", help="little of everything: does it run?")
+    parser.add_argument("--aside", action="store_true", help="ask examples set aside, not tests")
+    parser.add_argument("--streams", type=_names, default=(), help=f"of {', '.join(STREAMS)}")
+    parser.add_argument("--kinds", type=_names, default=(), help=f"of {', '.join(RANKS)}")
+    parser.add_argument("--rows", type=_names, default=(), help=f"of {', '.join(ROWS)}")
+    parser.add_argument("--again", type=_names, default=(), help="rows to ask anew")
+    parser.add_argument("--seeds", type=_names, default=("0", "1"), help="0,1")
+    parser.add_argument("--ewc", type=float, help="EWC's strength")
+    parser.add_argument("--limit", type=int, help="questions a task")
+    parser.add_argument("--workers", type=int, default=2, help="settings at a time, a core each")
+    return parser
+
+
+def _plan(given: argparse.Namespace) -> Plan:
+    """What the options ask for.
+
+    Raises:
+        ValueError: they name what is not there.
+    """
+    plan = Plan(
+        data=given.data,
+        streams=chosen(given.streams, tuple(STREAMS), "stream"),
+        kinds=chosen(given.kinds, tuple(RANKS), "kind"),
+        rows=chosen(given.rows, tuple(ROWS), "row") if given.rows else (),
+        again=chosen(given.again, tuple(ROWS), "row") if given.again else (),
+        seeds=tuple(map(int, given.seeds)),
+        aside=given.aside,
+        limit=given.limit,
+        retention=Retention() if given.ewc is None else Retention(ewc=given.ewc),
+    )
+    return quick(plan) if given.quick else plan
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part for part in text.split(",") if part)
+
+
+def _table(found: dict) -> Table:  # pyright: ignore[reportMissingTypeArgument]
+    """Final accuracy and forgetting of every row."""
+    heads = [(stream, kind) for stream, kinds in found["rows"].items() for kind in kinds]
+    table = Table("row", *[f"{stream}\n{kind}" for stream, kind in heads])
+    for name, row in ROWS.items():
+        cells: list[str] = []
+        for stream, kind in heads:
+            figure = found["rows"][stream][kind].get(name)
+            if figure is None:
+                continue
+            lost = f" ({figure['forgetting']:+.1f})" if "forgetting" in figure else ""
+            cells.append(f"{figure['final']:.1f}{lost}")
+        if cells:
+            table.add_row(row.title, *cells)
+    return table
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""One setting from beginning to end, in a process of its own: train, gather, ask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchmarks.continual.cells import Cells, Questions, measure
+from benchmarks.continual.experts import Chains, copy_constants, gather
+from benchmarks.continual.plan import Plan, Setting
+from benchmarks.continual.rows import Row
+from experts.backbones import TextEncoder, open_backbone
+from experts.library import Library
+from experts.training.build import read_cards
+from experts.training.schedule import Progress
+from server.build import build_tiers
+from server.cli.jobs import Report
+from server.engine.run import Engine
+
+EXPERT_BYTES = 1 << 29
+MAKING = 28
+"""Trainings of a setting, about: what a bar counts before it counts cells."""
+
+
+def run_setting(name: str, plan: str, report: Report) -> None:
+    """Have everything of a setting on disk: its experts and its cells.
+
+    Args:
+        plan: a `Plan` as JSON.
+    """
+    ordered, setting = Plan.model_validate_json(plan), Setting.named(name)
+    backbone = open_backbone(ordered.backbone)
+    begun = 0
+
+    def told(what: str) -> Progress:
+        nonlocal begun
+        begun += 1
+        place = begun
+
+        def step(done: int, total: int, _: float) -> None:
+            report(min(place, MAKING), 2 * MAKING, f"{what}: {done} of {total}")
+
+        return step
+
+    made = Chains(ordered, setting, backbone, read_cards(ordered.cards), told).make()
+    root = ordered.cache / setting.name / "library"
+    gather(made, ordered.order(setting.stream), root)
+    copy_constants(ordered.library, root)
+
+    def asked(done: int, total: int, what: str) -> None:
+        report(MAKING + MAKING * done // total, 2 * MAKING, what)
+
+    measure(
+        _engine(ordered, setting, backbone), cells_of(ordered, setting),
+        [Questions(t, ordered.aside, ordered.limit) for t in ordered.tasks(setting)],
+        ordered.shown, ordered.again, asked,
+    )  # fmt: skip
+
+
+def cells_of(plan: Plan, setting: Setting) -> Cells:
+    """The kept cells of a setting."""
+    return Cells(plan.cache / setting.name / f"cells-{'aside' if plan.aside else 'test'}.json")
+
+
+def matrix(
+    cells: Cells, row: Row, order: Sequence[str], of: str = "accuracy"
+) -> list[list[float]]:  # fmt: skip
+    """A row's figure after each step (outer) on each task so far (inner), as a share."""
+    found: list[list[float]] = []
+    for step in range(len(order)):
+        there = [cells.get(row.way(order, step, i), order[i]) for i in range(step + 1)]
+        found.append([c.accuracy if of == "accuracy" else c.own / c.asked for c in there])
+    return found
+
+
+def _engine(plan: Plan, setting: Setting, backbone: TextEncoder) -> Engine:
+    """The engine that serves, over the gathered experts."""
+    library = Library.open(
+        plan.cache / setting.name / "library", fingerprint=backbone.fingerprint,
+        backbone_id=backbone.id,
+    )  # fmt: skip
+    return Engine(backbone, library, build_tiers(library, backbone, EXPERT_BYTES, EXPERT_BYTES))
