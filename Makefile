@@ -49,7 +49,7 @@ quality: .venv/.ready-dev  ## compare ways of routing; writes docs/quality.md: m
 quality-quick: .venv/.ready-dev  ## a few minutes of the same, against margins that are kept
 	$(OFFLINE) $(BIN)/python -m benchmarks.quality --data $(SUITE) --quick
 
-continual: .venv/.ready-dev  ## continual learning, about 3 hours, resumable: make continual SUITE=DIR
+continual: .venv/.ready-dev  ## compare ways of continual learning, for hours, resumable: make continual SUITE=DIR
 	$(OFFLINE) $(BIN)/python -m benchmarks.continual --data $(SUITE)
 
 $(BIN)/python:

@@ -13,13 +13,13 @@ Builds on `server.evaluate.put`. Never the task's name; the answer head always h
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from experts.manifest import TaskCard
 from experts.training.data import Example
-from server.evaluate import Asked, foreign_words, put
+from server.evaluate import Asked, put
 
 Condition = Literal["input", "choices", "instruction", "reworded"]
 CONDITIONS: tuple[Condition, ...] = get_args(Condition)
@@ -81,8 +81,3 @@ def ask(
             asked = replace(asked, instruction=said[which])
         found.append(Asking(asked, condition, which))
     return found
-
-
-def pool_of(cards: Mapping[str, TaskCard]) -> list[str]:
-    """Where `reworded` takes its foreign labels from: those of all tasks."""
-    return foreign_words(cards)

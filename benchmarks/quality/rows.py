@@ -6,7 +6,7 @@ Knows no accuracies.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from routers.presets import DEFAULT
@@ -45,65 +45,57 @@ Way = Routed | Forced
 
 
 @dataclass(frozen=True)
-class RouterRow:
+class Titled:
+    """What every row has: a name, and a title for people."""
+
+    name: str
+    title: str
+    group: Group = field(default="comparison", kw_only=True)
+
+
+@dataclass(frozen=True)
+class RouterRow(Titled):
     """A preset, by name."""
 
-    name: str
-    title: str
     way: Routed
-    group: Group = "comparison"
 
 
 @dataclass(frozen=True)
-class ExpertRow:
+class ExpertRow(Titled):
     """One expert for all tasks: several merged, or trained on all of them."""
 
-    name: str
-    title: str
     expert: str
-    group: Group = "comparison"
 
 
 @dataclass(frozen=True)
-class BestSingleRow:
+class BestSingleRow(Titled):
     """The task's expert that is best for all tasks together, chosen on the data set aside."""
 
-    name: str = "single"
-    title: str = "best single expert"
-    group: Group = "comparison"
-
 
 @dataclass(frozen=True)
-class PerTaskRow:
+class PerTaskRow(Titled):
     """An expert made for each task from a few of its examples: `<prefix>.<task>`."""
 
-    name: str
-    title: str
     prefix: str
-    group: Group = "comparison"
 
 
 @dataclass(frozen=True)
-class OracleRow:
+class OracleRow(Titled):
     """Held in: the task's own expert. Else: the best expert on these very examples, a bound."""
-
-    name: str = "oracle"
-    title: str = "oracle"
-    group: Group = "comparison"
 
 
 Row = RouterRow | ExpertRow | BestSingleRow | PerTaskRow | OracleRow
 
 
-def _router(name: str, title: str, preset: str, group: Group = "comparison") -> RouterRow:
-    return RouterRow(name, title, Routed(preset), group)
+def _router(name: str, title: str, preset: str) -> RouterRow:
+    return RouterRow(name, title, Routed(preset))
 
 
 BARE, DAM, ORACLE, MULTITASK, DEFAULT_ROW = "base", "dam", "oracle", "multitask", "default"
 
 COMPARISON: tuple[Row, ...] = (
     _router(BARE, "bare backbone", "base"),
-    BestSingleRow(),
+    BestSingleRow("single", "best single expert"),
     ExpertRow("average", "average", "average"),
     ExpertRow("ties", "TIES", "ties"),
     ExpertRow("arithmetic", "task arithmetic", "arithmetic"),
@@ -118,7 +110,7 @@ COMPARISON: tuple[Row, ...] = (
     _router("glider-100", "GLIDER, scale 100", "glider-100"),
     _router(DEFAULT_ROW, "Sailplane's default", DEFAULT),
     ExpertRow(MULTITASK, "multitask", "multitask"),
-    OracleRow(),
+    OracleRow(ORACLE, "oracle"),
 )
 
 ABLATIONS: tuple[Row, ...] = ()
@@ -128,7 +120,7 @@ COUNTS = (1, 2, 3, 4, 8)
 CURVES = {"default": DEFAULT, "DAM": "dam", "equal weights": "retrieval"}
 """Rows of the picture of accuracy against K: how the K best are chosen and weighed, by preset."""
 CURVE: tuple[RouterRow, ...] = tuple(
-    RouterRow(f"{preset}-k{k}", f"{title}, {k} merged", Routed(preset, k, "merge"), "curve")
+    RouterRow(f"{preset}-k{k}", f"{title}, {k} merged", Routed(preset, k, "merge"), group="curve")
     for title, preset in CURVES.items()
     for k in COUNTS
 )

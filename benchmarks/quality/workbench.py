@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 
 from benchmarks.figures import RESULTS
-from benchmarks.quality.conditions import pool_of
 from experts.artefacts import Artefacts
 from experts.backbones import TextEncoder, open_backbone
 from experts.constants import CALIBRATION
@@ -35,6 +34,7 @@ from experts.training.data import read_tasks
 from experts.writing import refill
 from server.build import build_engine
 from server.engine.run import Engine
+from server.evaluate import foreign_words
 from server.settings import read_settings
 
 ROOT = Path(__file__).parents[2]
@@ -92,7 +92,7 @@ class Bench:
     @cached_property
     def words(self) -> list[str]:
         """Labels of all tasks, for the foreign one of `reworded`."""
-        return pool_of(self.cards)
+        return foreign_words(self.cards)
 
     def has(self, expert: str) -> bool:
         """Whether an expert is there to be named."""

@@ -12,7 +12,7 @@ from experts.library import Library
 from experts.manifest import BackboneRef, Label, Manifest, TaskCard
 from experts.training.course import Corpus
 from experts.training.data import Task
-from experts.training.past import AFRESH, Past
+from experts.training.past import AFRESH, TOLD, Past
 from experts.training.recipe import Recipe
 from experts.training.schedule import Progress
 from experts.training.train import train_expert
@@ -60,7 +60,7 @@ def is_trained(
     if entry is None:
         return False
     stored = entry.manifest.provenance
-    told = {key: text for key in ("start", "memory", "ewc") if (text := stored.get(key))}
+    told = {key: text for key in TOLD if (text := stored.get(key))}
     # An expert of one task may leave its task unsaid.
     same = stored.get("tasks", id) == _names(tasks) and told == past.told
     return same and Recipe.read(stored.get("recipe")) == recipe

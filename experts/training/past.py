@@ -46,6 +46,8 @@ class Past:
         return {key: text for key, text in said.items() if text}
 
 
+TOLD = ("start", "memory", "ewc")
+"""What of a manifest's provenance is of the past (`Past.told`)."""
 AFRESH = Past()
 """No past: fresh tensors, and one loss."""
 

@@ -33,7 +33,7 @@ def deltas(expert: ExpertWeights) -> dict[str, torch.Tensor]:
     return plain.dense(expert, SHAPES)
 
 
-def same(one: ExpertWeights, other: dict[str, torch.Tensor]) -> None:
+def assert_same(one: ExpertWeights, other: dict[str, torch.Tensor]) -> None:
     for site, expected in other.items():
         torch.testing.assert_close(deltas(one)[site], expected, **EXACT)
 
@@ -47,7 +47,9 @@ def weighted(experts: list[ExpertWeights], weights: list[float]) -> dict[str, to
 
 @given(several())
 def test_the_average_is_the_mean_of_the_deltas_zero_where_an_expert_has_none(experts):
-    same(merge("average", experts).expert, weighted(experts, [1 / len(experts)] * len(experts)))
+    assert_same(
+        merge("average", experts).expert, weighted(experts, [1 / len(experts)] * len(experts))
+    )
 
 
 @given(several(), st.data())
@@ -55,7 +57,7 @@ def test_shares_are_made_to_sum_to_one(experts, data):
     numbers = st.floats(0.1, 5.0)
     shares = data.draw(st.lists(numbers, min_size=len(experts), max_size=len(experts)))
     expected = weighted(experts, [s / sum(shares) for s in shares])
-    same(merge("average", experts, weights=shares).expert, expected)
+    assert_same(merge("average", experts, weights=shares).expert, expected)
 
 
 @given(several(), st.floats(-2, 2), st.data())
@@ -63,12 +65,12 @@ def test_task_arithmetic_is_the_scaled_sum(experts, scale, data):
     count = len(experts)
     factors = data.draw(st.lists(st.floats(-2, 2), min_size=count, max_size=count))
     made = merge("task_arithmetic", experts, weights=factors, parameters={"lambda": scale})
-    same(made.expert, weighted(experts, [scale * f for f in factors]))
+    assert_same(made.expert, weighted(experts, [scale * f for f in factors]))
 
 
 def test_task_arithmetic_takes_the_lambda_of_the_demo():
     experts = [lora("a"), lora("b")]
-    same(merge("task_arithmetic", experts).expert, weighted(experts, [0.4, 0.4]))
+    assert_same(merge("task_arithmetic", experts).expert, weighted(experts, [0.4, 0.4]))
 
 
 @pytest.mark.parametrize(
@@ -83,14 +85,14 @@ def test_task_arithmetic_takes_the_lambda_of_the_demo():
 )
 @given(experts=several())
 def test_one_expert_alone_is_itself(rule, more, experts):
-    same(merge(rule, experts[:1], **more).expert, deltas(experts[0]))
+    assert_same(merge(rule, experts[:1], **more).expert, deltas(experts[0]))
 
 
 @pytest.mark.parametrize("rule", ["average", "task_arithmetic", "ties"])
 @given(experts=several(least=2), rng=st.randoms())
 def test_the_order_of_experts_does_not_matter(rule, experts, rng):
     shuffled = rng.sample(experts, len(experts))
-    same(merge(rule, shuffled).expert, deltas(merge(rule, experts).expert))
+    assert_same(merge(rule, shuffled).expert, deltas(merge(rule, experts).expert))
 
 
 @pytest.mark.parametrize("rule", ["average", "task_arithmetic", "ties"])
@@ -124,7 +126,7 @@ def test_ties_of_identical_experts_is_the_trimmed_expert(experts, copies):
     twins = [ExpertWeights(f"t{i}", one.kind, one.group, one.sites) for i in range(copies)]
     floor = floor_of(whole_vector(one), 0.2)
     expected = {site: trim(delta(t), floor) for site, t in one.sites.items()}
-    same(merge("ties", twins).expert, expected)
+    assert_same(merge("ties", twins).expert, expected)
 
 
 @given(several(least=2))
@@ -193,7 +195,7 @@ def test_lorahub_combines_the_factors_apart(count, rank, data):
         )
         for site, shape in SHAPES.items()
     }  # fmt: skip
-    same(made, expected)
+    assert_same(made, expected)
     assert all(t["A"].shape[0] == rank for t in made.sites.values())
 
 
