@@ -161,7 +161,7 @@ def _weigh(
 ) -> Decision:  # fmt: skip
     """Weights, priors and mode of the experts kept of those able to answer."""
     score_K = scores.score_E[list(kept)].double()
-    best = float(score_K[0])
+    best, rivals = float(score_K[0]), len(kept) - 1
     alpha = calibration.alpha(best) if preset.rule == "global" else None
     scale = alpha if alpha is not None else _scale(preset)
     prior_K = score_K * scale
@@ -191,7 +191,7 @@ def _weigh(
         experts=chosen,
         token_router=token if mode == "token" else None,
         top_k=wishes.top_k or preset.top_k,
-        reason=_reason(preset, mode, chosen, alpha, able),
+        reason=_reason(preset, mode, chosen, alpha, able, rivals),
     )
     return Decision(selection, alpha, confidence)
 
@@ -202,12 +202,20 @@ def _scale(preset: Preset) -> float:
 
 
 def _reason(
-    preset: Preset, mode: Mode, chosen: Sequence[Chosen], alpha: float | None, able: int
+    preset: Preset,
+    mode: Mode,
+    chosen: Sequence[Chosen],
+    alpha: float | None,
+    able: int,
+    rivals: int,
 ) -> str:
+    """In a sentence; `rivals` might have answered beside the first, had they come near."""
     if preset.wants_all:
         return _reason_of_all(preset, mode, chosen, able)
     first = chosen[0]
     if mode == "single":
+        if not rivals:
+            return f"{first.id} is the best by {preset.request}: it scores {first.score:.2f}."
         return f"{first.id} scores {first.score:.2f} and no other expert comes near."
     names = ", ".join(c.id for c in chosen[:3])
     if mode == "token":

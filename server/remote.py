@@ -5,6 +5,7 @@ Knows the routes and the shape of errors; of experts no more than where their fo
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from http import HTTPStatus
 
 import httpx
@@ -30,6 +31,18 @@ class RemoteLibrary:
         """
         self._ask("GET", "/ready")
 
+    def require_free(self, ids: Collection[str]) -> None:
+        """Check that the server has no expert of these names.
+
+        Raises:
+            RemoteError: it has one, or cannot be reached.
+        """
+        if taken := sorted({e["id"] for e in self._experts()} & set(ids)):
+            raise RemoteError(
+                f"{self._client.base_url} has experts of these names already, made elsewhere: "
+                f"{', '.join(taken)}. Remove them there, or rename the task folders."
+            )
+
     def join(self, entry: Entry) -> bool:
         """Have the server serve an expert, from its folder; whether it did not before.
 
@@ -37,9 +50,8 @@ class RemoteLibrary:
             RemoteError: the server cannot be reached, or refuses; an expert of the same name that
                 was trained otherwise stays as it is.
         """
-        listed = self._ask("GET", "/v1/experts").json()["data"]
         said = entry.manifest.provenance
-        if any(e["id"] == entry.id and e["provenance"] == said for e in listed):
+        if any(e["id"] == entry.id and e["provenance"] == said for e in self._experts()):
             return False
         source = entry.path.resolve()
         try:
@@ -50,6 +62,9 @@ class RemoteLibrary:
             hint = f"Start it with --adapter-root {source.parent}."
             raise RemoteError(f"{error.message} {hint}", error.status) from None
         return True
+
+    def _experts(self) -> list[dict[str, object]]:
+        return self._ask("GET", "/v1/experts").json()["data"]
 
     def _ask(self, method: str, path: str, body: object = None) -> httpx.Response:
         where = self._client.base_url.join(path)

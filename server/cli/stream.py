@@ -41,6 +41,7 @@ def train_stream(
         remote = RemoteLibrary(opened) if opened else None
         if remote:
             remote.require_ready()  # before an hour of training
+            remote.require_free([t.name for t in tasks if not (settings.library / t.name).is_dir()])
         torch.set_num_threads(1)  # as a job of `train`: the same expert, bit for bit
         with busy(f"Loading backbone {settings.backbone}"):
             backbone = open_backbone(settings.backbone)

@@ -160,6 +160,14 @@ def test_the_query_decides_which_merge_group_answers(catalogue_of, preset):
         assert decision.dropped.keys() == set(catalogue.ids) - kept
 
 
+def test_only_who_had_rivals_is_said_to_leave_them_behind(choose):
+    close = scores(0.5, 0.49, 0.01, fit=None)
+    for alone in (choose("retrieval", close), choose("dam", close, top_k=1)):
+        assert alone.selection.reason.startswith("e00 is the best by ")
+    sure = choose("glider", scores(0.9, 0.05, 0.05)).selection
+    assert sure.reason == "e00 scores 0.90 and no other expert comes near."
+
+
 def test_a_lone_expert_of_its_group_is_not_said_to_score(choose):
     decision = choose("average", scores(0.2, 0.7, 0.1), group={1: "bottleneck/48"})
     assert decision.selection.mode == "single"

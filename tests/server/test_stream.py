@@ -162,6 +162,16 @@ def test_an_expert_of_the_same_name_stays_and_is_told(make, server, tmp_path):
     assert served.files[WEIGHTS] == entry.manifest.files[WEIGHTS]
 
 
+def test_a_name_that_is_taken_is_told_before_anything_is_trained(make, server):
+    remote = RemoteLibrary(server)
+    remote.require_free(NAMES)
+    (entry,) = make().train(of("trec"), quiet)
+    remote.join(entry)
+    remote.require_free(["sst2"])
+    with pytest.raises(RemoteError, match="made elsewhere: trec. Remove them there"):
+        remote.require_free(NAMES)
+
+
 def test_a_folder_that_the_server_may_not_read_says_how_to_allow_it(make, server, tmp_path):
     (entry,) = make(tmp_path / "elsewhere").train(of("trec"), quiet)
     with pytest.raises(RemoteError, match=r"Start it with --adapter-root .*elsewhere") as raised:
