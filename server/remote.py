@@ -37,7 +37,7 @@ class RemoteLibrary:
         Raises:
             RemoteError: it has one, or cannot be reached.
         """
-        if taken := sorted({e["id"] for e in self._experts()} & set(ids)):
+        if taken := sorted({str(e["id"]) for e in self._experts()} & set(ids)):
             raise RemoteError(
                 f"{self._client.base_url} has experts of these names already, made elsewhere: "
                 f"{', '.join(taken)}. Remove them there, or rename the task folders."

@@ -168,7 +168,7 @@ def test_a_name_that_is_taken_is_told_before_anything_is_trained(make, server):
     (entry,) = make().train(of("trec"), quiet)
     remote.join(entry)
     remote.require_free(["sst2"])
-    with pytest.raises(RemoteError, match="made elsewhere: trec. Remove them there"):
+    with pytest.raises(RemoteError, match=r"made elsewhere: trec\. Remove them there"):
         remote.require_free(NAMES)
 
 
