@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 
 REQUEST_ARTEFACTS = ("instructions", "choices", "centroids")
 TOKEN_ARTEFACTS = ("gate", "arrow")
-EXAMPLES = "examples"
-ROWS = (*REQUEST_ARTEFACTS, EXAMPLES)
-"""Artefacts that are a vector a row; examples are no part of a shortlist's sieve."""
+INPUTS, EXAMPLES, SEEN = "inputs", "examples", "seen"
+ROWS = (*REQUEST_ARTEFACTS, INPUTS, EXAMPLES)
+"""Artefacts that are a vector a row; the last two are no part of a shortlist's sieve."""
+MOST_SEEN = 60_000
+"""Half precision holds no more, and more changes nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,10 +29,12 @@ class Artefacts:
             backbone's, whose fingerprint the manifest has.
         instructions: (I, W) task instructions. choices: (C, W) label wordings, or prototypes of
             the choices where every question brings its own. centroids: (M, D) prototypes of
-            un-adapted input features. All are unit vectors; the embedder's width W and the
+            un-adapted half-way features. All are unit vectors; the embedder's width W and the
             backbone's D may differ.
+        inputs: (1 + R, F) the mean of the un-adapted features of inputs, and directions in which
+            they vary beyond what the library's metric expects. seen: of how many inputs.
         vectors: "gate" | "arrow" -> site -> (D_site,), for token routing.
-        examples: (M, D) un-adapted features of training inputs, unit vectors. They are large, so an
+        examples: (M, D) half-way features of training inputs, unit vectors. They are large, so an
             expert rarely has them; comparisons do.
     """
 
@@ -39,6 +44,8 @@ class Artefacts:
     centroids: Tensor | None = None
     vectors: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
     examples: Tensor | None = None
+    inputs: Tensor | None = None
+    seen: int = 0
 
     def rows(self) -> list[Tensor]:
         """The request artefacts that are there, a vector a row."""
@@ -57,13 +64,16 @@ class Artefacts:
         """What routing a request needs, small enough to keep for thousands of experts.
 
         Request artefacts in half precision, as they are stored; of the token vectors only names.
+        What is told of inputs goes into a form of its own (`routers.metric.Gaussian`).
         """
-        kept = {n: t.half() for n in ROWS if (t := getattr(self, n)) is not None}
+        kept = {n: t.half() for n in ROWS if n != INPUTS and (t := getattr(self, n)) is not None}
         return Artefacts(self.embedder, **kept, vectors={name: {} for name in self.vectors})
 
     def to_tensors(self) -> dict[str, Tensor]:
         """Flat names for safetensors: `instructions`, ..., `gate.<site>`, `arrow.<site>`."""
         flat = {n: t for n in ROWS if (t := getattr(self, n)) is not None}
+        if self.inputs is not None:
+            flat[SEEN] = torch.tensor(float(min(self.seen, MOST_SEEN)))
         for artefact, by_site in self.vectors.items():
             flat |= {f"{artefact}.{site}": vector for site, vector in by_site.items()}
         return flat
@@ -76,4 +86,5 @@ class Artefacts:
             artefact, _, site = name.partition(".")
             if artefact in TOKEN_ARTEFACTS and site:
                 vectors.setdefault(artefact, {})[site] = tensor
-        return cls(embedder, **{n: flat.get(n) for n in ROWS}, vectors=vectors)
+        seen = int(flat[SEEN]) if SEEN in flat else 0
+        return cls(embedder, **{n: flat.get(n) for n in ROWS}, vectors=vectors, seen=seen)

@@ -24,7 +24,7 @@ UNFITTED_SCALE = 30.0
 
 def read_statements(backbone: TextEncoder, texts: Sequence[str]) -> Tensor:
     """What the map reads of each sentence: (S, 2D), its embedding beside its half-way features."""
-    return torch.cat([backbone.embed(texts), backbone.features(texts)], dim=1)
+    return torch.cat([backbone.embed(texts), backbone.halfway(backbone.features(texts))], dim=1)
 
 
 @dataclass(frozen=True, eq=False)

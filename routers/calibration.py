@@ -14,13 +14,16 @@ from pydantic import AfterValidator, Field, model_validator
 
 from experts.manifest import Record
 
-VIEWS: tuple[str, ...] = ("instruction", "choices", "labels", "input")
-"""What the instruction router compares: the caller's sentence with task instructions; each choice
-with label wordings; each label with the choices; the input with centroids."""
+VIEWS: tuple[str, ...] = ("instruction", "choices", "labels", "input", "density")
+"""What the evidence router compares: the caller's sentence with task instructions; each choice with
+label wordings; each label with the choices; the input with centroids, or, where the library has a
+metric, by log-density."""
+USUAL = {"instruction": 15.0, "choices": 15.0, "labels": 15.0, "input": 15.0, "density": 0.15}
+"""Weights of a library that was never calibrated, and where a calibration starts."""
 
 
 FOREIGN = (
-    "The constants were fitted by another embedder: no input is told to fit no expert. "
+    "The constants were fitted by another embedder: confidence is not calibrated. "
     "Run `sailplane fit --calibrate` with this one."
 )
 
@@ -68,21 +71,28 @@ class Reference(Record):
 
 
 class Calibration(Record):
-    """Constants of the instruction router and of the global rule (GLIDER, section 4.3).
+    """Constants of the default router, and of the global rule (GLIDER, section 4.3).
 
     Attributes:
-        views: weight of each view's cosine in an expert's logit.
-        floors: per view, the least cosine that a query has with the expert it belongs to.
+        views: weight of each view in the logarithm of an expert's odds.
+        confidence: weights of what says that the first expert is the query's own
+            (`routers.confidence`); empty where that was not fitted. usual: by view, the usual
+            cosine of a first expert.
+        flatness, unsure: of the mix for a query that no expert fits: probabilities are raised to
+            this power, and its experts act at this strength.
         threshold: p. beta, gamma: `alpha = beta + gamma * [max s_global > p]`.
-        tensors: the file of the library's statement map.
+        tensors: the file of the library's statement map and metric.
         reference: by what the request router was given, how questions were routed by the constants.
             It changes no answer, and the version does not name it.
         embedder: fingerprint of the embedder they were fitted by; None is the backbone.
     """
 
     version: str = "uncalibrated"
-    views: Views = Field(default_factory=lambda: dict.fromkeys(VIEWS, 15.0))
-    floors: Mapping[str, float] = Field(default_factory=dict)
+    views: Views = Field(default_factory=lambda: dict(USUAL))
+    confidence: Mapping[str, float] = Field(default_factory=dict)
+    usual: Mapping[str, float] = Field(default_factory=dict)
+    flatness: Share = 0.3
+    unsure: Share = 0.6
     threshold: float = 0.8
     beta: float = 3.0
     gamma: float = 100.0
@@ -93,14 +103,15 @@ class Calibration(Record):
     def under(self, embedder: str, backbone: str) -> tuple[Calibration, str | None]:
         """The constants as they hold under an embedder, and what is wrong with that, if anything.
 
-        Weights stay. Floors go: cosines of another embedder lie elsewhere, and what was far by
-        the one may be near by the other.
+        Weights of views stay. Confidence goes: cosines of another embedder lie elsewhere, and what
+        was far by the one may be near by the other.
 
         Args:
             embedder, backbone: fingerprints of those in force.
         """
-        fitted = self.floors and (self.embedder or backbone) != embedder
-        return (self.model_copy(update={"floors": {}}), FOREIGN) if fitted else (self, None)
+        if not self.confidence or (self.embedder or backbone) == embedder:
+            return self, None
+        return self.model_copy(update={"confidence": {}, "usual": {}}), FOREIGN
 
     def alpha(self, best: float) -> float:
         """The rule's alpha for a query whose best global score is `best`."""

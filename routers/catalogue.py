@@ -14,6 +14,7 @@ from torch import Tensor
 
 from experts.artefacts import Artefacts
 from routers.index import UNSCORED, VectorIndex
+from routers.metric import Densities, Gaussian, Metric
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +22,7 @@ class Routed:
     """One expert that can be routed to: its id, version, merge group and artefacts.
 
     `forms` is the number of choice vectors of each label in order, empty where the choice vectors
-    are prototypes and not labels.
+    are prototypes and not labels. `gaussian` is of its inputs, by the catalogue's metric.
     """
 
     id: str
@@ -29,15 +30,19 @@ class Routed:
     version: int = 1
     group: str = "lora"
     forms: tuple[int, ...] = ()
+    gaussian: Gaussian | None = None
 
 
 class Catalogue:
     """Routable experts in order of id: all of a library, or a shortlist of `whole` of them."""
 
-    def __init__(self, experts: Iterable[Routed], whole: int | None = None) -> None:
+    def __init__(
+        self, experts: Iterable[Routed], whole: int | None = None, metric: Metric | None = None
+    ) -> None:
         self.experts: tuple[Routed, ...] = tuple(sorted(experts, key=lambda e: e.id))
         self.ids: tuple[str, ...] = tuple(e.id for e in self.experts)
         self.whole = len(self.experts) if whole is None else whole
+        self.metric = metric
 
     def __len__(self) -> int:
         """E, the number of experts."""
@@ -54,12 +59,12 @@ class Catalogue:
 
     def only(self, experts: Iterable[Routed], whole: int) -> Catalogue:
         """A shortlist of this catalogue, chosen out of `whole` experts."""
-        return Catalogue(experts, whole)
+        return Catalogue(experts, whole, self.metric)
 
     def among(self, ids: Collection[str]) -> Catalogue:
         """The experts of these ids alone, as if there were no others."""
         there = [i for id in ids if (i := self._positions.get(id)) is not None]
-        return Catalogue(self.experts[i] for i in there)
+        return Catalogue((self.experts[i] for i in there), metric=self.metric)
 
     def position(self, id: str) -> int:
         """Where an expert stands in every score; KeyError when it is not here."""
@@ -90,6 +95,14 @@ class Catalogue:
         """All that is stored of inputs: an expert's training examples, or else its prototypes."""
         own = [e.artefacts for e in self.experts]
         return VectorIndex([a.centroids if a.examples is None else a.examples for a in own])
+
+    def densities(self, input_F: Tensor) -> Tensor | None:
+        """Log-densities (E,) of an input's features by expert; None without a metric to tell."""
+        return self._densities.of(self.metric.whiten(input_F)) if self.metric else None
+
+    @cached_property
+    def _densities(self) -> Densities:
+        return Densities([e.gaussian for e in self.experts])
 
     @cached_property
     def choices(self) -> LabelIndex:

@@ -14,14 +14,11 @@ import torch
 from routers.calibration import Calibration
 from routers.catalogue import Catalogue
 from routers.presets import RANKING, Preset
+from routers.reasons import reason_of
 from routers.request import Scores
 from routers.types import Chosen, Mode, Selection
+from routers.weighing import Weighed, weigh
 
-# A candidate this far behind in prior is left out. Gate scores lie within +-sqrt(d): at the demo
-# backbone's sites of 384 features two differ by 39.2 at most, so no token could choose it there. At
-# the 6 sites of 1536 features they may differ by 78.4, so one could; the widest difference seen
-# there is 24.5 (all 18 experts, ten sentences).
-HOPELESS = 40.0
 NAMED_DROPPED = 16  # the trace stays bounded
 
 
@@ -77,18 +74,20 @@ def decide(
     """
     able = _candidates(scores, catalogue, wishes)
     if not able:
-        return _fall_back("no_expert", "No expert of the library may answer.")
-    # Who wants all experts asks nobody to fit.
-    if not preset.wants_all and scores.fit is not None and scores.fit < 0:
-        reason = f"No expert fits: the best match is {-scores.fit:.3f} below what a match needs."
-        return _fall_back("no_fit", reason)
+        reason = "No expert of the library may answer."
+        return Decision(Selection(mode="base", reason=reason), confidence=0.0, fallback="no_expert")
     fitting, dropped = _one_group(able, catalogue)
-    kept = fitting[: _limit(preset, wishes)]
-    token = _token_router(preset, wishes)
+    weighed = weigh(preset, fitting, scores, calibration, _limit(preset, wishes))
     count = len(able) if catalogue.whole == len(catalogue) else catalogue.whole
-    decision = _weigh(preset, token, kept, count, scores, catalogue, calibration, wishes)
-    narrowed = preset.wants_all and len(kept) < count
-    return replace(decision, narrowed=narrowed, dropped=dropped)
+    selection = _select(preset, weighed, count, scores, catalogue, wishes)
+    return Decision(
+        selection,
+        weighed.alpha,
+        weighed.confidence,
+        narrowed=preset.wants_all and len(weighed.kept) < count,
+        dropped=dropped,
+        fallback="no_fit" if weighed.is_unsure else None,
+    )
 
 
 def explicit(weights: Mapping[str, float], named: Mapping[str, tuple[str, int]]) -> Selection:
@@ -155,87 +154,36 @@ def _token_router(preset: Preset, wishes: Wishes) -> str | None:
     return preset.token or ("gate" if wishes.mode == "token" else None)
 
 
-def _weigh(
-    preset: Preset, token: str | None, kept: Sequence[int], able: int, scores: Scores,
-    catalogue: Catalogue, calibration: Calibration, wishes: Wishes,
-) -> Decision:  # fmt: skip
-    """Weights, priors and mode of the experts kept of those able to answer."""
-    score_K = scores.score_E[list(kept)].double()
-    best, rivals = float(score_K[0]), len(kept) - 1
-    alpha = calibration.alpha(best) if preset.rule == "global" else None
-    scale = alpha if alpha is not None else _scale(preset)
-    prior_K = score_K * scale
-    confidence = best if preset.rule == "global" else None
+def _select(
+    preset: Preset, weighed: Weighed, able: int, scores: Scores, catalogue: Catalogue,
+    wishes: Wishes,
+) -> Selection:  # fmt: skip
+    """The experts kept of those able to answer, as a selection."""
+    token = _token_router(preset, wishes)
     if token is not None:
-        alive = [k for k in range(len(kept)) if float(prior_K[0] - prior_K[k]) <= HOPELESS]
-        kept, prior_K = [kept[k] for k in alive], prior_K[alive]
-        if not any(_has_vectors(token, i, catalogue) for i in kept):
+        weighed = weighed.alive()
+        if not any(_has_vectors(token, i, catalogue) for i in weighed.kept):
             token = None  # the request decides alone
-    if token is None and alpha is not None and len(kept) > 2 and wishes.top_k is None:
-        kept, prior_K = kept[: preset.top_k], prior_K[: preset.top_k]
-    weight_K = torch.softmax(prior_K, dim=0)
+    if token is None and weighed.alpha is not None and wishes.top_k is None:
+        weighed = weighed.first(preset.top_k)
+    weight_K = weighed.weight_K
     chosen = tuple(
         Chosen(
             id=catalogue.ids[i],
             version=catalogue.experts[i].version,
             weight=float(weight_K[k]),
             score=float(scores.score_E[i]),
-            prior=float(prior_K[k]) if token else 0.0,
+            prior=float(weighed.prior_K[k]) if token else 0.0,
             fixed=token is not None and not _has_vectors(token, i, catalogue),
         )
-        for k, i in enumerate(kept)
+        for k, i in enumerate(weighed.kept)
     )
     mode: Mode = "single" if len(chosen) == 1 else "token" if token else "merge"
-    selection = Selection(
+    return Selection(
         mode=mode,
         experts=chosen,
+        strength=weighed.strength,
         token_router=token if mode == "token" else None,
         top_k=wishes.top_k or preset.top_k,
-        reason=_reason(preset, mode, chosen, alpha, able, rivals),
+        reason=reason_of(preset, mode, chosen, weighed, able),
     )
-    return Decision(selection, alpha, confidence)
-
-
-def _scale(preset: Preset) -> float:
-    """What a score is multiplied by to become a logit of the mix."""
-    return 1 / preset.temperature if preset.rule == "softmax" else 0.0
-
-
-def _reason(
-    preset: Preset,
-    mode: Mode,
-    chosen: Sequence[Chosen],
-    alpha: float | None,
-    able: int,
-    rivals: int,
-) -> str:
-    """In a sentence; `rivals` might have answered beside the first, had they come near."""
-    if preset.wants_all:
-        return _reason_of_all(preset, mode, chosen, able)
-    first = chosen[0]
-    if mode == "single":
-        if not rivals:
-            return f"{first.id} is the best by {preset.request}: it scores {first.score:.2f}."
-        return f"{first.id} scores {first.score:.2f} and no other expert comes near."
-    names = ", ".join(c.id for c in chosen[:3])
-    if mode == "token":
-        rule = f" under alpha = {alpha:g}" if alpha is not None else ""
-        return f"Each token chooses among {len(chosen)} candidates{rule}: {names}, ..."
-    return f"The best {len(chosen)} by {preset.request} are merged: {names}."
-
-
-def _reason_of_all(preset: Preset, mode: Mode, chosen: Sequence[Chosen], able: int) -> str:
-    """For a preset that wants all experts: how many of those able it got, and who ranked them."""
-    first, count = chosen[0].id, "all" if len(chosen) == able else str(len(chosen))
-    if able == 1:
-        return f"{first} is the only expert that may answer."
-    by = f", ranked by {preset.request}" if preset.request != "uniform" else ""
-    if mode == "single":
-        return f"Of {able} experts{by}, {first} answers alone: no other may be mixed with it."
-    names = ", ".join(c.id for c in chosen[:3])
-    role = "candidates of every token" if mode == "token" else "merged at equal weight"
-    return f"Of {able} experts{by}, {count} are {role}: {names}{', ...' if len(chosen) > 3 else ''}"
-
-
-def _fall_back(code: str, reason: str) -> Decision:
-    return Decision(Selection(mode="base", reason=reason), confidence=0.0, fallback=code)

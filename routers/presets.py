@@ -2,7 +2,8 @@
 
 | preset | paper | what it does |
 |---|---|---|
-| glider | Li et al. 2024 | instruction router and gates under the one global rule (the default) |
+| sailplane | - | all evidence as probabilities; sharp where sure, flat and weak where not |
+| glider | Li et al. 2024 | cosine of one sentence and gates, under the global rule; top 2 |
 | dam | Cheng et al. 2024 | nearest 2 centroids at temperature 0.01, merged per sample |
 | glider-3, glider-100 | its release | cosine of one sentence times a scale set by hand, and gates |
 | phatgoose | Muqeeth et al. 2024 | gates over all experts, top 2 per token and site |
@@ -21,7 +22,7 @@ from typing import Literal
 
 ALL = 64
 """How many candidates `all experts` may be; above it the best of `RANKING` are kept."""
-RANKING = "instruction"
+RANKING = "evidence"
 """The request router that says who is left out, where `uniform` would leave it to the alphabet."""
 
 
@@ -31,8 +32,8 @@ class Preset:
 
     Attributes:
         request: name of the request router, None for the bare backbone. rule: how scores become
-            weights: "global" (GLIDER's rule), "softmax" at `temperature` (in token mode the score
-            divided by it is added to the gates'), "equal".
+            weights, see `routers.weighing`; "softmax" at `temperature` (in token mode the score
+            divided by it is added to the gates').
         token: name of the token router; None merges at request level.
         experts: how many experts a sample may use (merge), or candidates (token). Where that is
             `ALL`, every expert is wanted and none is preferred: a request router is asked only
@@ -42,7 +43,7 @@ class Preset:
 
     name: str
     request: str | None
-    rule: Literal["global", "softmax", "equal"] = "equal"
+    rule: Literal["hedged", "global", "softmax", "equal"] = "equal"
     temperature: float = 1.0
     token: str | None = None
     experts: int = ALL
@@ -57,7 +58,8 @@ class Preset:
 PRESETS: dict[str, Preset] = {
     p.name: p
     for p in (
-        Preset("glider", "instruction", "global", token="gate", experts=8, top_k=2),
+        Preset("sailplane", "evidence", "hedged", experts=8),
+        Preset("glider", "sentence", "global", token="gate", top_k=2),
         Preset("glider-3", "sentence", "softmax", temperature=1 / 3, token="gate", top_k=2),
         Preset("glider-100", "sentence", "softmax", temperature=1 / 100, token="gate", top_k=2),
         Preset("dam", "centroid", "softmax", temperature=0.01, experts=2),
@@ -70,4 +72,4 @@ PRESETS: dict[str, Preset] = {
         Preset("base", None),
     )
 }
-DEFAULT = "glider"
+DEFAULT = "sailplane"

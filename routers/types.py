@@ -30,12 +30,14 @@ class Features:
 
     `input_D`, `instruction_D` and `sentence_D` are (D,), `choice_CD` is (C, D); all unit length.
     `sentence_D` is of one sentence about the query, for routers that know no other part of it.
+    `input_F` is all of the input's features, of which `input_D` is the half-way part.
     """
 
     input_D: Tensor | None = None
     instruction_D: Tensor | None = None
     choice_CD: Tensor | None = None
     sentence_D: Tensor | None = None
+    input_F: Tensor | None = None
 
 
 class Chosen(Record):

@@ -1,7 +1,7 @@
-"""The global rule's constants: the few values tried, and the one that answers best.
+"""Set a library's constants: on examples set aside before training, and by the engine that serves.
 
-Runs the engine that serves on examples set aside before training; looks at inputs only, since
-that is where the token router has most to say. Writes the winner nowhere: the caller does.
+First the metric, by which inputs are compared, and what each expert's inputs are by it; then the
+weights of the evidence and what makes it sure; last the numbers that only answers can tell.
 """
 
 from __future__ import annotations
@@ -13,29 +13,109 @@ from dataclasses import asdict, dataclass, replace
 import torch
 from torch import Tensor
 
+from experts.backbones import TextEncoder
 from experts.manifest import TaskCard
 from experts.statements import StatementMap
 from experts.training.data import Task
+from experts.writing import write_artefacts
 from routers.calibration import Calibration
+from routers.catalogue import Catalogue
+from routers.fitting.calibrate import Without, ask, calibrate_views
+from routers.fitting.confidence import fit_confidence
+from routers.fitting.inputs import mean_and_spread
+from routers.fitting.variation import Variation
+from routers.metric import Metric
 from server.engine.run import Engine
-from server.evaluate import measure
+from server.engine.view import routed_of
+from server.evaluate import Sees, measure
 
-THRESHOLDS = (0.6, 0.8, 0.95)
+THRESHOLDS = (0.8, 0.6, 0.95)
 BETAS = (3.0, 10.0, 30.0)
 GAMMAS = (100.0, 30.0, 300.0)
+FLATNESSES = (0.15, 0.3, 0.6)
+UNSURES = (0.5, 0.7, 1.0)
 PER_TASK = 24
+MOST_INPUTS = 2000
+"""Training inputs of a task that are looked at."""
+Told = Callable[[], object]
 
 
 @dataclass(frozen=True)
-class Point:
-    """One point of the grid: the rule's constants."""
+class Rule:
+    """One trial of the global rule's constants."""
 
     threshold: float
     beta: float
     gamma: float = GAMMAS[0]
 
 
-PLANE = tuple(Point(p, beta) for beta in BETAS for p in THRESHOLDS)
+@dataclass(frozen=True)
+class Hedge:
+    """One trial of how experts are mixed where none fits."""
+
+    flatness: float
+    unsure: float
+
+
+RULES = tuple(Rule(p, beta) for beta in BETAS for p in THRESHOLDS)
+HEDGES = tuple(Hedge(flatness, unsure) for flatness in FLATNESSES for unsure in UNSURES)
+TRIALS = len(RULES) + len(GAMMAS) + len(HEDGES)
+
+
+def features_of(
+    backbone: TextEncoder, tasks: Sequence[Task], told: Told = lambda: None
+) -> dict[str, Tensor]:
+    """Features (M, F) of each task's training inputs.
+
+    Args:
+        told: called after each task.
+    """
+    found: dict[str, Tensor] = {}
+    for task in tasks:
+        with torch.inference_mode():
+            texts = [e.input for e in task.train[:MOST_INPUTS]]
+            found[task.name] = backbone.features(texts).cpu()
+        told()
+    return found
+
+
+def refit_inputs(engine: Engine, features: Mapping[str, Tensor], metric: Metric) -> None:
+    """Have every expert's inputs described by the metric; those that are so already stay."""
+    with engine.changing():
+        for id, feature_MF in features.items():
+            entry = engine.library.get(id)
+            before = entry.read_artefacts()
+            inputs = mean_and_spread(feature_MF, metric)
+            if before.inputs is None or not torch.equal(before.inputs.half(), inputs.half()):
+                write_artefacts(entry, replace(before, inputs=inputs, seen=len(feature_MF)))
+        engine.library.refresh()
+
+
+def evidence_constants(
+    engine: Engine, variation: Variation, tasks: Sequence[Task], cards: Mapping[str, TaskCard]
+) -> Calibration:
+    """Weights of the views and of confidence; the rest keeps its defaults."""
+    metric = variation.metric()
+    catalogue = _catalogue(engine, metric)
+    asked = ask(
+        engine.embedder.embed, engine.backbone.features, catalogue, cards,
+        {t.name: t.aside for t in tasks}, _without(engine, variation),
+    )  # fmt: skip
+    return fit_confidence(asked, Calibration(views=calibrate_views(asked)))
+
+
+def _without(engine: Engine, variation: Variation) -> Without:
+    return lambda id: _catalogue(engine, variation.metric(without=id))
+
+
+def _catalogue(engine: Engine, metric: Metric) -> Catalogue:
+    """The library's routable experts by another metric."""
+    wordings = engine.routing.view.wordings
+    entries = [e for id in engine.routing.catalogue.ids if (e := engine.library.get(id))]
+    routed = [
+        routed_of(e.manifest, wordings.of(e.manifest, e.read_artefacts()), metric) for e in entries
+    ]
+    return Catalogue(routed, metric=metric)
 
 
 def calibrate_rule(
@@ -43,36 +123,79 @@ def calibrate_rule(
     constants: Calibration,
     tasks: Sequence[Task],
     cards: Mapping[str, TaskCard],
-    told: Callable[[], object] = lambda: None,
+    told: Told = lambda: None,
 ) -> Calibration:
-    """The threshold p, beta and gamma of the best accuracy.
+    """The global rule's p, beta and gamma of the best accuracy, asked with an unseen instruction.
 
     p and beta are tried together, then gamma at the best of them. The first of equals wins, so the
     paper's values win a tie.
 
     Args:
-        told: called after each of `POINTS` trials.
+        told: called after each trial.
     """
+    trial = _Trial(engine, constants, tasks, cards, told)
 
-    def accuracy(point: Point) -> float:
-        with engine.routing.trying(constants.model_copy(update=asdict(point))):
-            result = measure(engine, tasks, ["glider"], "input", cards, PER_TASK, aside=True)
-        told()
-        return result["means"]["glider"] or 0.0
+    def accuracy(rule: Rule) -> float:
+        return trial.accuracy(asdict(rule), "glider", ("instruction",))
 
-    best = max(PLANE, key=accuracy)
+    best = max(RULES, key=accuracy)
     best = max((replace(best, gamma=gamma) for gamma in GAMMAS), key=accuracy)
     return constants.model_copy(update=asdict(best))
 
 
-POINTS = len(PLANE) + len(GAMMAS)
+def calibrate_hedge(
+    engine: Engine,
+    constants: Calibration,
+    tasks: Sequence[Task],
+    cards: Mapping[str, TaskCard],
+    told: Told = lambda: None,
+) -> Calibration:
+    """How flat and how strong a mix for a query that no expert fits: each task without its own.
+
+    Args:
+        told: called after each trial.
+    """
+    trial = _Trial(engine, constants, tasks, cards, told)
+
+    def accuracy(hedge: Hedge) -> float:
+        return trial.accuracy(asdict(hedge), "sailplane", ("input", "choices"), left_out=True)
+
+    return constants.model_copy(update=asdict(max(HEDGES, key=accuracy)))
 
 
-def tensors_of(placing: StatementMap | None) -> dict[str, Tensor]:
-    """The library's statement map as it is stored."""
+@dataclass(frozen=True)
+class _Trial:
+    """Asks set-aside questions under other constants."""
+
+    engine: Engine
+    constants: Calibration
+    tasks: Sequence[Task]
+    cards: Mapping[str, TaskCard]
+    told: Told
+
+    def accuracy(
+        self, changed: Mapping[str, float], router: str, conditions: Sequence[Sees], *,
+        left_out: bool = False,
+    ) -> float:  # fmt: skip
+        """Mean accuracy over tasks and conditions; 0 where nothing is set aside."""
+        means: list[float] = []
+        with self.engine.routing.trying(self.constants.model_copy(update=dict(changed))):
+            for sees in conditions:
+                result = measure(
+                    self.engine, self.tasks, [router], sees, self.cards, PER_TASK, aside=True,
+                    left_out=left_out,
+                )  # fmt: skip
+                means.append(result["means"][router] or 0.0)
+        self.told()
+        return sum(means) / len(means)
+
+
+def tensors_of(placing: StatementMap | None, metric: Metric | None) -> dict[str, Tensor]:
+    """The library's statement map and metric as they are stored."""
+    tensors = {} if metric is None else metric.tensors()
     if placing is None:
-        return {}
-    return {
+        return tensors
+    return tensors | {
         "statement_map": placing.map_FD.half(),
         "statement_shift": placing.shift_D.half(),
         "statement_scale": torch.tensor(placing.scale),

@@ -50,13 +50,15 @@ def measure(
     limit: int | None = None,
     progress: Callable[[int], None] | None = None,
     aside: bool = False,
+    left_out: bool = False,
 ) -> Accuracies:
     """Accuracy of every router on every task.
 
     Args:
         cards: task id -> card, for unseen wordings and instructions. limit: examples per task.
         progress: told how many questions were answered. aside: the examples set aside from the
-            train files instead of the test files (calibration).
+            train files instead of the test files (calibration). left_out: no task's own expert may
+            answer it, as if nobody had trained one.
 
     Returns:
         `{"means": {router: accuracy}, "tasks": {task: {router: accuracy}}}`; None where a task
@@ -72,7 +74,9 @@ def measure(
         ]
         table[task.name] = {}
         for router in routers:
-            table[task.name][router] = _accuracy(engine, task, asked, router, sees)
+            deny = (task.name,) if left_out and task.name in engine.library.entries else ()
+            samples = [_sample(a, router, task.name, sees, deny) for a in asked]
+            table[task.name][router] = _accuracy(engine, task, asked, samples, router)
             if progress:
                 progress(len(asked))
     means = {r: _mean([row[r] for row in table.values()]) for r in routers}
@@ -105,11 +109,10 @@ def foreign_words(cards: Mapping[str, TaskCard]) -> list[str]:
 
 
 def _accuracy(
-    engine: Engine, task: Task, asked: Sequence[Asked], router: str, sees: Sees
+    engine: Engine, task: Task, asked: Sequence[Asked], samples: Sequence[Sample], router: str
 ) -> float | None:
     if router == ORACLE and task.name not in engine.library.entries:
         return None
-    samples = [_sample(a, router, task.name, sees) for a in asked]
     order = sorted(range(len(samples)), key=lambda i: len(samples[i].input))
     right = 0
     for start in range(0, len(order), BATCH):
@@ -119,7 +122,7 @@ def _accuracy(
     return right / len(asked) if asked else None
 
 
-def _sample(asked: Asked, router: str, task: str, sees: Sees) -> Sample:
+def _sample(asked: Asked, router: str, task: str, sees: Sees, deny: tuple[str, ...]) -> Sample:
     oracle = router == ORACLE
     return Sample(
         asked.input,
@@ -127,6 +130,7 @@ def _sample(asked: Asked, router: str, task: str, sees: Sees) -> Sample:
         model=task if oracle else "auto",
         options=RoutingOptions(
             router=None if oracle else router,
+            deny=deny,
             truncate=True,
             trace="none",
             sees="choices" if sees == "reworded" else sees,

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from experts.backbones.base import SiteHooks
-from experts.backbones.halfway import middle_layer
+from experts.backbones.halfway import lower_half
 from experts.kinds import Site
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ class Lane:
     def __init__(self, model: nn.Module, sites: Mapping[str, Site]) -> None:
         self.model = model
         self.hooks = SiteHooks(model, sites)
-        self.middle = middle_layer(model)
+        self.lower_half = lower_half(model)
 
     def copy(self, sites: Mapping[str, Site]) -> Lane:
         """Another lane over the same weights."""

@@ -29,6 +29,8 @@ from experts.mix import Mix
 
 # Attention output and feed-forward output, as BERT, RoBERTa and MPNet name them.
 RESIDUAL = ("attention.output.dense", "attention.attn.o", "output.dense")
+TAPS = 2
+"""Depths at which inputs are looked at for routing."""
 MAX_PADDED_TOKENS = 4096  # a pass larger than this gains nothing and costs cache
 
 
@@ -61,6 +63,7 @@ class TextEncoder:
         self.lanes = Lanes(Lane(model, self.sites))
         self.hooks = self.lanes.first.hooks
         self.width: int = model.config.hidden_size  # type: ignore[union-attr]
+        self.feature_width = TAPS * self.width
         self._pad: int = tokenizer.pad_token_id or 0  # type: ignore[attr-defined]
 
     @classmethod
@@ -162,7 +165,7 @@ class TextEncoder:
             part = mix and mix.rows(torch.tensor(chunk, device=self.device))
             return self.run([rows[i] for i in chunk], part, lane)
 
-        return self._in_passes([len(r) for r in rows], adapted)
+        return self._in_passes([len(r) for r in rows], adapted, self.width)
 
     def embed(self, texts: Sequence[str], *, truncate: bool = True) -> Tensor:
         """Un-adapted pooled states (B, D) of texts, without gradients."""
@@ -170,28 +173,33 @@ class TextEncoder:
             return self.encode(self.tokenize(texts, truncate=truncate))
 
     def features(self, texts: Sequence[str]) -> Tensor:
-        """Un-adapted features (B, D) of inputs for routing: mean states half-way up, unit length.
+        """Un-adapted features (B, F) of inputs for routing: two unit vectors (D,) end to end.
 
+        The mean states before the first layer (which words there are) and half-way up (`halfway`).
         The middle of an encoder tells sorts of text apart better than its end, which keeps only
         what they mean (DAM takes hidden_states[-4] too), and costs half a pass.
         """
         rows = self.tokenize(texts, truncate=True)
 
-        def halfway(lane: Lane, chunk: Sequence[int]) -> Tensor:
+        def lower(lane: Lane, chunk: Sequence[int]) -> Tensor:
             ids_BT, mask_BT = self._pad_rows([rows[i] for i in chunk])
-            with torch.no_grad(), lane.hooks.mixing(None), HalfWay(lane.middle) as half:
+            with torch.no_grad(), lane.hooks.mixing(None), HalfWay(*lane.lower_half) as half:
                 lane.model(input_ids=ids_BT, attention_mask=mask_BT)
-            assert half.states_BTD is not None
-            return F.normalize(masked_mean(half.states_BTD, mask_BT), dim=-1)
+            means = [F.normalize(masked_mean(s, mask_BT), dim=-1) for s in half.states]
+            return torch.cat(means, dim=-1)
 
-        return self._in_passes([len(r) for r in rows], halfway)
+        return self._in_passes([len(r) for r in rows], lower, self.feature_width)
+
+    def halfway(self, feature_BF: Tensor) -> Tensor:
+        """The part of features that is of the middle: (B, D) unit vectors."""
+        return feature_BF[..., -self.width :]
 
     def _in_passes(
-        self, lengths: Sequence[int], work: Callable[[Lane, Sequence[int]], Tensor]
+        self, lengths: Sequence[int], work: Callable[[Lane, Sequence[int]], Tensor], width: int
     ) -> Tensor:
-        """Rows (B, D) from passes over some of them each, with little padding, side by side."""
+        """Rows (B, width) from passes over some of them each, little padding, side by side."""
         chunks = at_least(length_buckets(lengths), self.lanes.count)
-        out_BD = torch.empty(len(lengths), self.width, dtype=self.dtype, device=self.device)
+        out_BD = torch.empty(len(lengths), width, dtype=self.dtype, device=self.device)
         for chunk, rows_BD in zip(chunks, self.lanes.map(work, chunks), strict=True):
             out_BD[torch.tensor(chunk, device=self.device)] = rows_BD
         return out_BD

@@ -17,10 +17,11 @@ from experts.training.recipe import Recipe
 from experts.training.train import Progress
 from experts.weights import ExpertWeights
 from routers.fitting.arrow import arrow_vectors
-from routers.fitting.centroids import prototypes, spherical_kmeans
+from routers.fitting.centroids import spherical_kmeans
 from routers.fitting.gates import fit_gates
+from routers.fitting.inputs import with_inputs
+from routers.metric import Metric
 
-CENTROIDS = 24
 CHOICE_PROTOTYPES = 32
 CHOICE_SAMPLE = 600
 
@@ -33,22 +34,23 @@ def fit_artefacts(
     card: TaskCard,
     foreign: Sequence[str],
     recipe: Recipe,
+    metric: Metric | None,
     progress: Progress | None = None,
 ) -> Artefacts:
-    """Instruction and choice vectors, centroids, gates and Arrow prototypes.
+    """Instruction and choice vectors, what inputs tell, gates and Arrow prototypes.
 
     Uses only what training may use: `unseen` wordings and sentences stay out.
     """
     vectors = {"gate": fit_gates(backbone, expert, examples, card, foreign, recipe, progress)}
     if arrows := arrow_vectors(expert):
         vectors["arrow"] = arrows
-    return Artefacts(
+    told = Artefacts(
         embedder.fingerprint,
         instructions=embedder.embed(card.instructions) if card.instructions else None,
         choices=_choices(embedder, examples, card),
-        centroids=prototypes(backbone.features([e.input for e in examples]), CENTROIDS),
         vectors=vectors,
     )
+    return with_inputs(told, backbone, [e.input for e in examples], metric)
 
 
 def _choices(embedder: Embedder, examples: Sequence[Example], card: TaskCard) -> Tensor:

@@ -20,6 +20,7 @@ from experts.writing import write_artefacts
 from routers.fitting.artefacts import fit_artefacts
 from routers.fitting.describe import describe
 from routers.fitting.gates import fit_gates
+from routers.metric import Metric
 
 FOREIGN = 256
 """Labels of other experts that are offered as wrong choices: of a large library, a sample."""
@@ -42,7 +43,7 @@ def fit_task(
     card = cards.get(task.name, entry.manifest)
     artefacts = fit_artefacts(
         backbone, embedder, expert, task.train[: recipe.examples], card,
-        foreign_labels(cards, task.name), recipe, progress,
+        foreign_labels(cards, task.name), recipe, metric_of(library, backbone), progress,
     )  # fmt: skip
     write_artefacts(entry, artefacts, card=card)
 
@@ -56,7 +57,7 @@ def describe_task(
     learnt = task.train[: _recipe_of(entry).examples]
     artefacts = describe(
         backbone, embedder, expert, entry.manifest, Artefacts(embedder.fingerprint),
-        [e.input for e in learnt],
+        [e.input for e in learnt], metric_of(library, backbone),
     )  # fmt: skip
     write_artefacts(entry, artefacts)
 
@@ -68,17 +69,26 @@ def _recipe_of(entry: Entry) -> Recipe:
 
 def fit_described(
     backbone: TextEncoder, embedder: Embedder, entry: Entry, inputs: Sequence[str],
-    examples: Sequence[Example], foreign: Sequence[str], progress: Progress | None = None,
+    examples: Sequence[Example], foreign: Sequence[str], metric: Metric | None,
+    progress: Progress | None = None,
 ) -> Artefacts:  # fmt: skip
-    """What the artefacts of a described expert become with labelled examples: centroids and gates.
+    """What the artefacts of a described expert become with labelled examples: gates too.
 
     Args:
         inputs: of its task; `examples` are those with a label. foreign: labels of other experts.
+        metric: the library's.
     """
     expert = load_expert(entry, backbone.sites, dtype=backbone.dtype, device=backbone.device)
-    described = describe(backbone, embedder, expert, entry.manifest, entry.read_artefacts(), inputs)
+    described = describe(
+        backbone, embedder, expert, entry.manifest, entry.read_artefacts(), inputs, metric
+    )
     gates = fit_gates(backbone, expert, examples, entry.manifest, foreign, Recipe(), progress)
     return replace(described, vectors={**described.vectors, "gate": gates})
+
+
+def metric_of(library: Library, backbone: TextEncoder) -> Metric | None:
+    """The metric in the library's constants, if it has one."""
+    return Metric.from_tensors(library.calibration_tensors(), backbone.feature_width)
 
 
 def foreign_words(others: Mapping[str, TaskCard]) -> list[str]:

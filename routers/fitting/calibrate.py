@@ -1,4 +1,4 @@
-"""Calibrate the instruction router on examples set aside before training.
+"""Calibrate the evidence router on examples set aside before training.
 
 Each query is asked in a wording and with an instruction that are taken out of its expert's
 artefacts for that moment, so that what is learnt holds for words nobody has seen: an exact match
@@ -19,65 +19,66 @@ from torch.nn import functional as F
 
 from experts.manifest import TaskCard
 from experts.training.data import Example
-from routers.calibration import VIEWS, Calibration
+from routers.calibration import USUAL, VIEWS
 from routers.catalogue import Catalogue, Routed
-from routers.request.instruction import view_scores
+from routers.request.evidence import view_scores
 from routers.types import Features, Query
 
 FOLDS = 4
 PER_TASK = 60
-FLOOR_QUANTILE = 0.005
-USUAL_WEIGHT = 15.0  # a weak prior: few or easily told tasks would send the weights to infinity
-PRIOR = 0.02
-CONDITIONS: tuple[frozenset[str], ...] = (
-    frozenset({"input"}),
-    frozenset({"input", "choices", "labels"}),
-    frozenset({"input", "instruction"}),
-    frozenset({"input", "choices", "labels", "instruction"}),
+PRIOR = 0.02  # weak: few or easily told tasks would send the weights to infinity
+WORDS = (
+    frozenset[str](),
     frozenset({"choices", "labels"}),
+    frozenset({"instruction"}),
+    frozenset({"choices", "labels", "instruction"}),
 )
-"""Which views a query may come with; the weights must do for all of them."""
+"""Which words a query may come with, beside its input; the weights must do for all of them."""
 
 
 Embed = Callable[[Sequence[str]], Tensor]
+Without = Callable[[str], Catalogue]
+"""From an expert to the catalogue as it would be if it had never joined."""
 
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """Set-aside queries of known owner: view name -> (Q, E) cosines, and the owner's position."""
+    """Set-aside queries of known owner: view name -> (Q, E), and the owner's position.
+
+    `away` is the view of log-densities as it would be had the owner never joined: what its column
+    holds means nothing.
+    """
 
     views: Mapping[str, Tensor]
     owner_Q: Tensor
+    away_QE: Tensor | None = None
+
+    @property
+    def conditions(self) -> list[frozenset[str]]:
+        """Sets of views that count together."""
+        inputs = [v for v in ("input", "density") if v in self.views]
+        return [*(words | {i} for words in WORDS for i in inputs), WORDS[1]]
 
 
-def calibrate_views(asked: Asked) -> Calibration:
-    """Weights by maximum likelihood of each query's own expert, and the floors of a fit.
-
-    The rule's constants keep their defaults.
-    """
-    log_weight_V = torch.full((len(VIEWS),), math.log(USUAL_WEIGHT), requires_grad=True)
+def calibrate_views(asked: Asked) -> dict[str, float]:
+    """Weights of the views, by maximum likelihood of each query's own expert."""
+    usual_V = torch.tensor([math.log(USUAL[v]) for v in VIEWS])
+    log_weight_V = usual_V.clone().requires_grad_()
     optimiser = torch.optim.LBFGS([log_weight_V], max_iter=200, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         optimiser.zero_grad()
         weight = dict(zip(VIEWS, log_weight_V.exp(), strict=True))
         total = sum(
-            (F.cross_entropy(_logits(asked, weight, c), asked.owner_Q) for c in CONDITIONS),
-            start=PRIOR * (log_weight_V - math.log(USUAL_WEIGHT)).square().sum(),
+            (F.cross_entropy(_logits(asked, weight, c), asked.owner_Q) for c in asked.conditions),
+            start=PRIOR * (log_weight_V - usual_V).square().sum(),
         )
         total.backward()
         return total
 
     optimiser.step(loss)
-    weight = dict(zip(VIEWS, log_weight_V.detach().exp().tolist(), strict=True))
-    floors = {v: _floor(asked.views[v], asked.owner_Q) for v in VIEWS}
-    return Calibration(views={v: round(w, 4) for v, w in weight.items()}, floors=floors)
-
-
-def _floor(cosine_QE: Tensor, owner_Q: Tensor) -> float:
-    """The cosine that all but a few queries reach with the expert they belong to."""
-    own_Q = cosine_QE.gather(1, owner_Q.unsqueeze(1)).squeeze(1)
-    return round(float(torch.quantile(own_Q, FLOOR_QUANTILE)), 4)
+    weights = log_weight_V.detach().exp().tolist()
+    return {v: round(w, 4) for v, w in zip(VIEWS, weights, strict=True)}
 
 
 def ask(
@@ -86,11 +87,13 @@ def ask(
     catalogue: Catalogue,
     cards: Mapping[str, TaskCard],
     aside: Mapping[str, Sequence[Example]],
+    without: Without | None = None,
 ) -> Asked:
     """Score set-aside examples of every expert against the catalogue, a fold of words at a time.
 
     Args:
         embed: unit vectors of words. features: of inputs. cards, aside: by expert id.
+        without: see `Without`; None where inputs are not compared by a metric.
     """
     rng = random.Random(0)
     labels = [w.text for card in cards.values() for label in card.labels for w in label.known]
@@ -102,16 +105,36 @@ def ask(
     ]
     words = list(dict.fromkeys(t for *_, q in queries for t in (q.instruction, *q.choices)))
     vector = dict(zip(words, embed(words), strict=True))
-    input_QD = features([q.input for *_, q in queries])
-    folds = [Catalogue([_without(e, fold) for e in catalogue.experts]) for fold in range(FOLDS)]
-    rows: dict[str, list[Tensor]] = {v: [] for v in VIEWS}
-    for (fold, _, query), input_D in zip(queries, input_QD, strict=True):
+    input_QF = features([q.input for *_, q in queries])
+    width = next(len(v) for e in catalogue.experts if (v := _centroid(e)) is not None)
+    folds = [
+        Catalogue([_without(e, fold) for e in catalogue.experts], metric=catalogue.metric)
+        for fold in range(FOLDS)
+    ]
+    rows: dict[str, list[Tensor]] = {}
+    for (fold, _, query), input_F in zip(queries, input_QF, strict=True):
         choice_CD = torch.stack([vector[c] for c in query.choices])
-        asked = Features(input_D, vector[query.instruction], choice_CD)
-        for view, cosine_E in view_scores(asked, folds[fold]).items():
-            rows[view].append(cosine_E)
+        asked = Features(
+            input_F[-width:], vector[query.instruction], choice_CD, input_F=input_F
+        )  # fmt: skip
+        for view, score_E in view_scores(asked, folds[fold]).items():
+            rows.setdefault(view, []).append(score_E)
     owner_Q = torch.tensor([catalogue.position(id) for _, id, _ in queries])
-    return Asked({v: torch.stack(r) for v, r in rows.items()}, owner_Q)
+    owners = [id for _, id, _ in queries]
+    away_QE = _away(owners, input_QF, without) if without and "density" in rows else None
+    return Asked({v: torch.stack(r) for v, r in rows.items()}, owner_Q, away_QE)
+
+
+def _away(owners: Sequence[str], input_QF: Tensor, without: Without) -> Tensor:
+    """(Q, E) log-densities of inputs whose own expert never joined."""
+    catalogues = {id: without(id) for id in dict.fromkeys(owners)}
+    rows = [catalogues[id].densities(f) for id, f in zip(owners, input_QF, strict=True)]
+    return torch.stack([row for row in rows if row is not None])
+
+
+def _centroid(expert: Routed) -> Tensor | None:
+    rows = expert.artefacts.centroids
+    return None if rows is None else rows[0]
 
 
 def _query(example: Example, card: TaskCard, fold: int, foreign: str) -> Query:
@@ -145,5 +168,5 @@ def _without(expert: Routed, fold: int) -> Routed:
 def _logits(asked: Asked, weight: Mapping[str, Tensor | float], views: frozenset[str]) -> Tensor:
     return sum(
         (weight[v] * asked.views[v] for v in sorted(views)),
-        start=torch.zeros_like(asked.views["input"]),
+        start=torch.zeros_like(next(iter(asked.views.values()))),
     )

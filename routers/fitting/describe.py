@@ -16,9 +16,9 @@ from experts.embedder import Embedder
 from experts.manifest import Manifest
 from experts.weights import ExpertWeights
 from routers.fitting.arrow import arrow_vectors
-from routers.fitting.artefacts import CENTROIDS
-from routers.fitting.centroids import prototypes
+from routers.fitting.inputs import with_inputs
 from routers.fitting.wording import sentences_of, words_of
+from routers.metric import Metric
 
 
 def describe(
@@ -28,6 +28,7 @@ def describe(
     manifest: Manifest,
     brought: Artefacts,
     examples: Sequence[str] = (),
+    metric: Metric | None = None,
 ) -> Artefacts:
     """Artefacts of an expert that joins a library.
 
@@ -35,22 +36,24 @@ def describe(
         manifest: its instructions (or else its title) and labels are embedded.
         brought: what came with it; it stays where nothing newer is known, except words that
             another embedder saw.
-        examples: inputs of its task; they make new centroids.
+        examples: inputs of its task; what they tell takes the place of what was brought.
+        metric: the library's.
     """
     same = brought.embedder == embedder.fingerprint
     sentences, words = sentences_of(manifest), words_of(manifest)
     vectors = dict(brought.vectors)
     if "arrow" not in vectors and (arrows := arrow_vectors(expert)):
         vectors["arrow"] = arrows
-    return Artefacts(
+    told = Artefacts(
         embedder.fingerprint,
         instructions=embedder.embed(sentences) if sentences else _kept(brought.instructions, same),
         choices=embedder.embed(words) if words else _kept(brought.choices, same),
-        centroids=(
-            prototypes(backbone.features(examples), CENTROIDS) if examples else brought.centroids
-        ),
+        centroids=brought.centroids,
         vectors=vectors,
+        inputs=brought.inputs,
+        seen=brought.seen,
     )
+    return with_inputs(told, backbone, examples, metric) if examples else told
 
 
 def _kept(rows: Tensor | None, same: bool) -> Tensor | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from routers.request.base import RequestRouter, Scores
 from routers.request.centroid import CentroidRouter
-from routers.request.instruction import InstructionRouter
+from routers.request.evidence import EvidenceRouter
 from routers.request.nearest import NearestRouter, NeighboursRouter
 from routers.request.sentence import SentenceRouter
 from routers.request.uniform import UniformRouter
@@ -12,7 +12,7 @@ from routers.request.uniform import UniformRouter
 REQUEST_ROUTERS: dict[str, RequestRouter] = {
     router.name: router
     for router in (
-        InstructionRouter(),
+        EvidenceRouter(),
         SentenceRouter(),
         CentroidRouter(),
         NearestRouter(),

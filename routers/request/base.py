@@ -19,13 +19,10 @@ class Scores:
 
     Attributes:
         score_E: the score; larger is better. views: the parts it was made of, by name.
-        fit: how far the query is above the floor of the view that fits it best; below 0 no
-            expert fits. None when the router cannot tell.
     """
 
     score_E: Tensor
     views: Mapping[str, Tensor] = field(default_factory=dict)
-    fit: float | None = None
 
 
 class RequestRouter(Protocol):

@@ -12,7 +12,7 @@ import torch
 from routers.calibration import Calibration
 from routers.catalogue import Catalogue
 from routers.request.base import Scores
-from routers.request.instruction import fuse
+from routers.request.evidence import fuse
 from routers.types import Features
 
 

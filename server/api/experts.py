@@ -145,7 +145,8 @@ def _add(ctx: Context, body: AddExpert, replace: bool) -> Entry:
     def described(expert: ExpertWeights, manifest: Manifest, brought: Artefacts) -> Artefacts:
         examples.extend(labelled(body.examples, [label.value for label in manifest.labels]))
         first = inputs[:MAX_EXAMPLES]
-        return describe(engine.backbone, engine.embedder, expert, manifest, brought, first)
+        metric = engine.routing.metric
+        return describe(engine.backbone, engine.embedder, expert, manifest, brought, first, metric)
 
     with engine.changing():
         entry = engine.library.add(

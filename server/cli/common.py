@@ -14,7 +14,7 @@ from typing import TypeVar
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import track
+from rich.progress import Progress, track
 
 from experts.errors import ExpertError
 from server.errors import ServerError
@@ -53,6 +53,14 @@ def clear_errors() -> Generator[None]:
 def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
     """Go through `items` with a bar on stderr."""
     yield from track(items, what, total=total, console=notes)
+
+
+@contextmanager
+def bar(what: str, total: int) -> Generator[Callable[[], None]]:
+    """Show a bar on stderr; what it yields is called after each of `total` steps."""
+    with Progress(console=notes) as bars:
+        task = bars.add_task(what, total=total)
+        yield lambda: bars.advance(task)
 
 
 def calm_threads(threads: int) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from server.cli.common import busy, fail, notes, progress
+from server.cli.common import bar, busy, fail, notes
 from server.cli.jobs import Report, run_jobs
 from server.cli.options import with_settings
 from server.cli.train import Cards, Only, Tasks, Workers
@@ -86,31 +86,44 @@ def _fit_one(
 
 
 def _calibrate(settings: Settings, tasks: list[Task]) -> None:
-    """Weights of the views, then the global rule's constants, on set-aside examples only."""
+    """The metric of inputs, weights of the evidence, then what only answers can tell."""
     from experts.statements import read_statements
-    from routers.fitting.calibrate import ask, calibrate_views
     from routers.fitting.statements import fit_statement_map
+    from routers.fitting.variation import Variation
     from server.build import build_engine
-    from server.calibrate import POINTS, calibrate_rule, tensors_of, version_of
+    from server.calibrate import (
+        TRIALS,
+        calibrate_hedge,
+        calibrate_rule,
+        evidence_constants,
+        features_of,
+        refit_inputs,
+        tensors_of,
+        version_of,
+    )
 
-    aside = {t.name: t.aside for t in tasks}
     _require_aside(tasks)
     with busy("Loading backbone and library") as told:
         engine = build_engine(settings, progress=told)
     backbone, embedder = engine.backbone, engine.embedder
     cards = {id: entry.manifest for id, entry in engine.library.entries.items()}
-    with busy("Asking set-aside questions in words taken out of the artefacts"):
-        constants = calibrate_views(
-            ask(embedder.embed, backbone.features, engine.routing.catalogue, cards, aside)
-        )
-    with busy("Fitting the statement map"):
+    with bar("Features of training inputs", len(tasks)) as step:
+        features = features_of(backbone, tasks, step)
+    with busy("Fitting the metric and the statement map"):
+        variation = Variation.of(features)
         placing = fit_statement_map(list(cards.values()), partial(read_statements, backbone))
-    shared = embedder is backbone
-    constants = constants.model_copy(update={"embedder": None if shared else embedder.fingerprint})
-    trials = iter(progress(range(POINTS), "Global rule"))
-    next(trials)  # the bar shows what is done: one behind what it has handed out
-    constants = calibrate_rule(engine, constants, tasks, cards, lambda: next(trials, None))
-    tensors = tensors_of(placing)
+        tensors = tensors_of(placing, variation.metric())
+        engine.library.write_calibration(
+            engine.routing.calibration.model_dump(mode="json"), tensors
+        )
+        refit_inputs(engine, features, variation.metric())
+    with busy("Asking set-aside questions in words taken out of the artefacts"):
+        constants = evidence_constants(engine, variation, tasks, cards)
+    fingerprint = None if embedder is backbone else embedder.fingerprint
+    constants = constants.model_copy(update={"embedder": fingerprint})
+    with bar("Answering under other constants", TRIALS) as step:
+        constants = calibrate_rule(engine, constants, tasks, cards, step)
+        constants = calibrate_hedge(engine, constants, tasks, cards, step)
     constants = constants.model_copy(update={"version": version_of(constants, tensors)})
     constants = _with_reference(engine, constants, tasks)
     engine.library.write_calibration(constants.model_dump(mode="json"), tensors)
@@ -138,9 +151,8 @@ def _with_reference(engine: Engine, constants: Calibration, tasks: list[Task]) -
     from server.reference import references
 
     cards = {id: entry.manifest for id, entry in engine.library.entries.items()}
-    sorts = iter(progress(range(len(SORTS)), "Reference"))
-    next(sorts)
-    found = references(engine, constants, tasks, cards, lambda: next(sorts, None))
+    with bar("Reference", len(SORTS)) as step:
+        found = references(engine, constants, tasks, cards, step)
     return constants.model_copy(update={"reference": found})
 
 

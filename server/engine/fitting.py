@@ -162,7 +162,7 @@ class Fits:
         backbone = engine.backbone.aside(lambda: self._require_wanted(job))
         artefacts = fit_described(
             backbone, engine.embedder, job.entry, job.inputs, job.examples,
-            foreign_words(others), told,
+            foreign_words(others), engine.routing.metric, told,
         )  # fmt: skip
 
         def write() -> None:

@@ -17,6 +17,7 @@ from experts.statements import StatementMap
 from routers.calibration import Calibration
 from routers.catalogue import Catalogue
 from routers.instructions import Instruction, stand_in, template
+from routers.metric import Metric
 from routers.policy import BASE, Decision, Wishes, decide, explicit, ranked_preset
 from routers.presets import DEFAULT, PRESETS, Preset
 from routers.request import REQUEST_ROUTERS
@@ -69,6 +70,11 @@ class Routing:
     def statement_map(self) -> StatementMap:
         """How the library places statements on label sets."""
         return self.view.current().placing
+
+    @property
+    def metric(self) -> Metric | None:
+        """How the library compares inputs, where it was told."""
+        return self.view.current().metric
 
     def catch_up(self, progress: Progress | None = None) -> None:
         """Read what is new in the library now, not at the next request.
@@ -224,11 +230,13 @@ class Routing:
 
     def _features(self, work: Work) -> Features:
         query, needs, sentence = work.query, self._needs(work), _sentence(work)
+        input_F = self.inputs.get(query.input) if "input" in needs else None
         return Features(
-            self.inputs.get(query.input) if "input" in needs else None,
+            None if input_F is None else self.backbone.halfway(input_F),
             self.words.get(sentence) if "instruction" in needs and sentence else None,
             self.words.stack(query.choices) if "choices" in needs and query.choices else None,
             self.words.get(alone) if "sentence" in needs and (alone := _stand_in(work)) else None,
+            input_F,
         )
 
 

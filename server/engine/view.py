@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 
 from pydantic import ValidationError
+from torch import Tensor
 
 from experts.artefacts import Artefacts
 from experts.backbones import TextEncoder
@@ -28,6 +29,7 @@ from experts.statements import StatementMap
 from routers.calibration import Calibration
 from routers.catalogue import Catalogue, Routed
 from routers.fitting.wording import Wordings
+from routers.metric import Metric
 from routers.shortlist import Shortlist
 from server.engine.named import reached
 
@@ -61,6 +63,11 @@ class Built:
     placing: StatementMap
     note: str | None = None
 
+    @property
+    def metric(self) -> Metric | None:
+        """How inputs are compared."""
+        return self.shortlist.catalogue.metric
+
     def within(self, scope: Scope) -> Seen:
         """What a caller may use of it."""
         return self._within(self.snapshot.within(scope))
@@ -76,6 +83,15 @@ class Built:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """What is made of the tensors of a library's constants; `name` is their file."""
+
+    name: object
+    placing: StatementMap
+    metric: Metric | None
+
+
 class LibraryView:
     """The library as routers see it."""
 
@@ -84,6 +100,7 @@ class LibraryView:
         self.wordings = Wordings(embedder, library.root)
         self._built: Built | None = None
         self._known: dict[str, tuple[Entry, Routed | None]] = {}
+        self._fitted = Fitted(None, StatementMap.identity(backbone.width), None)
         self._building = threading.Lock()
 
     def current(self, progress: Progress | None = None) -> Built:
@@ -100,6 +117,7 @@ class LibraryView:
 
     def _build(self, snapshot: Snapshot, progress: Progress | None) -> Built:
         """As before where nothing changed: only new entries are read."""
+        self._refit(snapshot)
         known: dict[str, tuple[Entry, Routed | None]] = {}
         for done, (id, entry) in enumerate(snapshot.entries.items()):
             if progress:
@@ -112,10 +130,21 @@ class LibraryView:
         )
         if note and not (self._built and self._built.note):
             log.warning("%s", note)
-        shortlist = Shortlist(Catalogue(routed), self._built and self._built.shortlist)
+        catalogue = Catalogue(routed, metric=self._fitted.metric)
+        shortlist = Shortlist(catalogue, self._built and self._built.shortlist)
         return Built(
-            snapshot.generation, snapshot, shortlist, constants, self._statement_map(), note
+            snapshot.generation, snapshot, shortlist, constants, self._fitted.placing, note
         )
+
+    def _refit(self, snapshot: Snapshot) -> None:
+        """Read the constants' tensors where they are others; what was made by the old is gone."""
+        name = (snapshot.calibration or {}).get("tensors")
+        if name == self._fitted.name:
+            return
+        tensors = self.library.calibration_tensors()
+        metric = Metric.from_tensors(tensors, self.backbone.feature_width)
+        self._fitted = Fitted(name, statement_map_of(tensors, self.backbone.width), metric)
+        self._known = {}
 
     def _seen(self, entry: Entry) -> tuple[Entry, Routed | None]:
         """An entry, and what routers see of it."""
@@ -139,29 +168,15 @@ class LibraryView:
         if not self._comparable(artefacts):
             log.warning("expert %s is left out of routing: its vectors have other widths", entry.id)
             return None
-        return routed_of(entry.manifest, artefacts)
+        return routed_of(entry.manifest, artefacts, self._fitted.metric)
 
     def _comparable(self, artefacts: Artefacts) -> bool:
         """Whether vectors are as wide as those of requests."""
         words, inputs = self.embedder.width, self.backbone.width
         widths = ((artefacts.instructions, words), (artefacts.choices, words),
-                  (artefacts.centroids, inputs), (artefacts.examples, inputs))  # fmt: skip
+                  (artefacts.centroids, inputs), (artefacts.examples, inputs),
+                  (artefacts.inputs, self.backbone.feature_width))  # fmt: skip
         return all(rows is None or rows.shape[1] == width for rows, width in widths)
-
-    def _statement_map(self) -> StatementMap:
-        width = self.backbone.width
-        tensors = self.library.calibration_tensors()
-        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        if shapes == {
-            "statement_map": (2 * width, width), "statement_shift": (width,), "statement_scale": (),
-        }:  # fmt: skip
-            return StatementMap(
-                tensors["statement_map"], tensors["statement_shift"],
-                float(tensors["statement_scale"]),
-            )  # fmt: skip
-        if tensors:
-            log.warning("the library's statement map is of another form: fit --calibrate it again")
-        return StatementMap.identity(width)
 
 
 def _reach(seen: Snapshot, names: tuple[str, ...]) -> frozenset[str]:
@@ -181,12 +196,28 @@ def calibration_of(constants: Mapping[str, object] | None) -> Calibration:
         raise CorruptExpert(f"{CALIBRATION}: {first_error(error)}.") from error
 
 
-def routed_of(manifest: Manifest, artefacts: Artefacts) -> Routed:
+def statement_map_of(tensors: Mapping[str, Tensor], width: int) -> StatementMap:
+    """How the library places statements on label sets; the identity where it does not say."""
+    mine = {name: tensor for name, tensor in tensors.items() if name.startswith("statement_")}
+    shapes = {name: tuple(tensor.shape) for name, tensor in mine.items()}
+    if shapes == {
+        "statement_map": (2 * width, width), "statement_shift": (width,), "statement_scale": (),
+    }:  # fmt: skip
+        return StatementMap(
+            mine["statement_map"], mine["statement_shift"], float(mine["statement_scale"])
+        )
+    if mine:
+        log.warning("the library's statement map is of another form: fit --calibrate it again")
+    return StatementMap.identity(width)
+
+
+def routed_of(manifest: Manifest, artefacts: Artefacts, metric: Metric | None = None) -> Routed:
     """What a manifest and its artefacts say, as the catalogue takes it."""
     forms = tuple(len(label.known) for label in manifest.labels)
-    choices = artefacts.choices
+    choices, inputs = artefacts.choices, artefacts.inputs
     known = choices is not None and len(choices) == sum(forms)
+    told = None if metric is None or inputs is None else metric.gaussian(inputs, artefacts.seen)
     return Routed(
         manifest.id, artefacts.slim(), manifest.version, manifest.merge_group,
-        forms if known else (),
+        forms if known else (), told,
     )  # fmt: skip

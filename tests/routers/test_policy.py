@@ -7,16 +7,17 @@ import pytest
 import torch
 
 from routers.calibration import Calibration
-from routers.policy import HOPELESS, Wishes, decide, explicit, ranked_preset
+from routers.policy import Wishes, decide, explicit, ranked_preset
 from routers.presets import ALL, PRESETS
 from routers.request import REQUEST_ROUTERS, Scores
 from routers.types import Features
+from routers.weighing import HOPELESS
 
 CONSTANTS = Calibration(threshold=0.6, beta=3.0, gamma=100.0)
 
 
-def scores(*values: float, fit: float | None = 0.9) -> Scores:
-    return Scores(torch.tensor(values), fit=fit)
+def scores(*values: float) -> Scores:
+    return Scores(torch.tensor(values))
 
 
 @pytest.fixture
@@ -36,10 +37,10 @@ def choose(catalogue_of):
 def test_the_global_rule_on_both_sides_of_its_threshold(choose, best, alpha):
     """alpha = beta + gamma [max s > p]; a score at p itself is not above it."""
     rest = 1 - best
-    given = Scores(torch.tensor([best, rest * 0.9, rest * 0.1], dtype=torch.float64), fit=0.9)
+    given = Scores(torch.tensor([best, rest * 0.9, rest * 0.1], dtype=torch.float64))
     decision = choose("glider", given)
     assert decision.alpha == alpha
-    assert decision.confidence == pytest.approx(best)
+    assert decision.confidence is None
     expected = {"e00": best, "e01": rest * 0.9, "e02": rest * 0.1}
     for chosen in decision.selection.experts:
         assert chosen.prior == pytest.approx(alpha * expected[chosen.id])
@@ -67,8 +68,8 @@ def test_who_is_hopelessly_behind_is_no_candidate(choose):
     assert choose("glider", scores(0.63, 0.37)).selection.ids == ("e00", "e01")
 
 
-def test_glider_takes_eight_candidates_of_many(choose):
-    decision = choose("glider", scores(*[0.05] * 20))
+def test_sailplane_mixes_eight_of_many(choose):
+    decision = choose("sailplane", scores(*[0.05] * 20))
     assert len(decision.selection.ids) == 8
     assert not decision.narrowed
 
@@ -79,7 +80,7 @@ WANT_ALL = ("phatgoose", "arrow", "average")
 @pytest.mark.parametrize("preset", WANT_ALL)
 @pytest.mark.parametrize("count", [1, 3, ALL])
 def test_all_experts_of_one_group_are_used_without_a_look_at_the_query(choose, preset, count):
-    decision = choose(preset, scores(*[0.0] * count, fit=None))
+    decision = choose(preset, scores(*[0.0] * count))
     assert decision.selection.ids == tuple(f"e{i:02d}" for i in range(count))
     assert len({e.weight for e in decision.selection.experts}) == 1
     assert not decision.narrowed
@@ -93,11 +94,11 @@ def test_all_experts_of_one_group_are_used_without_a_look_at_the_query(choose, p
     ("count", "group", "wishes", "request_router"),
     [
         (ALL, {}, {}, "uniform"),
-        (ALL + 1, {}, {}, "instruction"),
+        (ALL + 1, {}, {}, "evidence"),
         (ALL + 1, {}, {"deny": frozenset({"e07"})}, "uniform"),
-        (3, {1: "bottleneck/48"}, {}, "instruction"),
+        (3, {1: "bottleneck/48"}, {}, "evidence"),
         (3, {1: "bottleneck/48"}, {"deny": frozenset({"e01"})}, "uniform"),
-        (3, {0: "bottleneck/24", 1: "bottleneck/48", 2: "bottleneck/48"}, {}, "instruction"),
+        (3, {0: "bottleneck/24", 1: "bottleneck/48", 2: "bottleneck/48"}, {}, "evidence"),
         (0, {}, {}, "uniform"),
     ],
 )
@@ -111,13 +112,13 @@ def test_who_is_left_out_is_not_for_the_alphabet(
 
 def test_a_caller_who_wants_few_of_all_gets_the_best(catalogue_of, choose):
     few = Wishes(top_k=2)
-    assert ranked_preset(PRESETS["average"], catalogue_of(3), few).request == "instruction"
+    assert ranked_preset(PRESETS["average"], catalogue_of(3), few).request == "evidence"
     assert ranked_preset(PRESETS["average"], catalogue_of(2), few).request == "uniform"
     assert ranked_preset(PRESETS["phatgoose"], catalogue_of(3), few).request == "uniform"
     decision = choose("average", scores(0.1, 0.3, 0.6), top_k=1)
     assert decision.selection.ids == ("e02",)
     assert decision.selection.reason == (
-        "Of 3 experts, ranked by instruction, e02 answers alone: no other may be mixed with it."
+        "Of 3 experts, ranked by evidence, e02 answers alone: no other may be mixed with it."
     )
 
 
@@ -133,10 +134,9 @@ def test_of_too_many_the_best_64_are_kept_at_equal_weight(catalogue_of, preset):
     catalogue = catalogue_of(ALL + 6)
     about = catalogue.experts[-1].artefacts
     query = Features(instruction_D=about.instructions[0])
-    constants = Calibration(floors={"instruction": 2.0})  # nobody fits, and nobody has to
+    constants = Calibration(confidence={"bias": -9.0})  # nobody fits, and nobody has to
     given = ranked_preset(PRESETS[preset], catalogue, Wishes())
     ranking = REQUEST_ROUTERS[given.request].score(query, catalogue, constants)
-    assert ranking.fit < 0
     decision = decide(given, ranking, catalogue, constants, Wishes())
     best = ranking.score_E.argsort(descending=True, stable=True)[:ALL].tolist()
     assert decision.selection.ids == tuple(catalogue.ids[i] for i in best)
@@ -144,7 +144,7 @@ def test_of_too_many_the_best_64_are_kept_at_equal_weight(catalogue_of, preset):
     assert {e.weight for e in decision.selection.experts} == {1 / ALL}
     assert {e.prior for e in decision.selection.experts} == {0.0}
     assert (decision.narrowed, decision.fallback, decision.alpha) == (True, None, None)
-    assert decision.selection.reason.startswith("Of 70 experts, ranked by instruction, 64 are ")
+    assert decision.selection.reason.startswith("Of 70 experts, ranked by evidence, 64 are ")
 
 
 @pytest.mark.parametrize("preset", WANT_ALL)
@@ -161,11 +161,11 @@ def test_the_query_decides_which_merge_group_answers(catalogue_of, preset):
 
 
 def test_only_who_had_rivals_is_said_to_leave_them_behind(choose):
-    close = scores(0.5, 0.49, 0.01, fit=None)
+    close = scores(0.5, 0.49, 0.01)
     for alone in (choose("retrieval", close), choose("dam", close, top_k=1)):
         assert alone.selection.reason.startswith("e00 is the best by ")
-    sure = choose("glider", scores(0.9, 0.05, 0.05)).selection
-    assert sure.reason == "e00 scores 0.90 and no other expert comes near."
+    sure = choose("sailplane", scores(0.98, 0.01, 0.01)).selection
+    assert sure.reason == "e00 scores 0.98 and no other expert comes near."
 
 
 def test_a_lone_expert_of_its_group_is_not_said_to_score(choose):
@@ -177,10 +177,10 @@ def test_a_lone_expert_of_its_group_is_not_said_to_score(choose):
 
 @pytest.mark.parametrize("preset", ["phatgoose", "arrow"])
 def test_token_presets_want_everybody_and_say_when_they_got_fewer(choose, preset):
-    all_of_them = choose(preset, scores(*[0.0] * ALL, fit=None))
+    all_of_them = choose(preset, scores(*[0.0] * ALL))
     assert len(all_of_them.selection.ids) == ALL
     assert not all_of_them.narrowed
-    more = choose(preset, scores(*[0.0] * (ALL + 1), fit=None))
+    more = choose(preset, scores(*[0.0] * (ALL + 1)))
     assert len(more.selection.ids) == ALL
     assert more.narrowed
     assert more.selection.token_router == {"phatgoose": "gate", "arrow": "arrow"}[preset]
@@ -189,19 +189,19 @@ def test_token_presets_want_everybody_and_say_when_they_got_fewer(choose, preset
 
 
 def test_average_weighs_all_alike_and_retrieval_takes_one(choose):
-    average = choose("average", scores(0.0, 0.0, 0.0, 0.0, fit=None)).selection
+    average = choose("average", scores(0.0, 0.0, 0.0, 0.0)).selection
     assert average.mode == "merge"
     assert [e.weight for e in average.experts] == [0.25] * 4
-    assert choose("retrieval", scores(0.1, 0.9, 0.5, fit=None)).selection.ids == ("e01",)
+    assert choose("retrieval", scores(0.1, 0.9, 0.5)).selection.ids == ("e01",)
 
 
-@pytest.mark.parametrize("preset", ["glider", "dam", "average", "phatgoose", "retrieval"])
+@pytest.mark.parametrize("preset", ["sailplane", "glider", "dam", "average", "phatgoose", "retrieval"])
 def test_weights_sum_to_one_and_the_best_comes_first(choose, preset):
     selection = choose(preset, scores(0.1, 0.3, 0.2, 0.25)).selection
     weights = [e.weight for e in selection.experts]
     assert math.fsum(weights) == pytest.approx(1)
     assert weights == sorted(weights, reverse=True)
-    assert selection.strength == 1
+    assert selection.strength == (0.75 if preset == "sailplane" else 1)  # 0.3 is not sure
     assert selection.reason
 
 
@@ -225,12 +225,19 @@ def test_nobody_left_falls_back_on_the_bare_backbone(choose):
     assert choose("glider", scores()).fallback == "no_expert"
 
 
-def test_a_query_that_fits_nobody_falls_back_and_says_how_far_off_it_is(choose):
-    decision = choose("glider", scores(0.5, 0.5, fit=-0.012))
-    assert (decision.selection.mode, decision.fallback) == ("base", "no_fit")
-    assert "0.012" in decision.selection.reason
-    assert choose("glider", scores(0.5, 0.5, fit=0.0)).fallback is None
-    assert choose("dam", scores(0.5, 0.5, fit=None)).fallback is None  # it cannot tell
+def test_a_query_that_fits_nobody_is_answered_by_many_and_says_so(choose):
+    constants = Calibration(confidence={"bias": -3.0}, unsure=0.5, flatness=0.1)
+    decision = choose("sailplane", scores(0.7, 0.2, 0.1), constants=constants)
+    assert (decision.selection.mode, decision.fallback) == ("merge", "no_fit")
+    assert decision.confidence == pytest.approx(0.047, abs=1e-3)
+    assert (len(decision.selection.ids), decision.selection.strength) == (3, 0.5)
+    assert decision.selection.reason == (
+        "No expert surely fits (confidence 0.05): the nearest 3 answer at strength 0.5: "
+        "e00, e01, e02."
+    )
+    alone = choose("sailplane", scores(0.7, 0.2, 0.1), constants=constants, top_k=1).selection
+    assert "the nearest answers at strength 0.5: e00." in alone.reason
+    assert choose("sailplane", scores(0.7, 0.2, 0.1)).fallback is None
 
 
 def test_top_k_is_per_sample_when_merging_and_per_token_in_token_mode(choose):
@@ -256,7 +263,17 @@ def test_mode_token_routes_the_candidates_of_a_merging_preset_by_gates(choose):
     assert token.ids == ("e00", "e01")
 
 
-@pytest.mark.parametrize("preset", ["glider", "dam", "average"])
+def test_in_token_mode_evidence_is_added_as_log_probabilities(choose):
+    """So that with gates that say nothing, tokens mix by the request's own weights."""
+    merged = choose("sailplane", scores(0.6, 0.4)).selection
+    token = choose("sailplane", scores(0.6, 0.4), mode="token").selection
+    assert (token.mode, token.token_router) == ("token", "gate")
+    for chosen, same in zip(token.experts, merged.experts, strict=True):
+        assert chosen.weight == same.weight
+        assert math.exp(chosen.prior) == pytest.approx(same.weight)
+
+
+@pytest.mark.parametrize("preset", ["sailplane", "dam", "average"])
 def test_experts_of_another_group_than_the_best_are_left_out_by_name(choose, preset):
     """Two bottleneck experts of different widths cannot merge, though they are of one kind."""
     groups = {1: "bottleneck/48", 2: "bottleneck/24", 3: "bottleneck/48"}

@@ -148,8 +148,8 @@ def test_the_reason_counts_the_whole_library(catalogue_of):
     catalogue = catalogue_of(40)
     query = query_near(catalogue, 7)
     short = Shortlist(catalogue).of(query, ANY)
-    preset = replace(PRESETS["phatgoose"], request="instruction")
-    scores = REQUEST_ROUTERS["instruction"].score(query, short, Calibration())
+    preset = replace(PRESETS["phatgoose"], request="evidence")
+    scores = REQUEST_ROUTERS["evidence"].score(query, short, Calibration())
     decision = decide(preset, scores, short, Calibration(), ANY)
     assert decision.narrowed
     assert "Of 40 experts" in decision.selection.reason

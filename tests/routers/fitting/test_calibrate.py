@@ -1,5 +1,7 @@
 """Calibration: what is taken out for a moment, which views it trusts, and how far."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -7,7 +9,7 @@ from experts.artefacts import Artefacts
 from experts.backbones.tiny import tiny_encoder
 from experts.manifest import Label, TaskCard, Wording
 from experts.training.data import Example
-from routers.calibration import VIEWS
+from routers.calibration import USUAL, VIEWS
 from routers.catalogue import Catalogue, Routed
 from routers.fitting.calibrate import (
     FOLDS,
@@ -17,6 +19,8 @@ from routers.fitting.calibrate import (
     ask,
     calibrate_views,
 )
+from routers.fitting.inputs import mean_and_spread
+from routers.fitting.variation import Variation
 
 TASKS = {"sky": ("sunny", "rainy"), "tone": ("loud", "quiet"), "taste": ("sweet", "sour", "salty")}
 
@@ -49,7 +53,7 @@ def routed(backbone):
             backbone.fingerprint,
             instructions=backbone.embed(card.instructions),
             choices=backbone.embed([w.text for label in card.labels for w in label.known]),
-            centroids=backbone.features([f"Example {i} of {id}." for i in range(3)]),
+            centroids=backbone.halfway(backbone.features([f"Example {i} of {id}." for i in range(3)])),
         )
         return Routed(id, artefacts, forms=tuple(len(label.known) for label in card.labels))
 
@@ -97,13 +101,16 @@ def test_prototypes_and_a_lone_instruction_stay(routed):
 
 
 def synthetic(informative, experts=5, queries=200):
-    """Cosines that tell the owner in some views and are noise in the others."""
+    """Scores that tell the owner in some views and are noise in the others."""
     generator = torch.Generator().manual_seed(0)
     owner_Q = torch.randint(experts, (queries,), generator=generator)
     own_QE = torch.nn.functional.one_hot(owner_Q, experts).float()
+    unit = {"density": USUAL["input"] / USUAL["density"]}  # nats are smaller than cosines
     views = {
-        v: 0.4 + 0.1 * torch.randn(queries, experts, generator=generator)
-        + (0.3 * own_QE if v in informative else 0.0)
+        v: unit.get(v, 1.0) * (
+            0.4 + 0.1 * torch.randn(queries, experts, generator=generator)
+            + (0.3 * own_QE if v in informative else 0.0)
+        )
         for v in VIEWS
     }  # fmt: skip
     return Asked(views, owner_Q)
@@ -111,27 +118,18 @@ def synthetic(informative, experts=5, queries=200):
 
 @pytest.mark.parametrize("told", VIEWS)
 def test_the_view_that_tells_gets_the_weight(told):
-    weights = calibrate_views(synthetic({told})).views
+    weights = calibrate_views(synthetic({told}))
     assert weights.keys() == set(VIEWS)
-    assert all(weights[told] > 3 * weights[v] for v in VIEWS if v != told)
+    grown = {v: w / USUAL[v] for v, w in weights.items()}
+    assert all(grown[told] > 3 * grown[v] for v in VIEWS if v != told)
     assert all(w >= 0 for w in weights.values())
 
 
 def test_easy_queries_leave_the_weights_bounded():
     owner_Q = torch.arange(4).repeat(10)
     sure_QE = torch.nn.functional.one_hot(owner_Q, 4).float()
-    weights = calibrate_views(Asked(dict.fromkeys(VIEWS, sure_QE), owner_Q)).views
+    weights = calibrate_views(Asked(dict.fromkeys(VIEWS, sure_QE), owner_Q))
     assert all(0 < w < 200 for w in weights.values())
-
-
-def test_floors_are_what_nearly_all_queries_reach():
-    asked = synthetic({"input"}, queries=1000)
-    floors = calibrate_views(asked).floors
-    for view in VIEWS:
-        own_Q = asked.views[view].gather(1, asked.owner_Q[:, None])
-        below = int((own_Q < floors[view]).sum())
-        assert 0 < below <= 10
-    assert floors["input"] > floors["choices"] + 0.2
 
 
 def test_asking_scores_every_set_aside_example_of_every_expert(routed, backbone):
@@ -142,20 +140,47 @@ def test_asking_scores_every_set_aside_example_of_every_expert(routed, backbone)
         for (id, labels), n in zip(TASKS.items(), (6, 3, 1), strict=True)
     }
     asked = ask(backbone.embed, backbone.features, catalogue, cards, aside)
-    assert asked.views.keys() == set(VIEWS)
+    assert asked.views.keys() == set(VIEWS) - {"density"}, "there is no metric"
+    assert asked.away_QE is None
     assert all(t.shape == (10, 3) for t in asked.views.values())
     owners = [catalogue.ids[i] for i in asked.owner_Q.tolist()]
     assert sorted(owners) == ["sky"] * 6 + ["taste"] + ["tone"] * 3
     assert asked.views["instruction"].max() < 1 - 1e-4, "no query meets its own sentence"
 
 
-def test_constants_belong_to_views_and_not_to_experts():
+def test_with_a_metric_inputs_are_compared_as_if_their_own_expert_had_never_joined(
+    routed, backbone
+):
+    texts = {id: [f"Example {i} of {id}." for i in range(12)] for id in TASKS}
+    features = {id: backbone.features(t) for id, t in texts.items()}
+    variation = Variation.of(features)
+
+    def catalogue(metric):
+        experts = [
+            replace(routed(id), gaussian=metric.gaussian(mean_and_spread(f, metric), len(f)))
+            for id, f in features.items()
+        ]
+        return Catalogue(experts, metric=metric)
+
+    whole = catalogue(variation.metric())
+    left_out = {id: catalogue(variation.metric(without=id)) for id in TASKS}
+    aside = {id: [Example(t[0], TASKS[id], 0)] for id, t in texts.items()}
+    cards = {id: card_of(id) for id in TASKS}
+    asked = ask(backbone.embed, backbone.features, whole, cards, aside, left_out.__getitem__)
+    assert asked.views.keys() == set(VIEWS)
+    for row, owner in enumerate(asked.owner_Q.tolist()):
+        input_F = backbone.features([texts[whole.ids[owner]][0]])[0]
+        torch.testing.assert_close(asked.views["density"][row], whole.densities(input_F))
+        expected_E = left_out[whole.ids[owner]].densities(input_F)
+        torch.testing.assert_close(asked.away_QE[row], expected_E)
+
+
+def test_weights_belong_to_views_and_not_to_experts():
     """So an expert that joins later finds the same constants, and a place in the same sum."""
     asked = synthetic({"input", "choices"})
-    constants = calibrate_views(asked)
-    assert set(constants.views) == set(constants.floors) == set(VIEWS)
+    weights = calibrate_views(asked)
+    assert set(weights) == set(VIEWS)
     flipped = Asked({v: t.flip(1) for v, t in asked.views.items()}, 4 - asked.owner_Q)
     again = calibrate_views(flipped)
     for view in VIEWS:
-        assert again.views[view] == pytest.approx(constants.views[view], rel=1e-2)
-        assert again.floors[view] == constants.floors[view]
+        assert again[view] == pytest.approx(weights[view], rel=1e-2)

@@ -22,7 +22,6 @@ def test_the_score_is_the_cosine_with_the_nearest_instruction(catalogue_of):
     scores = ROUTER.score(Features(sentence_D=SENTENCE), catalogue, Calibration())
     by_hand = torch.stack([(e.artefacts.instructions @ SENTENCE).max() for e in catalogue.experts])
     torch.testing.assert_close(scores.score_E, by_hand)
-    assert scores.fit is None, "the release has no threshold"
 
 
 def test_an_expert_without_instructions_has_the_mean(catalogue_of):

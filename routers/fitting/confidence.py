@@ -1,0 +1,98 @@
+"""Fit what says how sure it is that the first expert is a query's own: leave one expert out.
+
+Every set-aside query is asked twice: with all experts there, and as if its own had never joined, so
+that whoever comes first is wrong. Half of what a confidence must tell apart is of each sort. The
+same few numbers hold for all queries and experts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from routers.calibration import Calibration
+from routers.confidence import TERMS, VIEWS_TOLD, told
+from routers.fitting.calibrate import Asked
+from routers.index import UNSCORED
+from routers.request.evidence import fuse, weighed
+
+RIDGE = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One query under one condition: its first expert's probability and cosines, and the truth."""
+
+    best: float
+    cosines: dict[str, float]
+    is_own: bool
+
+
+def fit_confidence(asked: Asked, constants: Calibration) -> Calibration:
+    """The constants with `confidence` and `usual`; the weights of the views are theirs already."""
+    cases = list(_cases(asked, constants))
+    usual = {name: _usual(name, cases) for name in VIEWS_TOLD}
+    constants = constants.model_copy(update={"usual": usual})
+    term_NT = torch.tensor(
+        [[told(c.best, c.cosines, constants)[t] for t in TERMS] for c in cases],
+        dtype=torch.float64,
+    )
+    own_N = torch.tensor([c.is_own for c in cases], dtype=torch.float64)
+    weight_T = _logistic(term_NT, own_N)
+    weights = dict(zip(TERMS, weight_T.tolist(), strict=True))
+    return constants.model_copy(update={"confidence": {n: round(w, 4) for n, w in weights.items()}})
+
+
+def _cases(asked: Asked, constants: Calibration) -> Iterator[Case]:
+    """Every query under every condition that has its input, its own expert there and away."""
+    here = dict(asked.views)
+    away = {**here, **({} if asked.away_QE is None else {"density": asked.away_QE})}
+    for condition in asked.conditions:
+        if "input" not in condition and "density" not in condition:
+            continue
+        if "density" in here and "density" not in condition:
+            continue  # centroids stand in for densities only where there are none
+        names = {*condition, "input"}
+        for query, owner in enumerate(asked.owner_Q.tolist()):
+            yield _case({n: here[n][query] for n in names}, owner, constants)
+            yield _case({n: away[n][query] for n in names}, owner, constants, gone=True)
+
+
+def _case(
+    views: dict[str, Tensor], owner: int, constants: Calibration, *, gone: bool = False
+) -> Case:
+    logit_E = fuse(views, {n: constants.views[n] for n in weighed(views)}).double()
+    if gone:
+        logit_E[owner] = -torch.inf
+    probability_E = logit_E.softmax(dim=0)
+    first = int(probability_E.argmax())
+    cosines = {n: float(views[n][first]) for n in VIEWS_TOLD if n in views}
+    return Case(float(probability_E[first]), cosines, first == owner and not gone)
+
+
+def _usual(name: str, cases: list[Case]) -> float:
+    """The mean cosine of a first expert that is the query's own."""
+    seen = [c.cosines[name] for c in cases if c.is_own and c.cosines.get(name, UNSCORED) > UNSCORED]
+    return round(sum(seen) / len(seen), 4) if seen else 0.0
+
+
+def _logistic(term_NT: Tensor, own_N: Tensor) -> Tensor:
+    """Weights (T,) of a logistic regression with a small ridge on standardised terms."""
+    scale_T = term_NT.std(dim=0).clamp(min=1e-6)
+    scale_T[TERMS.index("bias")] = 1.0
+    weight_T = torch.zeros(term_NT.shape[1], dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.LBFGS([weight_T], max_iter=300, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        total = F.binary_cross_entropy_with_logits((term_NT / scale_T) @ weight_T, own_N)
+        total = total + RIDGE * weight_T.square().sum()
+        total.backward()
+        return total
+
+    optimiser.step(loss)
+    return weight_T.detach() / scale_T

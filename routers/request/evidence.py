@@ -1,0 +1,74 @@
+"""Request router `evidence`: all that is known of a query against all that is known of experts.
+
+A query has up to three parts, embedded apart: the instruction, the choices and the input. Each is
+compared with the artefacts of its own sort; the input by the library's metric where it has one, or
+else by cosines with centroids. The calibrated sum of these views is the logarithm of an expert's
+odds: naive Bayes, its views weighed by how far each is to be trusted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from routers.calibration import Calibration
+from routers.catalogue import Catalogue
+from routers.index import UNSCORED
+from routers.metric import FARTHEST
+from routers.request.base import Scores
+from routers.types import Features
+
+UNKNOWN = {"density": FARTHEST}
+"""What stands in a view for an expert without vectors for it, where it is not `UNSCORED`."""
+
+
+class EvidenceRouter:
+    """Probability of each expert, from all that is known of the query."""
+
+    name = "evidence"
+    needs = frozenset({"instruction", "choices", "input"})
+
+    def score(self, query: Features, catalogue: Catalogue, calibration: Calibration) -> Scores:
+        """See `RequestRouter.score`."""
+        views = view_scores(query, catalogue)
+        if not views:
+            even = 1 / max(1, len(catalogue))
+            return Scores(torch.full((len(catalogue),), even, dtype=torch.float64))
+        logit_E = fuse(views, {name: calibration.views[name] for name in weighed(views)})
+        return Scores(torch.softmax(logit_E.double(), dim=0), views)
+
+
+def view_scores(query: Features, catalogue: Catalogue) -> dict[str, Tensor]:
+    """Per view (E,): cosines, and log-densities of the input; for the parts that the query has."""
+    views: dict[str, Tensor] = {}
+    if query.instruction_D is not None:
+        views["instruction"] = catalogue.instructions.best(query.instruction_D[None])[0]
+    if query.choice_CD is not None:
+        views["choices"], views["labels"] = catalogue.choices.scores(query.choice_CD)
+    if query.input_D is not None:
+        views["input"] = catalogue.centroids.best(query.input_D[None])[0]
+    if query.input_F is not None and (density_E := catalogue.densities(query.input_F)) is not None:
+        views["density"] = density_E
+    return views
+
+
+def weighed(views: Mapping[str, Tensor]) -> list[str]:
+    """The views that count: what centroids say of an input is left out where densities are."""
+    return [name for name in views if not (name == "input" and "density" in views)]
+
+
+def fuse(views: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """Weighted sum of the views that have a weight.
+
+    An expert without vectors for a view gets the view's mean there: what is not known of it speaks
+    neither for nor against it.
+    """
+    total_E = torch.zeros_like(next(iter(views.values())))
+    for name, weight in weights.items():
+        score_E = views[name]
+        known_E = score_E > UNKNOWN.get(name, UNSCORED)
+        mean = score_E[known_E].mean() if known_E.any() else 0.0
+        total_E = total_E + weight * torch.where(known_E, score_E, mean)
+    return total_E

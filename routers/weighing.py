@@ -1,0 +1,118 @@
+"""From scores to the weights of a mix: one function a rule.
+
+| rule | weights |
+|---|---|
+| equal | the same for all |
+| softmax | of the score over a temperature |
+| global | GLIDER's: of alpha times the score (section 4.3) |
+| hedged | by probability where the router is sure; flatter and weaker as it is less so |
+
+Knows positions and numbers, no experts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from routers.calibration import Calibration
+from routers.confidence import confidence
+from routers.presets import Preset
+from routers.request import Scores
+
+# A candidate this far behind in prior is left out. Gate scores lie within +-sqrt(d): at the demo
+# backbone's sites of 384 features two differ by 39.2 at most, so no token could choose it there. At
+# the 6 sites of 1536 features they may differ by 78.4, so one could; the widest difference seen
+# there is 24.5 (all 18 experts, ten sentences).
+HOPELESS = 40.0
+UNSURE = 0.5
+"""Below this confidence the mix says that no expert fits."""
+LEAST_SHARE = 0.05
+"""Of a hedged mix: an expert with less costs more than it says."""
+STRENGTHS = 20
+"""Steps of strength from 0 to 1: equal selections share a pass, and finer steps say nothing."""
+
+
+@dataclass(frozen=True, eq=False)
+class Weighed:
+    """Experts by position, best first, and how they are mixed.
+
+    Attributes:
+        prior_K: logits of the mix; in token mode they are added to the token router's scores.
+        rivals: how many might have been mixed with the first, had they come near.
+        alpha: of the global rule. confidence: of the hedged rule.
+    """
+
+    kept: list[int]
+    prior_K: Tensor
+    rivals: int
+    strength: float = 1.0
+    alpha: float | None = None
+    confidence: float | None = None
+
+    @property
+    def weight_K(self) -> Tensor:
+        """Weights (K,) that sum to 1, in float64."""
+        return torch.softmax(self.prior_K, dim=0)
+
+    @property
+    def is_unsure(self) -> bool:
+        """Whether no expert surely fits."""
+        return self.confidence is not None and self.confidence < UNSURE
+
+    def alive(self) -> Weighed:
+        """Those whom a token could choose."""
+        return self.first(int((self.prior_K[0] - self.prior_K <= HOPELESS).sum()))
+
+    def first(self, count: int) -> Weighed:
+        """The best few."""
+        return replace(self, kept=self.kept[:count], prior_K=self.prior_K[:count])
+
+
+def weigh(
+    preset: Preset, ranked: Sequence[int], scores: Scores, constants: Calibration, limit: int
+) -> Weighed:
+    """How a preset mixes these experts.
+
+    Args:
+        ranked: positions of those that may be mixed, best first. limit: of how many.
+    """
+    if preset.rule == "hedged":
+        return _hedged(ranked, scores, constants, limit)
+    kept = list(ranked[:limit])
+    score_K = scores.score_E[kept].double()
+    alpha = constants.alpha(float(score_K[0])) if preset.rule == "global" else None
+    scale = alpha if alpha is not None else _scale(preset)
+    return Weighed(kept, score_K * scale, len(kept) - 1, alpha=alpha)
+
+
+def _scale(preset: Preset) -> float:
+    """What a score is multiplied by to become a logit of the mix."""
+    return 1 / preset.temperature if preset.rule == "softmax" else 0.0
+
+
+def _hedged(ranked: Sequence[int], scores: Scores, constants: Calibration, limit: int) -> Weighed:
+    """The mean of two mixes, weighed by how sure it is that the first expert fits.
+
+    Where an expert fits, experts are mixed by their probability. Where none does, any single one
+    hurts, but many of the nearest help a little, at less than full strength.
+    """
+    positions = list(ranked)
+    score_K = scores.score_E[positions].double()
+    log_K = torch.log_softmax(score_K.clamp(min=torch.finfo(torch.float64).tiny).log(), dim=0)
+    sure = confidence(float(log_K[0].exp()), positions[0], scores.views, constants)
+    sharp_K = log_K[:limit].softmax(dim=0)
+    flat_K = (constants.flatness * log_K[:limit]).softmax(dim=0)
+    weight_K = sure * sharp_K + (1 - sure) * constants.unsure * flat_K
+    strength = float(weight_K.sum())
+    count = max(1, int((weight_K >= LEAST_SHARE * strength).sum()))
+    return Weighed(
+        positions[:count],
+        (weight_K[:count] / weight_K[:count].sum()).log(),
+        len(positions[:limit]) - 1,
+        round(strength * STRENGTHS) / STRENGTHS,
+        confidence=sure,
+    )

@@ -1,0 +1,29 @@
+"""The metric of a library's tasks, and the same without one of them."""
+
+import torch
+
+from routers.fitting.variation import Variation
+from routers.metric import Metric
+
+
+def features(scale, seed, count=400):
+    return scale * torch.randn(count, 5, generator=torch.Generator().manual_seed(seed)) + seed
+
+
+def test_every_task_counts_the_same_however_many_inputs_it_has():
+    given = {"a": features(1.0, 0), "b": features(3.0, 1, count=4000)}
+    metric = Variation.of(given).metric()
+    covariance = sum(torch.cov(f.T.double(), correction=0) for f in given.values()) / 2
+    expected = Metric.of(
+        torch.stack([f.double().mean(0) for f in given.values()]).mean(0), covariance
+    )
+    torch.testing.assert_close(metric.whitening_FF, expected.whitening_FF)
+    torch.testing.assert_close(metric.centre_F, expected.centre_F)
+
+
+def test_a_task_left_out_leaves_no_trace():
+    rest = {"a": features(1.0, 0), "b": features(2.0, 1)}
+    without = Variation.of({**rest, "c": features(9.0, 2)}).metric(without="c")
+    alone = Variation.of(rest).metric()
+    assert torch.equal(without.whitening_FF, alone.whitening_FF)
+    assert torch.equal(without.centre_F, alone.centre_F)

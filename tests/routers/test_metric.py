@@ -1,0 +1,119 @@
+"""The metric and the Gaussians: against plain densities, and what an expert that joins changes."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.distributions import MultivariateNormal
+
+from routers.metric import FARTHEST, Densities, Metric
+
+WIDTH = 6
+
+
+def spd(rng: torch.Generator, width: int = WIDTH) -> torch.Tensor:
+    """A covariance that is neither round nor nearly flat."""
+    root = torch.randn(width, 2 * width, generator=rng, dtype=torch.float64)
+    return 0.01 * root @ root.T / width
+
+
+def plain(metric_covariance, centre, inputs, seen, x):
+    """The log-density by the book: N(mean, covariance + sum of squares), a finite mean told."""
+    spread = inputs[1:].double()
+    width = len(centre)
+    shrunk = 0.997 * metric_covariance + 0.003 * metric_covariance.diagonal().mean() * torch.eye(
+        width, dtype=torch.float64
+    )
+    normal = MultivariateNormal(inputs[0].double(), shrunk + spread.T @ spread)
+    return float(normal.log_prob(x.double())) + 0.5 * width / seen
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 5), st.integers(0, 3))
+def test_densities_are_those_of_plain_gaussians(seed, experts, spreads):
+    """Relative to the best; within what half precision and 8-bit directions leave."""
+    rng = torch.Generator().manual_seed(seed)
+    covariance, centre = spd(rng), 0.1 * torch.randn(WIDTH, generator=rng, dtype=torch.float64)
+    metric = Metric.of(centre, covariance)
+    told = [
+        torch.cat([
+            (centre + 0.2 * torch.randn(WIDTH, generator=rng, dtype=torch.float64))[None].float(),
+            0.1 * torch.randn(spreads, WIDTH, generator=rng),
+        ])
+        for _ in range(experts)
+    ]  # fmt: skip
+    seen = [10 + 7 * i for i in range(experts)]
+    x = (centre + 0.2 * torch.randn(WIDTH, generator=rng, dtype=torch.float64)).float()
+    found = Densities([metric.gaussian(t, n) for t, n in zip(told, seen, strict=True)])
+    density_E = found.of(metric.whiten(x))
+    expected_E = torch.tensor(
+        [plain(covariance, centre, t, n, x) for t, n in zip(told, seen, strict=True)]
+    )
+    expected_E = expected_E - expected_E.max()
+    assert density_E is not None
+    torch.testing.assert_close(
+        density_E.double(), expected_E.double().clamp(min=FARTHEST + 1), rtol=0.03, atol=0.15
+    )
+
+
+def test_whitened_inputs_of_a_task_have_unit_variance():
+    rng = torch.Generator().manual_seed(0)
+    covariance = spd(rng)
+    sample = MultivariateNormal(torch.zeros(WIDTH, dtype=torch.float64), covariance).sample((9000,))
+    white = Metric.of(torch.zeros(WIDTH, dtype=torch.float64), covariance).whiten(sample.float())
+    torch.testing.assert_close(torch.cov(white.T), torch.eye(WIDTH), rtol=0, atol=0.1)
+
+
+def test_an_expert_that_joins_changes_no_others_density():
+    rng = torch.Generator().manual_seed(1)
+    metric = Metric.of(torch.zeros(WIDTH, dtype=torch.float64), spd(rng))
+    told = [0.2 * torch.randn(3, WIDTH, generator=rng) for _ in range(5)]
+    gaussians = [metric.gaussian(t, 50) for t in told]
+    white = metric.whiten(0.2 * torch.randn(WIDTH, generator=rng))
+    few, all_of = Densities(gaussians[:3]).of(white), Densities(gaussians).of(white)
+    assert few is not None
+    assert all_of is not None
+    torch.testing.assert_close(few - few[0], all_of[:3] - all_of[0], rtol=1e-5, atol=1e-4)
+
+
+def test_who_is_not_known_stands_farthest_and_nobody_known_is_none():
+    rng = torch.Generator().manual_seed(2)
+    metric = Metric.of(torch.zeros(WIDTH, dtype=torch.float64), spd(rng))
+    one = metric.gaussian(torch.zeros(1, WIDTH), 10)
+    far = metric.gaussian(torch.full((1, WIDTH), 50.0), 10)
+    density_E = Densities([None, one, far]).of(metric.whiten(torch.zeros(WIDTH)))
+    assert density_E is not None
+    assert density_E.tolist() == [FARTHEST, 0.0, FARTHEST + 1]
+    assert Densities([None, None]).of(torch.zeros(WIDTH)) is None
+    assert Densities([]).of(torch.zeros(WIDTH)) is None
+
+
+def test_a_mean_of_few_inputs_is_not_held_against_an_expert():
+    """The mean of n inputs is off by 1/n of their variance in each direction: 6/2 here."""
+    metric = Metric.of(torch.zeros(WIDTH, dtype=torch.float64), spd(torch.Generator()))
+    inputs = torch.zeros(1, WIDTH)
+    few, many = metric.gaussian(inputs, 2), metric.gaussian(inputs, 6000)
+    assert few.offset - many.offset == pytest.approx(0.5 * WIDTH / 2, abs=1e-3)
+
+
+def test_a_metric_is_stored_in_half_precision_and_read_again():
+    metric = Metric.of(torch.full((WIDTH,), 0.25, dtype=torch.float64), spd(torch.Generator()))
+    tensors = metric.tensors()
+    assert sum(t.numel() for t in tensors.values()) == WIDTH + WIDTH * (WIDTH + 1) // 2
+    again = Metric.from_tensors(tensors, WIDTH)
+    assert again is not None
+    torch.testing.assert_close(again.whitening_FF, metric.whitening_FF, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(again.centre_F, metric.centre_F)
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {},
+        {"input_centre": torch.zeros(WIDTH)},
+        {"input_centre": torch.zeros(4), "input_whitening": torch.zeros(10)},
+        {"input_centre": torch.zeros(WIDTH), "input_whitening": torch.zeros(10)},
+    ],
+)
+def test_what_is_no_metric_of_this_backbone_is_none(tensors):
+    assert Metric.from_tensors(tensors, WIDTH) is None

@@ -1,0 +1,80 @@
+"""The hedged rule: sharp where it is sure, flat and weaker where it is not."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from routers.calibration import Calibration
+from routers.presets import PRESETS
+from routers.request import Scores
+from routers.weighing import LEAST_SHARE, weigh
+
+HEDGED = PRESETS["sailplane"]
+
+
+def constants(sure):
+    """Constants under which every confidence is this one."""
+    bias = float(torch.logit(torch.tensor(sure, dtype=torch.float64)))
+    return Calibration(confidence={"bias": bias}, flatness=0.2, unsure=0.6)
+
+
+def mixed(sure, *probabilities, limit=8):
+    score_E = torch.tensor(probabilities, dtype=torch.float64)
+    ranked = score_E.argsort(descending=True).tolist()
+    return weigh(HEDGED, ranked, Scores(score_E), constants(sure), limit)
+
+
+def test_who_is_sure_of_one_takes_it_alone_and_whole():
+    found = mixed(0.995, 0.99, 0.006, 0.004)
+    assert (found.kept, found.strength, found.is_unsure) == ([0], 1.0, False)
+
+
+def test_a_fit_between_two_is_mixed_by_probability():
+    found = mixed(0.9999, 0.7, 0.3)
+    assert found.weight_K.tolist() == pytest.approx([0.7, 0.3], abs=1e-3)
+    assert found.strength == 1
+
+
+def test_who_fits_nobody_is_answered_by_many_and_weaker():
+    found = mixed(0.001, 0.9, 0.05, 0.03, 0.02)
+    assert found.kept == [0, 1, 2, 3]
+    assert found.strength == pytest.approx(0.6)
+    assert found.is_unsure
+    flat_K = torch.tensor([0.9, 0.05, 0.03, 0.02]).double().pow(0.2)
+    torch.testing.assert_close(found.weight_K, flat_K / flat_K.sum(), rtol=0.01, atol=0.003)
+
+
+def test_in_between_it_is_the_mean_of_both():
+    found = mixed(0.5, 0.9, 0.1)
+    flat = 0.9**0.2 / (0.9**0.2 + 0.1**0.2)
+    expected = (0.5 * 0.9 + 0.5 * 0.6 * flat) / 0.8
+    assert float(found.weight_K[0]) == pytest.approx(expected)
+    assert found.strength == pytest.approx(0.8)
+
+
+@given(
+    st.floats(0.001, 0.999),
+    st.lists(st.floats(1e-9, 1.0), min_size=1, max_size=30),
+    st.integers(1, 10),
+)
+def test_weights_sum_to_one_fall_and_are_worth_their_cost(sure, odds, limit):
+    found = mixed(sure, *[o / sum(odds) for o in odds], limit=limit)
+    weight_K = found.weight_K
+    assert float(weight_K.sum()) == pytest.approx(1)
+    assert 1 <= len(found.kept) <= min(limit, len(odds))
+    assert weight_K.tolist() == sorted(weight_K.tolist(), reverse=True)
+    assert len(found.kept) == 1 or float(weight_K[-1]) >= LEAST_SHARE * 0.999
+    assert 0.6 <= found.strength <= 1
+    assert found.confidence == pytest.approx(sure)
+
+
+def test_experts_that_may_not_answer_leave_their_share_to_the_rest():
+    score_E = torch.tensor([0.98, 0.015, 0.005], dtype=torch.float64)
+    found = weigh(HEDGED, [1, 2], Scores(score_E), constants(0.9999), 8)
+    assert found.weight_K.tolist() == pytest.approx([0.75, 0.25], abs=1e-3)
+
+
+def test_scores_of_nothing_are_no_error():
+    found = weigh(HEDGED, [0, 1], Scores(torch.zeros(2, dtype=torch.float64)), constants(0.5), 8)
+    assert found.weight_K.tolist() == pytest.approx([0.5, 0.5])
