@@ -12,6 +12,8 @@ from torch import Tensor
 
 REQUEST_ARTEFACTS = ("instructions", "choices", "centroids")
 TOKEN_ARTEFACTS = ("gate", "arrow")
+COEFFICIENTS = ("arrow",)
+"""Token artefacts that are kept in short: see `experts.directions`."""
 EXAMPLES = "examples"
 ROWS = (*REQUEST_ARTEFACTS, EXAMPLES)
 """Artefacts that are a vector a row; examples are no part of a shortlist's sieve."""
@@ -28,7 +30,8 @@ class Artefacts:
             the choices where every question brings its own. centroids: (M, D) prototypes of
             un-adapted input features. All are unit vectors; the embedder's width W and the
             backbone's D may differ.
-        vectors: "gate" | "arrow" -> site -> (D_site,), for token routing.
+        vectors: "gate" -> site -> vector (D_site,); "arrow" -> site -> coefficients (R_site,) of
+            the rows that the expert reads the site's input by. For token routing.
         examples: (M, D) un-adapted features of training inputs, unit vectors. They are large, so an
             expert rarely has them; comparisons do.
     """
