@@ -13,6 +13,8 @@ from torch import Tensor
 
 REQUEST_ARTEFACTS = ("instructions", "choices", "centroids")
 TOKEN_ARTEFACTS = ("gate", "arrow")
+COEFFICIENTS = ("arrow",)
+"""Token artefacts that are kept in short: see `experts.directions`."""
 INPUTS, EXAMPLES, SEEN = "inputs", "examples", "seen"
 ROWS = (*REQUEST_ARTEFACTS, INPUTS, EXAMPLES)
 """Artefacts that are a vector a row; the last two are no part of a shortlist's sieve."""
@@ -33,7 +35,8 @@ class Artefacts:
             backbone's D may differ.
         inputs: (1 + R, F) the mean of the un-adapted features of inputs, and directions in which
             they vary beyond what the library's metric expects. seen: of how many inputs.
-        vectors: "gate" | "arrow" -> site -> (D_site,), for token routing.
+        vectors: "gate" -> site -> vector (D_site,); "arrow" -> site -> coefficients (R_site,) of
+            the rows that the expert reads the site's input by. For token routing.
         examples: (M, D) half-way features of training inputs, unit vectors. They are large, so an
             expert rarely has them; comparisons do.
     """

@@ -12,11 +12,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from experts.artefacts import COEFFICIENTS
+from experts.directions import direction_of
 from experts.entries import CONFIG, WEIGHTS, Entry
 from experts.errors import CorruptExpert, MismatchedExpert
 from experts.files import parse_json, parse_tensors
 from experts.host import HostExpert
-from experts.kinds import Adapter, Fitted, Site, group_text, kind_of
+from experts.kinds import KINDS, Adapter, Fitted, Site, group_text, kind_of
 from experts.weights import ExpertWeights
 
 # What arithmetic and pattern matching on a stranger's config may raise.
@@ -70,21 +72,41 @@ def _fit(entry: Entry, adapter: Adapter, sites: Mapping[str, Site]) -> Fitted:
 def _vectors(
     entry: Entry, expert: ExpertWeights, sites: Mapping[str, Site]
 ) -> dict[str, dict[str, Tensor]]:
-    """Token-routing vectors at the sites the expert changes, as stored."""
+    """Token-routing vectors (D,) at the sites the expert changes, in the types they are stored in.
+
+    Those that are stored in short are written out, by the tensors of this very file.
+    """
     found = entry.read_artefacts().vectors
-    wrong = [
-        f"{artefact}.{site}"
-        for artefact, by_site in found.items()
-        for site, vector in by_site.items()
-        if site not in sites or len(vector) != sites[site].in_features
-    ]
-    if wrong:
-        raise MismatchedExpert(
-            f"Routing vectors fit no site of the backbone: {', '.join(wrong[:5])}.",
-            matched=list(expert.sites),
-            unmatched=wrong,
-        )
+    kind = KINDS[expert.kind]
+    rows = {s: A_RD for s, t in expert.sites.items() if (A_RD := kind.input_rows(t)) is not None}
+    _require_fitting(found, expert, sites, {s: len(A_RD) for s, A_RD in rows.items()})
     return {
-        artefact: {site: vector for site, vector in by_site.items() if site in expert.sites}
+        artefact: {
+            site: direction_of(stored, rows[site]) if artefact in COEFFICIENTS else stored
+            for site, stored in by_site.items()
+            if site in expert.sites
+        }
         for artefact, by_site in found.items()
     }
+
+
+def _require_fitting(
+    found: Mapping[str, Mapping[str, Tensor]],
+    expert: ExpertWeights,
+    sites: Mapping[str, Site],
+    ranks: Mapping[str, int],
+) -> None:
+    widths = {name: site.in_features for name, site in sites.items()}
+    wrong: dict[str, str] = {}
+    for artefact, by_site in found.items():
+        sizes = ranks if artefact in COEFFICIENTS else widths
+        for site, stored in by_site.items():
+            if (size := sizes.get(site)) != len(stored):
+                wrong[f"{artefact}.{site}"] = f"{len(stored)} numbers, expected {size or 'none'}"
+    if wrong:
+        told = [f"{name} ({why})" for name, why in wrong.items()]
+        raise MismatchedExpert(
+            f"Routing vectors fit no site of the backbone: {', '.join(told[:5])}.",
+            matched=list(expert.sites),
+            unmatched=list(wrong),
+        )

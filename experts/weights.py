@@ -22,7 +22,7 @@ class ExpertWeights:
         id: the expert's id. version: its version; (id, version) names these tensors for good.
         kind: how it changes the backbone. group: experts merge only with equal groups.
         sites: site name -> the kind's tensors there.
-        vectors: artefact name ("gate", "arrow") -> site name -> vector (D,).
+        vectors: artefact name ("gate", "arrow") -> site name -> vector (D,), written out.
         inert: sites it holds tensors for that cannot reach the backbone's output.
     """
 

@@ -112,6 +112,13 @@ class Kind(ABC):
             strength_B: scales the merged expert's output, per row.
         """
 
+    def input_rows(self, tensors: SiteTensors) -> Tensor | None:
+        """The rows (R, D) that a linear update reads a site's input by; None for other kinds.
+
+        Directions of the input are stored as coefficients of them (`experts.directions`).
+        """
+        return None
+
     @abstractmethod
     def merge(self, experts: Sequence[ExpertWeights], weights: Sequence[float]) -> ExpertWeights:
         """The one expert that acts as the weighted mix does."""

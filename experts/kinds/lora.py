@@ -129,6 +129,10 @@ class Lora(Kind):
         in_place = not torch.is_grad_enabled()
         return low_rank_add(y_NO, x_ND, stack["A"], stack["B"], use, in_place=in_place)
 
+    def input_rows(self, tensors: SiteTensors) -> Tensor:
+        """Those of A."""
+        return tensors["A"]
+
     def merge(self, experts: Sequence[ExpertWeights], weights: Sequence[float]) -> ExpertWeights:
         """Rank concatenation: exactly the weighted sum of the deltas."""
         merged: dict[str, SiteTensors] = {}

@@ -16,7 +16,7 @@ from experts.training.data import Example
 from experts.training.recipe import Recipe
 from experts.training.train import Progress
 from experts.weights import ExpertWeights
-from routers.fitting.arrow import arrow_vectors
+from routers.fitting.arrow import arrow_coefficients
 from routers.fitting.centroids import spherical_kmeans
 from routers.fitting.gates import fit_gates
 from routers.fitting.inputs import with_inputs
@@ -42,7 +42,7 @@ def fit_artefacts(
     Uses only what training may use: `unseen` wordings and sentences stay out.
     """
     vectors = {"gate": fit_gates(backbone, expert, examples, card, foreign, recipe, progress)}
-    if arrows := arrow_vectors(expert):
+    if arrows := arrow_coefficients(expert):
         vectors["arrow"] = arrows
     told = Artefacts(
         embedder.fingerprint,

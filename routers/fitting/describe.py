@@ -15,7 +15,7 @@ from experts.backbones import TextEncoder
 from experts.embedder import Embedder
 from experts.manifest import Manifest
 from experts.weights import ExpertWeights
-from routers.fitting.arrow import arrow_vectors
+from routers.fitting.arrow import arrow_coefficients
 from routers.fitting.inputs import with_inputs
 from routers.fitting.wording import sentences_of, words_of
 from routers.metric import Metric
@@ -42,7 +42,7 @@ def describe(
     same = brought.embedder == embedder.fingerprint
     sentences, words = sentences_of(manifest), words_of(manifest)
     vectors = dict(brought.vectors)
-    if "arrow" not in vectors and (arrows := arrow_vectors(expert)):
+    if "arrow" not in vectors and (arrows := arrow_coefficients(expert)):
         vectors["arrow"] = arrows
     told = Artefacts(
         embedder.fingerprint,

@@ -10,9 +10,10 @@ import peft
 import pytest
 import torch
 
-from experts.artefacts import Artefacts
+from experts.artefacts import TOKEN_ARTEFACTS, Artefacts
 from experts.backbones import TextEncoder
 from experts.backbones.tiny import tiny_encoder
+from experts.directions import coefficients_of
 from experts.entries import MANIFEST, Entry, read_manifest
 from experts.library import Library
 from experts.manifest import BackboneRef, Manifest
@@ -83,10 +84,14 @@ def stored(
     """Write an expert of ours into the library's folder: `stored("id", kind="lora")`."""
 
     def write(id: str = "tides", kind: str = "lora", **options: object) -> Entry:
-        weights = make_expert(kind, id, vectors=("gate", "arrow"))
+        weights = make_expert(kind, id, vectors=TOKEN_ARTEFACTS)
+        vectors = {"gate": weights.vectors["gate"]}
+        if kind == "lora":
+            vectors["arrow"] = {site: coefficients_of(v_D, weights.sites[site]["A"])
+                                for site, v_D in weights.vectors["arrow"].items()}  # fmt: skip
         whole = Artefacts(
             artefacts.embedder, artefacts.instructions, artefacts.choices, artefacts.centroids,
-            weights.vectors,
+            vectors,
         )  # fmt: skip
         return write_expert(root, manifest_of(id, kind=kind), weights, whole, **options)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -52,9 +53,23 @@ def test_the_tensors_and_vectors_come_back(
     for site, parts in written.sites.items():
         for part, tensor in parts.items():
             assert torch.equal(loaded.sites[site][part], tensor)
-        for artefact in ("gate", "arrow"):
-            vector = written.vectors[artefact][site]
-            assert torch.equal(loaded.vectors[artefact][site], vector)
+        assert torch.equal(loaded.vectors["gate"][site], written.vectors["gate"][site])
+    assert loaded.vectors.keys() == ({"gate", "arrow"} if kind == "lora" else {"gate"})
+
+
+def test_vectors_kept_in_short_are_written_out(
+    stored: Stored, load: Callable[..., ExpertWeights], make_expert: Callable
+) -> None:
+    """Drawn at random, so that what comes back is their part in the span of A's rows."""
+    loaded = load(stored("tides", dtype=torch.float64))
+    drawn = make_expert("lora", "tides", vectors=("gate", "arrow")).vectors["arrow"]
+    for site, v_D in drawn.items():
+        A_RD = loaded.sites[site]["A"]
+        within_D = A_RD.T @ torch.linalg.lstsq(A_RD.T, v_D).solution
+        assert loaded.vectors["arrow"][site].shape == v_D.shape
+        torch.testing.assert_close(
+            loaded.vectors["arrow"][site], within_D / within_D.norm(), atol=1e-9, rtol=0
+        )
 
 
 def test_the_version_is_the_manifests(stored: Stored, load: Callable[..., ExpertWeights]) -> None:
@@ -148,6 +163,34 @@ def test_vectors_that_fit_no_site_are_refused(
     unmatched = caught.value.details["unmatched"]
     assert isinstance(unmatched, list)
     assert set(unmatched) == {name, "arrow.x"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "numbers", "reason"),
+    [("lora", 32, "32 numbers, expected 4"), ("lora", 0, "0 numbers, expected 4"),
+     ("bottleneck", 4, "4 numbers, expected none")],
+)  # fmt: skip
+def test_coefficients_that_are_no_rank_of_the_expert_are_refused(
+    stored: Stored, reseal: Reseal, load: Callable[..., ExpertWeights],
+    kind: str, numbers: int, reason: str,
+) -> None:  # fmt: skip
+    """A whole vector, none, and a kind that has no such rows."""
+    entry = stored(kind=kind)
+    name = "arrow.encoder.layer.0.output.dense"
+    edit(entry.path / ROUTING, lambda t: t.update({name: torch.ones(numbers)}))
+    with pytest.raises(MismatchedExpert, match=f"{re.escape(name)} .{reason}") as caught:
+        load(reseal(entry.path))
+    assert caught.value.details["unmatched"] == [name]
+
+
+def test_coefficients_of_a_site_that_the_expert_leaves_alone_are_refused(
+    stored: Stored, reseal: Reseal, load: Callable[..., ExpertWeights]
+) -> None:
+    """There are no rows that they could belong to."""
+    entry = stored()
+    edit(entry.path / ROUTING, lambda t: t.update({"arrow.pooler.dense": torch.ones(4)}))
+    with pytest.raises(MismatchedExpert, match="expected none"):
+        load(reseal(entry.path))
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from experts.training.build import read_cards
 from experts.training.data import Task
 from experts.weights import ExpertWeights
 from experts.writing import write_expert
-from routers.fitting.arrow import arrow_vectors
+from routers.fitting.arrow import arrow_coefficients
 from routers.fitting.centroids import prototypes
 from routers.token.gate import standardise
 
@@ -52,7 +52,7 @@ def write_one(root: Path, backbone: TextEncoder, card: TaskCard, task: Task | No
         artefacts = Artefacts(
             backbone.fingerprint, backbone.embed(card.instructions), backbone.embed(words),
             prototypes(backbone.features([e.input for e in task.train]), 4),
-            {"gate": gates, "arrow": arrow_vectors(weights)},
+            {"gate": gates, "arrow": arrow_coefficients(weights)},
         )  # fmt: skip
     manifest = Manifest(
         **card.model_dump(), kind="lora",

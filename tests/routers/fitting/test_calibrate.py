@@ -49,11 +49,12 @@ def routed(backbone):
 
     def make(id):
         card = card_of(id)
+        feature_BF = backbone.features([f"Example {i} of {id}." for i in range(3)])
         artefacts = Artefacts(
             backbone.fingerprint,
             instructions=backbone.embed(card.instructions),
             choices=backbone.embed([w.text for label in card.labels for w in label.known]),
-            centroids=backbone.halfway(backbone.features([f"Example {i} of {id}." for i in range(3)])),
+            centroids=backbone.halfway(feature_BF),
         )
         return Routed(id, artefacts, forms=tuple(len(label.known) for label in card.labels))
 

@@ -52,7 +52,8 @@ def test_examples_become_centroids_of_unit_length(backbone, expert):
     texts = ["It climbs.", "It sinks.", "It turns."]
     found = describe(backbone, backbone, expert, said(backbone), NOTHING, texts)
     assert found.routable
-    mean_D = torch.nn.functional.normalize(backbone.features(texts).mean(0), dim=-1)
+    half_BD = backbone.halfway(backbone.features(texts))
+    mean_D = torch.nn.functional.normalize(half_BD.mean(0), dim=-1)
     torch.testing.assert_close(found.centroids[0], mean_D)
     torch.testing.assert_close(found.centroids.norm(dim=1), torch.ones(len(found.centroids)))
 
@@ -66,16 +67,19 @@ def test_prototypes_come_from_the_weights_where_a_kind_has_them(backbone, expert
 def test_what_came_along_stays_when_the_same_embedder_made_it(backbone, expert):
     rows = torch.eye(3, backbone.width)
     gates = {"gate": {"site": torch.ones(4)}}
-    brought = Artefacts(backbone.fingerprint, rows[:1], rows[1:2], rows[2:], gates)
+    told = {"inputs": torch.ones(1, backbone.feature_width), "seen": 9}
+    brought = Artefacts(backbone.fingerprint, rows[:1], rows[1:2], rows[2:], gates, **told)
     kept = describe(backbone, backbone, expert, said(backbone), brought)
     assert all(map(torch.equal, kept.rows(), brought.rows()))
     assert kept.vectors["gate"] is gates["gate"]
+    assert (kept.inputs, kept.seen) == (brought.inputs, 9)
     newer = describe(
         backbone, backbone, expert, said(backbone, instructions=("Fly.",)), brought, ["It is."]
     )
     assert torch.equal(newer.instructions, backbone.embed(["Fly."]))
     assert torch.equal(newer.choices, brought.choices)
     assert not torch.equal(newer.centroids, brought.centroids)
+    assert newer.seen == 1
     foreign = Artefacts("another embedder", *brought.rows(), gates)
     dropped = describe(backbone, backbone, expert, said(backbone), foreign)
     assert (dropped.instructions, dropped.choices) == (None, None)

@@ -154,18 +154,19 @@ def test_artefacts_hold_every_part_and_nothing_unseen(backbone, expert):
         return embed(texts, **kwargs)
 
     backbone.embed = listening
-    artefacts = fit_artefacts(backbone, backbone, expert, EXAMPLES, CARD, ("other",), RECIPE)
+    artefacts = fit_artefacts(backbone, backbone, expert, EXAMPLES, CARD, ("other",), RECIPE, None)
     assert artefacts.embedder == backbone.fingerprint
     torch.testing.assert_close(artefacts.instructions, embed(CARD.instructions))
     torch.testing.assert_close(artefacts.choices, embed(["loud", "noisy", "quiet"]))
     assert artefacts.vectors.keys() == {"gate", "arrow"}
     norms = artefacts.centroids.norm(dim=1)
     torch.testing.assert_close(norms, torch.ones_like(norms))
+    assert artefacts.seen == len(EXAMPLES)
     assert "deafening" not in asked
 
 
 def test_a_task_without_labels_gets_prototypes_of_its_choices(backbone, expert):
     examples = [Example(f"What is {i}?", (f"number {i}", f"letter {i}"), i % 2) for i in range(20)]
     card = TaskCard(id="tone", title="Tone", instructions=("Answer.",))
-    artefacts = fit_artefacts(backbone, backbone, expert, examples, card, (), RECIPE)
+    artefacts = fit_artefacts(backbone, backbone, expert, examples, card, (), RECIPE, None)
     assert artefacts.choices.shape == (32, backbone.width)

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from routers.request.evidence import fuse, view_scores
 
 from experts.artefacts import Artefacts
 from routers.calibration import VIEWS, Calibration
@@ -12,6 +11,7 @@ from routers.catalogue import Catalogue, Routed
 from routers.index import UNSCORED
 from routers.metric import FARTHEST, Metric
 from routers.request import REQUEST_ROUTERS
+from routers.request.evidence import fuse, view_scores
 from routers.types import Features
 from tests.routers.conftest import units
 

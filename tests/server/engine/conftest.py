@@ -16,7 +16,7 @@ from experts.kinds import KINDS
 from experts.manifest import BackboneRef, Label, Manifest, Wording
 from experts.weights import ExpertWeights
 from experts.writing import write_expert
-from routers.fitting.arrow import arrow_vectors
+from routers.fitting.arrow import arrow_coefficients
 from routers.token.gate import standardise
 from server.build import build_engine
 from server.engine.run import Engine
@@ -82,7 +82,7 @@ def write_one(tiny32: TextEncoder) -> WriteExpert:
             site: standardise(torch.randn(tiny32.sites[site].in_features, generator=generator))
             for site in weights.sites
         }
-        vectors = {"gate": gates, "arrow": arrow_vectors(weights)}
+        vectors = {"gate": gates, "arrow": arrow_coefficients(weights)}
         artefacts = Artefacts(
             tiny32.fingerprint if embedder is None else embedder,
             instructions=tiny32.embed([instruction]),
