@@ -89,7 +89,7 @@ class CandidateTrace:
     id: str
     score: float
     views: Mapping[str, float]
-    """The score's parts: instruction, choices, input."""
+    """The score's parts: instruction, choices, labels, input, density."""
     version: int = 1
 
 

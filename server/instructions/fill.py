@@ -58,7 +58,7 @@ def unsaid(sample: Sample, presets: Mapping[str, Preset]) -> Query | None:
     preset = presets.get(options.router or "default")
     if preset is None or preset.request is None:
         return None
-    if "instruction" not in REQUEST_ROUTERS[preset.request].needs:
+    if not REQUEST_ROUTERS[preset.request].needs & {"instruction", "sentence"}:
         return None
     query = seen_query(Work(sample))
     return None if query.instruction else query

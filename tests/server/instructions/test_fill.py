@@ -20,7 +20,7 @@ from server.settings import Settings
 from .conftest import SENTENCE
 
 pytestmark = pytest.mark.anyio
-ALL = presets_with_default("glider")
+ALL = presets_with_default("sailplane")
 CHOICES = (Choice("sunny"), Choice("rainy", "it pours"))
 SILENT = Sample("Grey clouds.", Question("choice", choices=CHOICES))
 PINNED = Selection(mode="single", experts=(Chosen(id="weather", weight=1.0),))
@@ -134,4 +134,4 @@ async def test_the_settings_choose_the_writer():
 
 def test_every_preset_that_reads_instructions_is_written_for():
     asked = {n for n in PRESETS if unsaid(with_options(router=n), ALL) is not None}
-    assert asked == {"glider"}
+    assert asked == {"sailplane", "glider", "glider-3", "glider-100"}
