@@ -98,7 +98,7 @@ def evidence_constants(
     metric = variation.metric()
     catalogue = _catalogue(engine, metric)
     asked = ask(
-        engine.embedder.embed, engine.backbone.features, catalogue, cards,
+        engine.backbone, engine.embedder, catalogue, cards,
         {t.name: t.aside for t in tasks}, _without(engine, variation),
     )  # fmt: skip
     return fit_confidence(asked, Calibration(views=calibrate_views(asked)))

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from experts.backbones import TextEncoder
+from experts.embedder import Embedder
 from experts.manifest import TaskCard
 from experts.training.data import Example
 from routers.calibration import USUAL, VIEWS
@@ -36,7 +38,6 @@ WORDS = (
 """Which words a query may come with, beside its input; the weights must do for all of them."""
 
 
-Embed = Callable[[Sequence[str]], Tensor]
 Without = Callable[[str], Catalogue]
 """From an expert to the catalogue as it would be if it had never joined."""
 
@@ -82,8 +83,8 @@ def calibrate_views(asked: Asked) -> dict[str, float]:
 
 
 def ask(
-    embed: Embed,
-    features: Embed,
+    backbone: TextEncoder,
+    embedder: Embedder,
     catalogue: Catalogue,
     cards: Mapping[str, TaskCard],
     aside: Mapping[str, Sequence[Example]],
@@ -92,7 +93,7 @@ def ask(
     """Score set-aside examples of every expert against the catalogue, a fold of words at a time.
 
     Args:
-        embed: unit vectors of words. features: of inputs. cards, aside: by expert id.
+        backbone: sees inputs. embedder: sees words. cards, aside: by expert id.
         without: see `Without`; None where inputs are not compared by a metric.
     """
     rng = random.Random(0)
@@ -104,9 +105,8 @@ def ask(
         for example in examples[fold:PER_TASK:FOLDS]
     ]
     words = list(dict.fromkeys(t for *_, q in queries for t in (q.instruction, *q.choices)))
-    vector = dict(zip(words, embed(words), strict=True))
-    input_QF = features([q.input for *_, q in queries])
-    width = next(len(v) for e in catalogue.experts if (v := _centroid(e)) is not None)
+    vector = dict(zip(words, embedder.embed(words), strict=True))
+    input_QF = backbone.features([q.input for *_, q in queries])
     folds = [
         Catalogue([_without(e, fold) for e in catalogue.experts], metric=catalogue.metric)
         for fold in range(FOLDS)
@@ -114,9 +114,8 @@ def ask(
     rows: dict[str, list[Tensor]] = {}
     for (fold, _, query), input_F in zip(queries, input_QF, strict=True):
         choice_CD = torch.stack([vector[c] for c in query.choices])
-        asked = Features(
-            input_F[-width:], vector[query.instruction], choice_CD, input_F=input_F
-        )  # fmt: skip
+        half_D = backbone.halfway(input_F)
+        asked = Features(half_D, vector[query.instruction], choice_CD, input_F=input_F)
         for view, score_E in view_scores(asked, folds[fold]).items():
             rows.setdefault(view, []).append(score_E)
     owner_Q = torch.tensor([catalogue.position(id) for _, id, _ in queries])
@@ -130,11 +129,6 @@ def _away(owners: Sequence[str], input_QF: Tensor, without: Without) -> Tensor:
     catalogues = {id: without(id) for id in dict.fromkeys(owners)}
     rows = [catalogues[id].densities(f) for id, f in zip(owners, input_QF, strict=True)]
     return torch.stack([row for row in rows if row is not None])
-
-
-def _centroid(expert: Routed) -> Tensor | None:
-    rows = expert.artefacts.centroids
-    return None if rows is None else rows[0]
 
 
 def _query(example: Example, card: TaskCard, fold: int, foreign: str) -> Query:

@@ -59,7 +59,8 @@ def _cases(asked: Asked, constants: Calibration) -> Iterator[Case]:
         names = {*condition, "input"}
         for query, owner in enumerate(asked.owner_Q.tolist()):
             yield _case({n: here[n][query] for n in names}, owner, constants)
-            yield _case({n: away[n][query] for n in names}, owner, constants, gone=True)
+            if len(here["input"][query]) > 1:
+                yield _case({n: away[n][query] for n in names}, owner, constants, gone=True)
 
 
 def _case(

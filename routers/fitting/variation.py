@@ -27,8 +27,11 @@ class Variation:
         )
 
     def metric(self, without: str | None = None) -> Metric:
-        """The metric of all tasks, or of all but one; every task counts the same."""
-        kept = [id for id in self.means if id != without]
+        """The metric of all tasks, or of all but one where there are others.
+
+        Every task counts the same.
+        """
+        kept = [id for id in self.means if id != without] or list(self.means)
         means_EF = torch.stack([self.means[id] for id in kept])
         total_FF = torch.stack([self.covariances[id] for id in kept]).mean(dim=0)
         return Metric.of(means_EF.mean(dim=0), total_FF)

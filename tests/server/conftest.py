@@ -134,9 +134,7 @@ def bare_adapter(adapters: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def engine(library: Path) -> Engine:
-    return build_engine(
-        Settings(backbone="tiny-random", library=library, router="glider", threads=1)
-    )
+    return build_engine(Settings(backbone="tiny-random", library=library, threads=1))
 
 
 @pytest.fixture

@@ -14,15 +14,20 @@ from server.build import build_engine
 from server.calibrate import (
     BETAS,
     GAMMAS,
-    POINTS,
+    HEDGES,
+    RULES,
     THRESHOLDS,
+    TRIALS,
+    Hedge,
+    calibrate_hedge,
     calibrate_rule,
     tensors_of,
     version_of,
 )
 from server.settings import Settings
 
-START = Calibration(views={"instruction": 1.0, "choices": 2.0, "labels": 3.0, "input": 4.0})
+WEIGHTS = {"instruction": 1.0, "choices": 2.0, "labels": 3.0, "input": 4.0, "density": 5.0}
+START = Calibration(views=WEIGHTS)
 
 
 @pytest.fixture
@@ -31,11 +36,11 @@ def score(monkeypatch):
     seen = []
 
     def use(accuracy):
-        def measure(engine, tasks, routers, sees, cards, limit, aside):
+        def measure(engine, tasks, routers, sees, cards, limit, aside, left_out):
             constants = engine.routing.calibration
-            seen.append((constants.threshold, constants.beta, constants.gamma))
-            assert (routers, sees, aside) == (["glider"], "input", True)
-            return {"means": {"glider": accuracy(*seen[-1])}, "tasks": {}}
+            assert aside
+            seen.append((routers[0], sees, left_out, constants))
+            return {"means": {routers[0]: accuracy(constants)}, "tasks": {}}
 
         monkeypatch.setattr(server.calibrate, "measure", measure)
         return seen
@@ -43,34 +48,52 @@ def score(monkeypatch):
     return use
 
 
-def test_every_pair_is_tried_in_force_and_the_best_wins(engine, score):
+def rule_of(constants):
+    return constants.threshold, constants.beta, constants.gamma
+
+
+def test_every_rule_is_tried_in_force_and_the_best_wins(engine, score):
     wanted = {(0.95, 10.0): 0.1, (0.95, 10.0, 30.0): 0.1}
-    seen = score(lambda *point: 0.5 + wanted.get(point[:2], 0) + wanted.get(point, 0))
+    seen = score(lambda c: 0.5 + wanted.get(rule_of(c)[:2], 0) + wanted.get(rule_of(c), 0))
     trials = []
     before = engine.library.calibration
     best = calibrate_rule(engine, START, [], {}, lambda: trials.append(1))
     plane = {(p, b, START.gamma) for p in THRESHOLDS for b in BETAS}
-    assert set(seen) == plane | {(0.95, 10.0, gamma) for gamma in GAMMAS}
-    assert len(trials) == POINTS
-    assert (best.threshold, best.beta, best.gamma) == (0.95, 10.0, 30.0)
+    assert {rule_of(c) for *_, c in seen} == plane | {(0.95, 10.0, gamma) for gamma in GAMMAS}
+    assert {(router, sees, left) for router, sees, left, _ in seen} == {
+        ("glider", "instruction", False)
+    }
+    assert len(trials) == len(RULES) + len(GAMMAS)
+    assert rule_of(best) == (0.95, 10.0, 30.0)
     assert best.views == START.views
     assert engine.library.calibration == before, "a trial writes nothing"
     assert engine.routing.calibration == Calibration()
 
 
-def test_the_first_of_equals_wins(engine, score):
-    seen = score(lambda *point: 0.5)
-    best = calibrate_rule(engine, START, [], {})
-    assert (best.threshold, best.beta, best.gamma) == seen[0]
+def test_the_first_of_equals_wins_which_is_the_papers(engine, score):
+    score(lambda _: 0.5)
+    assert rule_of(calibrate_rule(engine, START, [], {})) == (0.8, 3.0, 100.0)
+
+
+def test_a_hedge_is_chosen_by_tasks_without_their_own_expert(engine, score):
+    seen = score(lambda c: 0.9 if (c.flatness, c.unsure) == (0.3, 0.7) else 0.5)
+    trials = []
+    best = calibrate_hedge(engine, START, [], {}, lambda: trials.append(1))
+    assert (best.flatness, best.unsure) == (0.3, 0.7)
+    assert {Hedge(c.flatness, c.unsure) for *_, c in seen} == set(HEDGES)
+    assert {(router, sees, left) for router, sees, left, _ in seen} == {
+        ("sailplane", "input", True), ("sailplane", "choices", True),
+    }  # fmt: skip
+    assert len(trials) == len(HEDGES) == TRIALS - len(RULES) - len(GAMMAS)
 
 
 def test_nothing_set_aside_changes_nothing(engine, score):
-    score(lambda *point: None)
+    score(lambda _: None)
     assert calibrate_rule(engine, START, [], {}).gamma == START.gamma
 
 
 def test_a_version_names_the_constants_and_the_tensors():
-    tensors = tensors_of(StatementMap.identity(4))
+    tensors = tensors_of(StatementMap.identity(4), None)
     version = version_of(START, tensors)
     assert version == version_of(START.model_copy(update={"version": "another"}), tensors)
     assert version != version_of(START.model_copy(update={"beta": 4.0}), tensors)
@@ -80,7 +103,7 @@ def test_a_version_names_the_constants_and_the_tensors():
 
 def test_a_statement_map_is_in_force_once_it_is_written(engine):
     placing = StatementMap(torch.eye(64, 32) * 2, torch.full((32,), 0.5), 44.0)
-    engine.library.write_calibration(START.model_dump(mode="json"), tensors_of(placing))
+    engine.library.write_calibration(START.model_dump(mode="json"), tensors_of(placing, None))
     assert torch.equal(engine.routing.statement_map.map_FD, placing.map_FD)
     assert torch.equal(engine.routing.statement_map.shift_D, placing.shift_D)
     assert engine.routing.statement_map.scale == 44.0
@@ -88,14 +111,14 @@ def test_a_statement_map_is_in_force_once_it_is_written(engine):
 
 
 def test_a_library_without_statements_has_no_map(engine):
-    engine.library.write_calibration(START.model_dump(mode="json"), tensors_of(None))
+    engine.library.write_calibration(START.model_dump(mode="json"), tensors_of(None, None))
     assert torch.equal(engine.routing.statement_map.map_FD, torch.eye(64, 32))
 
 
 def test_a_server_outlives_a_calibration_beside_it(engine, library):
     """Another process calibrates: its old tensors are gone from the disk, and ours are here."""
     engine.library.write_calibration(
-        START.model_dump(mode="json"), tensors_of(StatementMap.identity(32))
+        START.model_dump(mode="json"), tensors_of(StatementMap.identity(32), None)
     )
     assert engine.routing.calibration.views == START.views
     other = Library.open(library)

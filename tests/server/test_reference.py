@@ -58,7 +58,7 @@ def test_without_an_instruction_that_nobody_holds_those_sorts_are_left_out(engin
 def trace(confidence, *, base=False):
     chosen = () if base else (Chosen(id="mood", weight=1.0),)
     return Trace(
-        "glider", Selection(mode="base" if base else "single", experts=chosen),
+        "sailplane", Selection(mode="base" if base else "single", experts=chosen),
         confidence=confidence,
     )  # fmt: skip
 

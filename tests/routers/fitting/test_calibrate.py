@@ -140,7 +140,7 @@ def test_asking_scores_every_set_aside_example_of_every_expert(routed, backbone)
         id: [Example(f"{id} {i}", labels, 0) for i in range(n)]
         for (id, labels), n in zip(TASKS.items(), (6, 3, 1), strict=True)
     }
-    asked = ask(backbone.embed, backbone.features, catalogue, cards, aside)
+    asked = ask(backbone, backbone, catalogue, cards, aside)
     assert asked.views.keys() == set(VIEWS) - {"density"}, "there is no metric"
     assert asked.away_QE is None
     assert all(t.shape == (10, 3) for t in asked.views.values())
@@ -167,7 +167,7 @@ def test_with_a_metric_inputs_are_compared_as_if_their_own_expert_had_never_join
     left_out = {id: catalogue(variation.metric(without=id)) for id in TASKS}
     aside = {id: [Example(t[0], TASKS[id], 0)] for id, t in texts.items()}
     cards = {id: card_of(id) for id in TASKS}
-    asked = ask(backbone.embed, backbone.features, whole, cards, aside, left_out.__getitem__)
+    asked = ask(backbone, backbone, whole, cards, aside, left_out.__getitem__)
     assert asked.views.keys() == set(VIEWS)
     for row, owner in enumerate(asked.owner_Q.tolist()):
         input_F = backbone.features([texts[whole.ids[owner]][0]])[0]

@@ -27,3 +27,8 @@ def test_a_task_left_out_leaves_no_trace():
     alone = Variation.of(rest).metric()
     assert torch.equal(without.whitening_FF, alone.whitening_FF)
     assert torch.equal(without.centre_F, alone.centre_F)
+
+
+def test_of_one_task_alone_nothing_can_be_left_out():
+    only = Variation.of({"a": features(1.0, 0)})
+    assert torch.equal(only.metric(without="a").whitening_FF, only.metric().whitening_FF)

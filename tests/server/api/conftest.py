@@ -56,7 +56,9 @@ def _write(root: Path, backbone: TextEncoder, id: str, kind_name: str) -> None:
         embedder=backbone.fingerprint,
         instructions=backbone.embed(manifest.instructions),
         choices=backbone.embed(labels),
-        centroids=backbone.features([f"A text about {label}." for label in labels]),
+        centroids=backbone.halfway(
+            backbone.features([f"A text about {label}." for label in labels])
+        ),
         vectors={"gate": gates},
     )
     write_expert(root, manifest, weights, artefacts)

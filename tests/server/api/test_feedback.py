@@ -57,7 +57,7 @@ async def test_every_question_is_a_line_as_the_trace_and_the_answer_have_it(
     assert [(line.request_id, line.question) for line in lines] == [("mine", 0), ("mine", 1)]
     (first, second), traces = lines, body["routing"]["questions"]
     for line, trace in zip(lines, traces, strict=True):
-        assert line.router == trace["router"] == "glider"
+        assert line.router == trace["router"] == "sailplane"
         assert [(c.id, c.score) for c in line.candidates] == [
             (c["id"], c["score"]) for c in trace["candidates"]
         ]
@@ -84,7 +84,7 @@ async def test_route_and_embeddings_are_logged_too(serve, path, decision):
         await post(client, "/v1/embeddings", {"model": "tiny-random", "input": "one"})
         await post(client, "/v1/decisions", {**decision, "model": "nobody"}, status=404)
     lines = list(LogFiles(path))
-    assert [line.router for line in lines] == ["glider", "glider", "explicit", "explicit"]
+    assert [line.router for line in lines] == ["sailplane", "sailplane", "explicit", "explicit"]
     assert all(line.answer is None and line.values == () for line in lines)
     assert lines[3].selection.mode == "base"
     assert len({line.request_id for line in lines}) == 3

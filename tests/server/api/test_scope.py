@@ -15,8 +15,8 @@ TAGS = {"p0": ["team-a"], "p1": ["team-b"], "p2": ["public", "team-b"], "p3": []
         "p5": ["team-b"], "p6": ["team-a"]}  # fmt: skip
 SEEN = ["p0", "p2", "p4", "p6"]
 ALIASES = {"mine": "p0", "frozen": "p4@1", "theirs": "p1", "stale": "p3@7"}
-PRESETS = ("glider", "glider-3", "dam", "phatgoose", "arrow", "retrieval", "neighbours",
-           "average")  # fmt: skip
+PRESETS = ("sailplane", "glider", "glider-3", "dam", "phatgoose", "arrow", "retrieval",
+           "neighbours", "average")  # fmt: skip
 
 
 @pytest.fixture

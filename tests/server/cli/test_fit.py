@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from experts.library import Library
 from routers.calibration import Calibration
+from routers.metric import Metric
 
 TASKS = Path(__file__).parents[2] / "data" / "tasks"
 
@@ -79,3 +81,24 @@ def test_a_library_without_constants_gets_no_reference(fit, library, weather_tas
     assert result.exit_code == 1
     assert "start with --calibrate" in result.output
     assert not (library / "calibration.json").exists()
+
+
+def test_constants_are_set_once_and_experts_told_of_their_inputs(fit, library, weather_task):
+    result = fit("--tasks", str(weather_task), "--calibrate")
+    assert result.exit_code == 0, result.output
+    constants = Calibration.model_validate_json((library / "calibration.json").read_text())
+    assert constants.confidence.keys() >= {"bias", "log_best", "input"}
+    shelf = Library.open(library)
+    metric = Metric.from_tensors(shelf.calibration_tensors(), 64)
+    assert metric is not None
+    artefacts = shelf.get("weather").read_artefacts()
+    assert artefacts.inputs.shape[1] == 64
+    assert artefacts.seen > 0
+    assert artefacts.instructions is not None, "what is told in words stays"
+    assert shelf.get("mood").read_artefacts().inputs is None, "its data is not here"
+
+    version = shelf.get("weather").manifest.version
+    assert fit("--tasks", str(weather_task), "--calibrate").exit_code == 0
+    again = Calibration.model_validate_json((library / "calibration.json").read_text())
+    assert again == constants
+    assert Library.open(library).get("weather").manifest.version == version

@@ -23,7 +23,7 @@ def question(i):
     weights = {"ab"[i % 2]: 0.8, "c": 0.2}
     experts = tuple(Weighed(id=id, version=1, weight=w) for id, w in weights.items())
     return RoutedLine(
-        time=1000.0 + i, request_id=f"r{i}", router="glider", sees="choices", confidence=0.9,
+        time=1000.0 + i, request_id=f"r{i}", router="sailplane", sees="choices", confidence=0.9,
         selection=Selected(mode="merge", experts=experts, strength=1.0, top_k=2),
         calibration="v", library="7", latency_ms=10.0 + i, tokens=4,
         answer=Answered(index=0, probability=0.75), values=digests(f"r{i}", ["yes", "no"]),
@@ -69,7 +69,7 @@ def test_json_has_every_figure(run, log, calibrated):
     result = run("log", str(log), "--json", "--library", str(calibrated))
     told = json.loads(result.stdout)
     assert told["span"]["files"] > 1, "the rotated files too"
-    assert told["span"]["questions"] == told["routers"]["glider"] == told["libraries"]["7"] == 60
+    assert told["span"]["questions"] == told["routers"]["sailplane"] == told["libraries"]["7"] == 60
     assert [use["expert"] for use in told["usage"]] == ["c", "a", "b"]
     assert told["usage"][0]["mean_weight"] == pytest.approx(0.2)
     (drift,) = told["drift"]["drifts"]

@@ -87,7 +87,7 @@ def write_one(tiny32: TextEncoder) -> WriteExpert:
             tiny32.fingerprint if embedder is None else embedder,
             instructions=tiny32.embed([instruction]),
             choices=tiny32.embed(words),
-            centroids=tiny32.features([f"A text about {word}." for word in words]),
+            centroids=tiny32.halfway(tiny32.features([f"A text about {word}." for word in words])),
             vectors={name: v for name, v in vectors.items() if v},
         )
         write_expert(root, manifest, weights, artefacts, dtype=torch.float32)

@@ -108,18 +108,19 @@ def test_an_expert_added_by_a_server_with_another_embedder_is_routed(
 
 
 def test_constants_of_another_embedder_are_told(apart, rich_library):
-    constants = Calibration(version="abc", floors={"input": 2.0, "instruction": 2.0})
+    constants = Calibration(version="abc", confidence={"bias": -9.0})
     Library.open(rich_library).write_calibration(constants.model_dump(mode="json"))
     mine, theirs = one(apart("backbone")).trace, one(apart()).trace
     assert (mine.calibration_note, mine.fallback) == (None, "no_fit")
-    assert (theirs.calibration_note, theirs.fallback) == (FOREIGN, None)
+    assert theirs.calibration_note == FOREIGN
+    assert theirs.confidence > mine.confidence
     assert theirs.calibration == "abc"
 
 
 def test_constants_fitted_by_the_embedder_hold(apart, rich_library):
     engine = apart()
     constants = Calibration(
-        version="abc", floors={"input": 2.0}, embedder=engine.embedder.fingerprint
+        version="abc", confidence={"bias": -9.0}, embedder=engine.embedder.fingerprint
     )
     Library.open(rich_library).write_calibration(constants.model_dump(mode="json"))
     assert one(apart()).trace.fallback == "no_fit"

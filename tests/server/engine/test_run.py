@@ -53,7 +53,7 @@ MIXED = [
 def test_every_preset_answers(rich, preset):
     outcome = one(rich, router=preset)
     assert sum(outcome.answer.probabilities) == pytest.approx(1, abs=1e-9)
-    assert outcome.trace.router == ("glider" if preset == "default" else preset)
+    assert outcome.trace.router == ("sailplane" if preset == "default" else preset)
     assert outcome.tokens == len(rich.backbone.tokens([TEXT])[0])
     experts = outcome.trace.selection.experts
     assert bool(experts) == (preset != "base")
@@ -340,10 +340,10 @@ def test_a_disk_that_fails_is_not_asked_for_every_expert(rich, rich_library):
 
 
 def test_what_another_embedder_saw_is_embedded_anew(rich, rich_library, write_one):
-    before = one(rich, router="glider").trace.candidates
+    before = one(rich, router="sailplane").trace.candidates
     write_one(rich_library, "mood", embedder="another model")
     engine = build_engine(Settings(backbone="tiny-random", library=rich_library, threads=1))
-    after = one(engine, router="glider").trace.candidates
+    after = one(engine, router="sailplane").trace.candidates
     assert [c.id for c in after] == [c.id for c in before]
     assert [c.score for c in after] == pytest.approx([c.score for c in before], abs=1e-3)
 

@@ -14,7 +14,7 @@ def routed():
         weighed = tuple(Weighed(id=id, version=1, weight=w) for id, w in experts.items())
         mode = "single" if len(weighed) == 1 else "merge" if weighed else "base"
         given = {
-            "time": 0.0, "router": "glider", "sees": "choices", "latency_ms": 1.0, "tokens": 3,
+            "time": 0.0, "router": "sailplane", "sees": "choices", "latency_ms": 1.0, "tokens": 3,
             "calibration": "c", "library": "1", **more,
         }  # fmt: skip
         return RoutedLine(

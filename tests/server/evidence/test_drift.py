@@ -17,7 +17,7 @@ CALIBRATION = Calibration(version="v", reference={"choices": REFERENCE})
 
 
 def row(confidence, expert="a", **more):
-    given = {"router": "glider", "sees": "choices", "calibration": "v", **more}
+    given = {"router": "sailplane", "sees": "choices", "calibration": "v", **more}
     return Row(time=0.0, experts=((expert, 1.0),), confidence=confidence, **given)
 
 

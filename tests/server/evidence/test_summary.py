@@ -17,7 +17,7 @@ WEIGHTS = st.dictionaries(st.sampled_from("abcd"), st.floats(0.01, 1), max_size=
 SHARE = st.floats(0, 1)
 ROWS = st.lists(
     st.builds(
-        Row, time=st.floats(0, 1e9), router=st.sampled_from(["glider", "dam"]),
+        Row, time=st.floats(0, 1e9), router=st.sampled_from(["sailplane", "dam"]),
         sees=st.just("choices"), experts=WEIGHTS, confidence=SHARE | st.none(),
         probability=SHARE | st.none(), right=st.booleans() | st.none(),
         fallback=st.none() | st.just("no_fit"), latency_ms=st.floats(0, 1e4), tokens=st.just(2),
@@ -99,7 +99,7 @@ def test_a_log_by_hand(routed, told):
     (judged,) = found.by_confidence
     assert (judged.key, judged.accuracy.judged, judged.accuracy.right) == ("0.9-1.0", 2, 1)
     assert [(one.key, one.accuracy.share) for one in found.by_router] == [
-        ("glider", 0.5), ("base", None),
+        ("sailplane", 0.5), ("base", None),
     ]  # fmt: skip
     (glider, base) = score(log.rows).routers
     assert (glider.confidence, glider.error) == (0.75, 0.25)
