@@ -76,8 +76,8 @@ class Calibration(Record):
     Attributes:
         views: weight of each view in the logarithm of an expert's odds.
         confidence: weights of what says that the first expert is the query's own
-            (`routers.confidence`); empty where that was not fitted. usual: by view, the usual
-            cosine of a first expert.
+            (`routers.confidence`); empty where that was not fitted. usual: what is usual of a first
+            expert that is the query's own, by what is told of it.
         flatness, unsure: of the mix for a query that no expert fits: probabilities are raised to
             this power, and its experts act at this strength.
         threshold: p. beta, gamma: `alpha = beta + gamma * [max s_global > p]`.

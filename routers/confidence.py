@@ -15,32 +15,40 @@ from torch import Tensor
 from routers.calibration import Calibration
 from routers.index import UNSCORED
 
-VIEWS_TOLD = ("instruction", "choices", "labels", "input")
-"""Cosines of the first expert that count: unlike its probability, they don't depend on rivals."""
-BIAS, BEST, REST = "bias", "log_best", "log_rest"
-TERMS = (BIAS, BEST, REST, *VIEWS_TOLD)
-LEAST = 1e-4
+COSINES = ("instruction", "choices", "labels", "input")
+"""Views of the first expert that count: unlike its probability, they don't depend on rivals."""
+BIAS, BEST, LEAD = "bias", "log_best", "lead"
+TERMS = (BIAS, BEST, LEAD, *COSINES)
+USUAL_TERMS = (LEAD, *COSINES)
+MOST_LEAD = 40.0
 
 
 def confidence(
-    best: float, first: int, views: Mapping[str, Tensor], constants: Calibration
-) -> float:
+    log_best: float, lead: float | None, first: int, views: Mapping[str, Tensor],
+    constants: Calibration,
+) -> float:  # fmt: skip
     """The probability that the first expert is the query's own.
 
     Args:
-        best: its probability among those that may answer. first: its position in `views`.
+        log_best: the logarithm of its probability among those that may answer. lead: how far that
+            is above the second's; None without a second. first: its position in `views`.
     """
     if not constants.confidence:
-        return best
-    terms = told(best, {name: float(view_E[first]) for name, view_E in views.items()}, constants)
+        return math.exp(log_best)
+    cosines = {name: float(view_E[first]) for name, view_E in views.items()}
+    terms = told(log_best, lead, cosines, constants)
     logit = sum(weight * terms[name] for name, weight in constants.confidence.items())
     return 1 / (1 + math.exp(-max(-60.0, min(60.0, logit))))
 
 
-def told(best: float, cosines: Mapping[str, float], constants: Calibration) -> dict[str, float]:
-    """What the model reads. A view that is not there says as much as a usual one: nothing."""
-    terms = {BIAS: 1.0, BEST: math.log(best + LEAST), REST: math.log(1 - best + LEAST)}
-    for name in VIEWS_TOLD:
+def told(
+    log_best: float, lead: float | None, cosines: Mapping[str, float], constants: Calibration
+) -> dict[str, float]:
+    """What the model reads. What is not there says as much as usual: nothing."""
+    usual = constants.usual
+    terms = {BIAS: 1.0, BEST: max(log_best, -MOST_LEAD)}
+    terms[LEAD] = 0.0 if lead is None else min(lead, MOST_LEAD) - usual.get(LEAD, 0.0)
+    for name in COSINES:
         cosine = cosines.get(name, UNSCORED)
-        terms[name] = cosine - constants.usual.get(name, 0.0) if cosine > UNSCORED else 0.0
+        terms[name] = cosine - usual.get(name, 0.0) if cosine > UNSCORED else 0.0
     return terms

@@ -103,7 +103,8 @@ def _hedged(ranked: Sequence[int], scores: Scores, constants: Calibration, limit
     positions = list(ranked)
     score_K = scores.score_E[positions].double()
     log_K = torch.log_softmax(score_K.clamp(min=torch.finfo(torch.float64).tiny).log(), dim=0)
-    sure = confidence(float(log_K[0].exp()), positions[0], scores.views, constants)
+    lead = float(log_K[0] - log_K[1]) if len(positions) > 1 else None
+    sure = confidence(float(log_K[0]), lead, positions[0], scores.views, constants)
     sharp_K = log_K[:limit].softmax(dim=0)
     flat_K = (constants.flatness * log_K[:limit]).softmax(dim=0)
     weight_K = sure * sharp_K + (1 - sure) * constants.unsure * flat_K

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ THRESHOLDS = (0.8, 0.6, 0.95)
 BETAS = (3.0, 10.0, 30.0)
 GAMMAS = (100.0, 30.0, 300.0)
 FLATNESSES = (0.15, 0.3, 0.6)
-UNSURES = (0.5, 0.7, 1.0)
+UNSURES = (0.5, 0.7)
 PER_TASK = 24
 MOST_INPUTS = 2000
 """Training inputs of a task that are looked at."""
@@ -136,7 +137,7 @@ def calibrate_rule(
     trial = _Trial(engine, constants, tasks, cards, told)
 
     def accuracy(rule: Rule) -> float:
-        return trial.accuracy(asdict(rule), "glider", ("instruction",))
+        return trial.accuracy(asdict(rule), "glider", ("instruction",), (False,))
 
     best = max(RULES, key=accuracy)
     best = max((replace(best, gamma=gamma) for gamma in GAMMAS), key=accuracy)
@@ -150,7 +151,10 @@ def calibrate_hedge(
     cards: Mapping[str, TaskCard],
     told: Told = lambda: None,
 ) -> Calibration:
-    """How flat and how strong a mix for a query that no expert fits: each task without its own.
+    """How flat and how strong a mix is for a query that no expert fits.
+
+    Tasks count half with their own expert there and half without: what helps a query that nobody
+    fits must not cost one that somebody does.
 
     Args:
         told: called after each trial.
@@ -158,7 +162,7 @@ def calibrate_hedge(
     trial = _Trial(engine, constants, tasks, cards, told)
 
     def accuracy(hedge: Hedge) -> float:
-        return trial.accuracy(asdict(hedge), "sailplane", ("input", "choices"), left_out=True)
+        return trial.accuracy(asdict(hedge), "sailplane", ("input", "choices"), (False, True))
 
     return constants.model_copy(update=asdict(max(HEDGES, key=accuracy)))
 
@@ -174,16 +178,16 @@ class _Trial:
     told: Told
 
     def accuracy(
-        self, changed: Mapping[str, float], router: str, conditions: Sequence[Sees], *,
-        left_out: bool = False,
+        self, changed: Mapping[str, float], router: str, conditions: Sequence[Sees],
+        left_out: Sequence[bool],
     ) -> float:  # fmt: skip
         """Mean accuracy over tasks and conditions; 0 where nothing is set aside."""
         means: list[float] = []
         with self.engine.routing.trying(self.constants.model_copy(update=dict(changed))):
-            for sees in conditions:
+            for sees, without in product(conditions, left_out):
                 result = measure(
                     self.engine, self.tasks, [router], sees, self.cards, PER_TASK, aside=True,
-                    left_out=left_out,
+                    left_out=without,
                 )  # fmt: skip
                 means.append(result["means"][router] or 0.0)
         self.told()

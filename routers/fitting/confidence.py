@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from routers.calibration import Calibration
-from routers.confidence import TERMS, VIEWS_TOLD, told
+from routers.confidence import BIAS, COSINES, LEAD, MOST_LEAD, TERMS, USUAL_TERMS, told
 from routers.fitting.calibrate import Asked
 from routers.index import UNSCORED
 from routers.request.evidence import fuse, weighed
@@ -25,20 +25,28 @@ RIDGE = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One query under one condition: its first expert's probability and cosines, and the truth."""
+    """One query under one condition: what is told of its first expert, and the truth."""
 
-    best: float
+    log_best: float
+    lead: float | None
     cosines: dict[str, float]
     is_own: bool
+
+    def value(self, term: str) -> float | None:
+        """What is told by a name of `USUAL_TERMS`; None where it is not there."""
+        if term == LEAD:
+            return None if self.lead is None else min(self.lead, MOST_LEAD)
+        cosine = self.cosines.get(term, UNSCORED)
+        return cosine if cosine > UNSCORED else None
 
 
 def fit_confidence(asked: Asked, constants: Calibration) -> Calibration:
     """The constants with `confidence` and `usual`; the weights of the views are theirs already."""
     cases = list(_cases(asked, constants))
-    usual = {name: _usual(name, cases) for name in VIEWS_TOLD}
+    usual = {term: _usual(term, cases) for term in USUAL_TERMS}
     constants = constants.model_copy(update={"usual": usual})
     term_NT = torch.tensor(
-        [[told(c.best, c.cosines, constants)[t] for t in TERMS] for c in cases],
+        [[told(c.log_best, c.lead, c.cosines, constants)[t] for t in TERMS] for c in cases],
         dtype=torch.float64,
     )
     own_N = torch.tensor([c.is_own for c in cases], dtype=torch.float64)
@@ -69,22 +77,24 @@ def _case(
     logit_E = fuse(views, {n: constants.views[n] for n in weighed(views)}).double()
     if gone:
         logit_E[owner] = -torch.inf
-    probability_E = logit_E.softmax(dim=0)
-    first = int(probability_E.argmax())
-    cosines = {n: float(views[n][first]) for n in VIEWS_TOLD if n in views}
-    return Case(float(probability_E[first]), cosines, first == owner and not gone)
+    log_E = logit_E.log_softmax(dim=0)
+    first = int(log_E.argmax())
+    ranked = log_E[log_E > -torch.inf].sort(descending=True).values
+    lead = float(ranked[0] - ranked[1]) if len(ranked) > 1 else None
+    cosines = {n: float(views[n][first]) for n in COSINES if n in views}
+    return Case(float(log_E[first]), lead, cosines, first == owner and not gone)
 
 
-def _usual(name: str, cases: list[Case]) -> float:
-    """The mean cosine of a first expert that is the query's own."""
-    seen = [c.cosines[name] for c in cases if c.is_own and c.cosines.get(name, UNSCORED) > UNSCORED]
+def _usual(term: str, cases: list[Case]) -> float:
+    """The mean of what is told of first experts that are the query's own."""
+    seen = [value for c in cases if c.is_own and (value := c.value(term)) is not None]
     return round(sum(seen) / len(seen), 4) if seen else 0.0
 
 
 def _logistic(term_NT: Tensor, own_N: Tensor) -> Tensor:
     """Weights (T,) of a logistic regression with a small ridge on standardised terms."""
     scale_T = term_NT.std(dim=0).clamp(min=1e-6)
-    scale_T[TERMS.index("bias")] = 1.0
+    scale_T[TERMS.index(BIAS)] = 1.0
     weight_T = torch.zeros(term_NT.shape[1], dtype=torch.float64, requires_grad=True)
     optimiser = torch.optim.LBFGS([weight_T], max_iter=300, line_search_fn="strong_wolfe")
 

@@ -104,4 +104,6 @@ def test_what_is_read_is_the_embedding_and_the_features():
     backbone, texts = tiny_encoder(), ["It is loud.", "It is not loud."]
     read_SF = read_statements(backbone, texts)
     torch.testing.assert_close(read_SF[:, : backbone.width], backbone.embed(texts))
-    torch.testing.assert_close(read_SF[:, backbone.width :], backbone.features(texts))
+    torch.testing.assert_close(
+        read_SF[:, backbone.width :], backbone.halfway(backbone.features(texts))
+    )

@@ -1,5 +1,7 @@
 """How sure the first expert is told to be: what counts, and what says nothing."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -10,38 +12,42 @@ from routers.confidence import TERMS, confidence, told
 from routers.index import UNSCORED
 
 CONSTANTS = Calibration(
-    confidence={"bias": 0.5, "log_best": 1.0, "log_rest": -0.5, "input": 8.0, "choices": 4.0},
-    usual={"input": 0.8, "choices": 0.6},
+    confidence={"bias": 0.5, "log_best": 1.0, "lead": 0.5, "input": 8.0, "choices": 4.0},
+    usual={"lead": 3.0, "input": 0.8, "choices": 0.6},
 )
 
 
-def sure(best, **views):
-    return confidence(best, 0, {n: torch.tensor([v, 0.0]) for n, v in views.items()}, CONSTANTS)
+def sure(best, lead=3.0, **views):
+    given = {n: torch.tensor([v, 0.0]) for n, v in views.items()}
+    return confidence(math.log(best), lead, 0, given, CONSTANTS)
 
 
 def test_without_a_model_it_is_the_first_ones_probability():
-    assert confidence(0.37, 0, {}, Calibration()) == 0.37
+    assert confidence(math.log(0.37), 1.0, 0, {}, Calibration()) == pytest.approx(0.37)
 
 
-@given(st.floats(0, 1), st.floats(-1, 1), st.floats(-1, 1))
-def test_it_is_a_probability(best, near, covered):
-    assert 0 <= sure(best, input=near, choices=covered) <= 1
+@given(st.floats(1e-300, 1), st.floats(0, 1e4), st.floats(-1, 1), st.floats(-1, 1))
+def test_it_is_a_probability(best, lead, near, covered):
+    assert 0 <= sure(best, lead, input=near, choices=covered) <= 1
 
 
 def test_nearer_and_likelier_is_surer():
     assert sure(0.9, input=0.9) > sure(0.9, input=0.8) > sure(0.9, input=0.7)
     assert sure(0.99, input=0.8) > sure(0.6, input=0.8)
+    assert sure(0.99, 12.0) > sure(0.99, 5.0)
 
 
 def test_a_view_that_is_not_there_says_what_a_usual_one_says():
     assert sure(0.9) == pytest.approx(sure(0.9, input=0.8, choices=0.6))
     assert sure(0.9, input=UNSCORED) == sure(0.9)
+    assert sure(0.9, None) == pytest.approx(sure(0.9, 3.0))
 
 
 def test_the_first_ones_own_views_count():
     views = {"input": torch.tensor([0.1, 0.9])}
-    assert confidence(0.9, 1, views, CONSTANTS) > confidence(0.9, 0, views, CONSTANTS)
+    nearer, farther = (confidence(-0.1, 2.0, i, views, CONSTANTS) for i in (1, 0))
+    assert nearer > farther
 
 
 def test_every_term_is_told():
-    assert tuple(told(0.5, {}, CONSTANTS)) == TERMS
+    assert tuple(told(-0.5, 1.0, {}, CONSTANTS)) == TERMS

@@ -75,14 +75,14 @@ def test_the_first_of_equals_wins_which_is_the_papers(engine, score):
     assert rule_of(calibrate_rule(engine, START, [], {})) == (0.8, 3.0, 100.0)
 
 
-def test_a_hedge_is_chosen_by_tasks_without_their_own_expert(engine, score):
+def test_a_hedge_is_chosen_by_tasks_with_and_without_their_own_expert(engine, score):
     seen = score(lambda c: 0.9 if (c.flatness, c.unsure) == (0.3, 0.7) else 0.5)
     trials = []
     best = calibrate_hedge(engine, START, [], {}, lambda: trials.append(1))
     assert (best.flatness, best.unsure) == (0.3, 0.7)
     assert {Hedge(c.flatness, c.unsure) for *_, c in seen} == set(HEDGES)
     assert {(router, sees, left) for router, sees, left, _ in seen} == {
-        ("sailplane", "input", True), ("sailplane", "choices", True),
+        ("sailplane", sees, left) for sees in ("input", "choices") for left in (False, True)
     }  # fmt: skip
     assert len(trials) == len(HEDGES) == TRIALS - len(RULES) - len(GAMMAS)
 

@@ -44,8 +44,10 @@ def test_a_confidence_is_right_as_often_as_it_says(density):
             )
             if gone:
                 logit_E = logit_E.index_fill(0, torch.tensor([owner]), -torch.inf)
-            best, first = logit_E.softmax(0).max(0)
-            said.append(confidence(float(best), int(first), views, constants))
+            log_E = logit_E.log_softmax(0)
+            first, second = log_E.topk(2).indices.tolist()
+            lead = float(log_E[first] - log_E[second])
+            said.append(confidence(float(log_E[first]), lead, first, views, constants))
             right.append(float(first == owner and not gone))
     mean_said, mean_right = sum(said) / len(said), sum(right) / len(right)
     assert mean_said == pytest.approx(mean_right, abs=0.1)
@@ -59,7 +61,7 @@ def test_the_constants_of_before_stay():
     after = fit_confidence(asked_of(density=True), before)
     kept = {"views", "flatness", "unsure", "beta", "gamma", "threshold"}
     assert after.model_dump(include=kept) == before.model_dump(include=kept)
-    assert set(after.usual) == {"instruction", "choices", "labels", "input"}
+    assert set(after.usual) == {"lead", "instruction", "choices", "labels", "input"}
 
 
 def test_easy_and_few_queries_leave_the_weights_finite():
