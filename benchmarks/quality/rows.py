@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from benchmarks.quality.ablations import NO_HEDGE, NO_METRIC
 from routers.presets import DEFAULT
 
 Group = Literal["comparison", "ablation", "curve"]
@@ -113,8 +114,13 @@ COMPARISON: tuple[Row, ...] = (
     OracleRow(ORACLE, "oracle"),
 )
 
-ABLATIONS: tuple[Row, ...] = ()
-"""Variants of the default, each with one idea taken out."""
+ABLATIONS: tuple[Row, ...] = (
+    RouterRow("no-metric", "inputs by centroids", Routed(NO_METRIC), group="ablation"),
+    RouterRow("no-hedge", "no hedging", Routed(NO_HEDGE), group="ablation"),
+    RouterRow("one-expert", "no merging", Routed(DEFAULT, 1), group="ablation"),
+    RouterRow("tokens", "tokens choose too", Routed(DEFAULT, mode="token"), group="ablation"),
+)
+"""Variants of the default: one idea taken out each, and one put in."""
 
 COUNTS = (1, 2, 3, 4, 8)
 CURVES = {"default": DEFAULT, "DAM": "dam", "equal weights": "retrieval"}

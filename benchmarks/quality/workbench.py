@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.figures import RESULTS
+from benchmarks.quality.ablations import add_ablations
 from experts.artefacts import Artefacts
 from experts.backbones import TextEncoder, open_backbone
 from experts.constants import CALIBRATION
@@ -149,6 +150,7 @@ def open_bench(places: Places, told: Told = lambda _: None) -> Bench:
     _copy_constants(places)
     _sweep(places.scratch, {*experts, *made})
     engine = open_engine(places, places.scratch)
+    add_ablations(engine)
     held_in = {id: e.manifest for id, e in library.entries.items()}
     return Bench(places, engine, experts, {**read_cards(places.cards), **held_in})
 

@@ -104,6 +104,8 @@ def _show(outcome: Outcome) -> None:
     out.print(_candidates(trace))
     if trace.calibration_note:
         out.print(f"[bold]Calibration[/]: {trace.calibration_note}")
+    if trace.confidence is not None:
+        out.print(f"[bold]Confidence[/]: {trace.confidence:.2f}")
     out.print(f"[bold]Selection[/] ({trace.selection.mode}): {trace.selection.reason}")
     if outcome.answer is not None:
         out.print(_answer(outcome.answer))
