@@ -75,7 +75,7 @@ class Calibration(Record):
 
     Attributes:
         views: weight of each view in the logarithm of an expert's odds.
-        confidence: weights of what says that the first expert is the query's own
+        confidence: by sort of query, weights of what says that the first expert is its own
             (`routers.confidence`); empty where that was not fitted. usual: what is usual of a first
             expert that is the query's own, by what is told of it.
         flatness, unsure: of the mix for a query that no expert fits: probabilities are raised to
@@ -89,7 +89,7 @@ class Calibration(Record):
 
     version: str = "uncalibrated"
     views: Views = Field(default_factory=lambda: dict(USUAL))
-    confidence: Mapping[str, float] = Field(default_factory=dict)
+    confidence: Mapping[str, Mapping[str, float]] = Field(default_factory=dict)
     usual: Mapping[str, float] = Field(default_factory=dict)
     flatness: Share = 0.3
     unsure: Share = 0.6

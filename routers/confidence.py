@@ -1,14 +1,14 @@
 """How sure it is that the expert of most weight is the right one: P(its task is the query's own).
 
-A logistic model of few numbers, fitted once per library with each expert left out in turn
-(`routers.fitting.confidence`), so that a query which no expert fits counts as wrong. Knows scores
-and views, and decides nothing.
+A logistic model of few numbers for each sort of query, by what it comes with, fitted once per
+library with each expert left out in turn (`routers.fitting.confidence`), so that a query which no
+expert fits counts as wrong. Knows scores and views, and decides nothing.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from torch import Tensor
 
@@ -33,12 +33,18 @@ def confidence(
         log_best: the logarithm of its probability among those that may answer. lead: how far that
             is above the second's; None without a second. first: its position in `views`.
     """
-    if not constants.confidence:
+    model = constants.confidence.get(sort_of(views))
+    if model is None:
         return math.exp(log_best)
     cosines = {name: float(view_E[first]) for name, view_E in views.items()}
     terms = told(log_best, lead, cosines, constants)
-    logit = sum(weight * terms[name] for name, weight in constants.confidence.items())
+    logit = sum(weight * terms[name] for name, weight in model.items())
     return 1 / (1 + math.exp(-max(-60.0, min(60.0, logit))))
+
+
+def sort_of(views: Collection[str]) -> str:
+    """Names queries that come with the same parts: "input", "choices,input", ..."""
+    return ",".join(sorted(set(views) & {"instruction", "choices", "input"}))
 
 
 def told(

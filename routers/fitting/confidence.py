@@ -1,13 +1,13 @@
 """Fit what says how sure it is that the first expert is a query's own: leave one expert out.
 
 Every set-aside query is asked twice: with all experts there, and as if its own had never joined, so
-that whoever comes first is wrong. Half of what a confidence must tell apart is of each sort. The
-same few numbers hold for all queries and experts.
+that whoever comes first is wrong. Half of what a confidence must tell apart is of each kind. The
+same few numbers hold for all experts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from routers.calibration import Calibration
-from routers.confidence import BIAS, COSINES, LEAD, MOST_LEAD, TERMS, USUAL_TERMS, told
-from routers.fitting.calibrate import Asked
+from routers.confidence import COSINES, LEAD, MOST_LEAD, TERMS, USUAL_TERMS, sort_of, told
+from routers.fitting.calibrate import WORDS, Asked
 from routers.index import UNSCORED
 from routers.request.evidence import fuse, weighed
 
@@ -42,33 +42,38 @@ class Case:
 
 def fit_confidence(asked: Asked, constants: Calibration) -> Calibration:
     """The constants with `confidence` and `usual`; the weights of the views are theirs already."""
-    cases = list(_cases(asked, constants))
-    usual = {term: _usual(term, cases) for term in USUAL_TERMS}
+    sorts = {sort_of(views): list(_cases(asked, views, constants)) for views in _sorts(asked)}
+    every = [case for cases in sorts.values() for case in cases]
+    usual = {term: _usual(term, every) for term in USUAL_TERMS}
     constants = constants.model_copy(update={"usual": usual})
-    term_NT = torch.tensor(
-        [[told(c.log_best, c.lead, c.cosines, constants)[t] for t in TERMS] for c in cases],
-        dtype=torch.float64,
-    )
+    fitted = {sort: _fit(cases, constants) for sort, cases in sorts.items()}
+    return constants.model_copy(update={"confidence": fitted})
+
+
+def _sorts(asked: Asked) -> Iterator[frozenset[str]]:
+    """Views of the sorts of query that have an input, by the better comparison of inputs."""
+    inputs = {"input", "density"} & asked.views.keys()
+    yield from (words | inputs for words in WORDS)
+
+
+def _cases(asked: Asked, views: frozenset[str], constants: Calibration) -> Iterator[Case]:
+    """Every query with these views, its own expert there and away."""
+    here = {name: asked.views[name] for name in views}
+    away = here if asked.away_QE is None else {**here, "density": asked.away_QE}
+    for query, owner in enumerate(asked.owner_Q.tolist()):
+        yield _case({n: v[query] for n, v in here.items()}, owner, constants)
+        if len(here["input"][query]) > 1:
+            yield _case({n: v[query] for n, v in away.items()}, owner, constants, gone=True)
+
+
+def _fit(cases: Sequence[Case], constants: Calibration) -> dict[str, float]:
+    """Weights of what is told of one sort of query."""
+    rows = [told(c.log_best, c.lead, c.cosines, constants) for c in cases]
+    names = [t for t in TERMS if any(row[t] for row in rows)]
+    term_NT = torch.tensor([[row[t] for t in names] for row in rows], dtype=torch.float64)
     own_N = torch.tensor([c.is_own for c in cases], dtype=torch.float64)
     weight_T = _logistic(term_NT, own_N)
-    weights = dict(zip(TERMS, weight_T.tolist(), strict=True))
-    return constants.model_copy(update={"confidence": {n: round(w, 4) for n, w in weights.items()}})
-
-
-def _cases(asked: Asked, constants: Calibration) -> Iterator[Case]:
-    """Every query under every condition that has its input, its own expert there and away."""
-    here = dict(asked.views)
-    away = {**here, **({} if asked.away_QE is None else {"density": asked.away_QE})}
-    for condition in asked.conditions:
-        if "input" not in condition and "density" not in condition:
-            continue
-        if "density" in here and "density" not in condition:
-            continue  # centroids stand in for densities only where there are none
-        names = {*condition, "input"}
-        for query, owner in enumerate(asked.owner_Q.tolist()):
-            yield _case({n: here[n][query] for n in names}, owner, constants)
-            if len(here["input"][query]) > 1:
-                yield _case({n: away[n][query] for n in names}, owner, constants, gone=True)
+    return {n: round(w, 4) for n, w in zip(names, weight_T.tolist(), strict=True)}
 
 
 def _case(
@@ -85,7 +90,7 @@ def _case(
     return Case(float(log_E[first]), lead, cosines, first == owner and not gone)
 
 
-def _usual(term: str, cases: list[Case]) -> float:
+def _usual(term: str, cases: Sequence[Case]) -> float:
     """The mean of what is told of first experts that are the query's own."""
     seen = [value for c in cases if c.is_own and (value := c.value(term)) is not None]
     return round(sum(seen) / len(seen), 4) if seen else 0.0
@@ -94,7 +99,7 @@ def _usual(term: str, cases: list[Case]) -> float:
 def _logistic(term_NT: Tensor, own_N: Tensor) -> Tensor:
     """Weights (T,) of a logistic regression with a small ridge on standardised terms."""
     scale_T = term_NT.std(dim=0).clamp(min=1e-6)
-    scale_T[TERMS.index(BIAS)] = 1.0
+    scale_T[0] = 1.0  # the bias
     weight_T = torch.zeros(term_NT.shape[1], dtype=torch.float64, requires_grad=True)
     optimiser = torch.optim.LBFGS([weight_T], max_iter=300, line_search_fn="strong_wolfe")
 

@@ -8,11 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routers.calibration import Calibration
-from routers.confidence import TERMS, confidence, told
+from routers.confidence import TERMS, confidence, sort_of, told
 from routers.index import UNSCORED
 
 CONSTANTS = Calibration(
-    confidence={"bias": 0.5, "log_best": 1.0, "lead": 0.5, "input": 8.0, "choices": 4.0},
+    confidence={
+        "choices,input": {"bias": 0.5, "log_best": 1.0, "lead": 0.5, "input": 8.0, "choices": 4.0},
+        "input": {"bias": 0.5, "log_best": 1.0, "lead": 0.5, "input": 8.0},
+    },
     usual={"lead": 3.0, "input": 0.8, "choices": 0.6},
 )
 
@@ -34,13 +37,19 @@ def test_it_is_a_probability(best, lead, near, covered):
 def test_nearer_and_likelier_is_surer():
     assert sure(0.9, input=0.9) > sure(0.9, input=0.8) > sure(0.9, input=0.7)
     assert sure(0.99, input=0.8) > sure(0.6, input=0.8)
-    assert sure(0.99, 12.0) > sure(0.99, 5.0)
+    assert sure(0.99, 12.0, input=0.8) > sure(0.99, 5.0, input=0.8)
 
 
-def test_a_view_that_is_not_there_says_what_a_usual_one_says():
-    assert sure(0.9) == pytest.approx(sure(0.9, input=0.8, choices=0.6))
-    assert sure(0.9, input=UNSCORED) == sure(0.9)
-    assert sure(0.9, None) == pytest.approx(sure(0.9, 3.0))
+def test_what_is_not_known_of_an_expert_says_what_a_usual_one_says():
+    assert sure(0.9, input=UNSCORED) == pytest.approx(sure(0.9, input=0.8))
+    assert sure(0.9, None, input=0.7) == pytest.approx(sure(0.9, 3.0, input=0.7))
+
+
+def test_every_sort_of_query_has_a_model_of_its_own():
+    assert sort_of({"input", "density"}) == "input"
+    assert sort_of({"labels", "choices", "input", "instruction"}) == "choices,input,instruction"
+    assert sure(0.9, input=0.7, choices=0.9) > sure(0.9, input=0.7)
+    assert sure(0.9, choices=0.6) == pytest.approx(0.9), "one without an input was never fitted"
 
 
 def test_the_first_ones_own_views_count():

@@ -134,7 +134,7 @@ def test_of_too_many_the_best_64_are_kept_at_equal_weight(catalogue_of, preset):
     catalogue = catalogue_of(ALL + 6)
     about = catalogue.experts[-1].artefacts
     query = Features(instruction_D=about.instructions[0])
-    constants = Calibration(confidence={"bias": -9.0})  # nobody fits, and nobody has to
+    constants = Calibration(confidence={"": {"bias": -9.0}})  # nobody fits, and nobody has to
     given = ranked_preset(PRESETS[preset], catalogue, Wishes())
     ranking = REQUEST_ROUTERS[given.request].score(query, catalogue, constants)
     decision = decide(given, ranking, catalogue, constants, Wishes())
@@ -226,7 +226,7 @@ def test_nobody_left_falls_back_on_the_bare_backbone(choose):
 
 
 def test_a_query_that_fits_nobody_is_answered_by_many_and_says_so(choose):
-    constants = Calibration(confidence={"bias": -3.0}, unsure=0.5, flatness=0.1)
+    constants = Calibration(confidence={"": {"bias": -3.0}}, unsure=0.5, flatness=0.1)
     decision = choose("sailplane", scores(0.7, 0.2, 0.1), constants=constants)
     assert (decision.selection.mode, decision.fallback) == ("merge", "no_fit")
     assert decision.confidence == pytest.approx(0.047, abs=1e-3)

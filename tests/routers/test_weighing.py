@@ -16,7 +16,7 @@ HEDGED = PRESETS["sailplane"]
 def constants(sure):
     """Constants under which every confidence is this one."""
     bias = float(torch.logit(torch.tensor(sure, dtype=torch.float64)))
-    return Calibration(confidence={"bias": bias}, flatness=0.2, unsure=0.6)
+    return Calibration(confidence={"": {"bias": bias}}, flatness=0.2, unsure=0.6)
 
 
 def mixed(sure, *probabilities, limit=8):

@@ -66,5 +66,6 @@ def test_the_constants_of_before_stay():
 
 def test_easy_and_few_queries_leave_the_weights_finite():
     asked = asked_of(density=False, queries=4, told=5.0)
-    weights = fit_confidence(asked, Calibration()).confidence.values()
-    assert all(abs(w) < 200 for w in weights)
+    models = fit_confidence(asked, Calibration()).confidence
+    assert len(models) == 4
+    assert all(abs(w) < 200 for model in models.values() for w in model.values())

@@ -18,6 +18,7 @@ from server.settings import Settings
 
 CHOICES = (Choice("happy"), Choice("gloomy"))
 ASKED = Question("choice", "Tell the mood of the writer.", CHOICES)
+SORT = "choices,input,instruction"
 
 
 def one(engine: Engine, question: Question = ASKED, **options: object) -> Outcome | Exception:
@@ -108,7 +109,7 @@ def test_an_expert_added_by_a_server_with_another_embedder_is_routed(
 
 
 def test_constants_of_another_embedder_are_told(apart, rich_library):
-    constants = Calibration(version="abc", confidence={"bias": -9.0})
+    constants = Calibration(version="abc", confidence={SORT: {"bias": -9.0}})
     Library.open(rich_library).write_calibration(constants.model_dump(mode="json"))
     mine, theirs = one(apart("backbone")).trace, one(apart()).trace
     assert (mine.calibration_note, mine.fallback) == (None, "no_fit")
@@ -120,7 +121,7 @@ def test_constants_of_another_embedder_are_told(apart, rich_library):
 def test_constants_fitted_by_the_embedder_hold(apart, rich_library):
     engine = apart()
     constants = Calibration(
-        version="abc", confidence={"bias": -9.0}, embedder=engine.embedder.fingerprint
+        version="abc", confidence={SORT: {"bias": -9.0}}, embedder=engine.embedder.fingerprint
     )
     Library.open(rich_library).write_calibration(constants.model_dump(mode="json"))
     assert one(apart()).trace.fallback == "no_fit"
