@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from transformers.utils import logging
 
+from benchmarks.continual.constants import make_constants
 from benchmarks.continual.plan import DATA, RANKS, STREAMS, Plan, chosen, quick
 from benchmarks.continual.plots import draw
 from benchmarks.continual.report import figures, write
@@ -33,6 +34,7 @@ def main() -> None:
     try:
         plan = _plan(given)
         names = [setting.name for setting in plan.settings]
+        run_jobs(make_constants, plan.streams, given.workers, plan.model_dump_json())
         run_jobs(run_setting, names, given.workers, plan.model_dump_json())
     except ValueError as error:
         parser.error(str(error))
