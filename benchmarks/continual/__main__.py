@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rows", type=_names, default=(), help=f"of {', '.join(ROWS)}")
     parser.add_argument("--again", type=_names, default=(), help="rows to ask anew")
     parser.add_argument("--seeds", type=_names, default=("0", "1"), help="0,1")
-    parser.add_argument("--ewc", type=float, help="EWC's strength")
+    parser.add_argument("--ewc", type=float, help="EWC's strength; choose it with --aside")
     parser.add_argument("--limit", type=int, help="questions a task")
     parser.add_argument("--workers", type=int, default=2, help="settings at a time, a core each")
     return parser

@@ -111,7 +111,8 @@ def _others(plan: Plan, stream: str) -> list[tuple[Entry, Task]]:
     """The library's experts of tasks that are not the stream's, in order of name."""
     entries, own = Library.open(plan.library).entries, STREAMS[stream]
     tasks = read_tasks(plan.data / "held_in")
-    return [(entries[t.name], t) for t in tasks if t.name in entries and t.name not in own]
+    found = [(entries[t.name], t) for t in tasks if t.name in entries and t.name not in own]
+    return found[: plan.others]
 
 
 def _stages(report: Report) -> Stage:

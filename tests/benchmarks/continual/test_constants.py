@@ -85,8 +85,11 @@ def test_they_are_made_once_for_as_long_as_nothing_they_are_of_changes(made, sma
     assert place.name == made[0].name
     change(plan, ORDER[0])
     assert place_of(plan, "short") == place, "an expert of the stream's task is none of theirs"
-    change(plan, OTHERS[0])
+    first = plan.model_copy(update={"others": 2})
+    before = place_of(first, "short")
+    change(plan, OTHERS[2])
     assert place_of(plan, "short") != place
+    assert place_of(first, "short") == before, "the third is none of the first two"
 
 
 def test_too_few_other_experts_are_told(plan):

@@ -9,7 +9,7 @@ from benchmarks.continual.constants import make_constants, place_of
 from benchmarks.continual.plan import Setting
 from benchmarks.continual.plots import draw
 from benchmarks.continual.report import figures
-from benchmarks.continual.rows import ROWS
+from benchmarks.continual.rows import ROWS, Way
 from benchmarks.continual.run import cells_of, matrix, run_setting
 from experts.artefacts import Artefacts
 from experts.backbones.tiny import tiny_encoder
@@ -17,6 +17,7 @@ from experts.constants import CALIBRATION
 from experts.library import Library
 from experts.scope import Scope
 from experts.training.data import Task
+from experts.training.recipe import Retention
 from experts.writing import write_artefacts
 from routers.fitting.build import metric_of
 from routers.fitting.inputs import mean_and_spread
@@ -139,6 +140,27 @@ def test_a_cell_is_asked_again_where_what_it_depends_on_changed(plan):
     changed = cells_of(plan, SETTING)._cells
     differing = {name for name in kept if kept[name].digest != changed[name].digest}
     assert differing == {f"ewc.snips | {task}" for task in ORDER}
+
+
+def test_strengths_are_compared_on_what_is_set_aside_and_share_what_is_trained(plan, monkeypatch):
+    """Once a strength was trained, nothing is, whatever was asked meanwhile."""
+    rows = plan.model_copy(update={"rows": ("sequential", "ewc")})
+    weaker = rows.model_copy(update={"retention": Retention(ewc=1)})
+    run(weaker.model_copy(update={"aside": True}))
+    for module in (experts, stream):
+        monkeypatch.setattr(module, "train_tasks", lambda *_: pytest.fail("it is trained"))
+    tests = (plan.cache / SETTING.name / "cells-test.json").read_bytes()
+    for asked in (rows, weaker):
+        run(asked.model_copy(update={"aside": True}))
+        assert (
+            cells_of(asked.model_copy(update={"aside": True}), SETTING)
+            .get(Way("ewc.snips"), "snips")
+            .asked
+            == 2
+        )
+    assert (plan.cache / SETTING.name / "cells-test.json").read_bytes() == tests
+    chains = {p.name for p in (plan.cache / SETTING.name).glob("ewc-*")}
+    assert {"ewc-1", f"ewc-{plan.retention.ewc:g}"} <= chains
 
 
 def test_only_what_rows_need_is_trained(plan, tmp_path):
