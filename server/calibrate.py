@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import product
 
 import torch
@@ -16,7 +18,7 @@ from torch import Tensor
 
 from experts.backbones import TextEncoder
 from experts.manifest import TaskCard
-from experts.statements import StatementMap
+from experts.statements import StatementMap, read_statements
 from experts.training.data import Task
 from experts.writing import write_artefacts
 from routers.calibration import Calibration
@@ -24,6 +26,7 @@ from routers.catalogue import Catalogue
 from routers.fitting.calibrate import Without, ask, calibrate_views
 from routers.fitting.confidence import fit_confidence
 from routers.fitting.inputs import mean_and_spread
+from routers.fitting.statements import fit_statement_map
 from routers.fitting.variation import Variation
 from routers.metric import Metric
 from server.engine.run import Engine
@@ -39,6 +42,8 @@ PER_TASK = 24
 MOST_INPUTS = 2000
 """Training inputs of a task that are looked at."""
 Told = Callable[[], object]
+Stage = Callable[[str, int], AbstractContextManager[Told]]
+"""From what is done next, and in how many steps, to a context that shows it; told of each step."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,43 @@ class Hedge:
 
 RULES = tuple(Rule(p, beta) for beta in BETAS for p in THRESHOLDS)
 HEDGES = tuple(Hedge(flatness, unsure) for flatness in FLATNESSES for unsure in UNSURES)
-TRIALS = len(RULES) + len(GAMMAS) + len(HEDGES)
+RULE_TRIALS = len(RULES) + len(GAMMAS)
+
+
+def calibrate(
+    engine: Engine, tasks: Sequence[Task], stage: Stage, *, words: bool = True
+) -> Calibration:
+    """Fit the constants of the engine's library, and write them there.
+
+    Args:
+        tasks: those of its experts; of each, training inputs and what is set aside are looked at.
+        words: fit also what needs more than inputs and choices: how statements are placed on label
+            sets, and the global rule. Else the library has no statement map, and the rule is the
+            paper's.
+    """
+    library = engine.library
+    cards = {id: entry.manifest for id, entry in library.entries.items()}
+    with stage("Features of training inputs", len(tasks)) as step:
+        features = features_of(engine.backbone, tasks, step)
+    with stage("Fitting the metric" + " and the statement map" * words, 1) as step:
+        variation = Variation.of(features)
+        read = partial(read_statements, engine.backbone)
+        placing = fit_statement_map(list(cards.values()), read) if words else None
+        tensors = tensors_of(placing, variation.metric())
+        library.write_calibration(engine.routing.calibration.model_dump(mode="json"), tensors)
+        refit_inputs(engine, features, variation.metric())
+        step()
+    with stage("Asking set-aside questions in words taken out of the artefacts", 1) as step:
+        constants = evidence_constants(engine, variation, tasks, cards)
+        step()
+    trials = len(HEDGES) + RULE_TRIALS * words
+    with stage("Answering under other constants", trials) as step:
+        if words:
+            constants = calibrate_rule(engine, constants, tasks, cards, step)
+        constants = calibrate_hedge(engine, constants, tasks, cards, step)
+    constants = constants.model_copy(update={"version": version_of(constants, tensors)})
+    library.write_calibration(constants.model_dump(mode="json"), tensors)
+    return constants
 
 
 def features_of(
@@ -95,14 +136,15 @@ def refit_inputs(engine: Engine, features: Mapping[str, Tensor], metric: Metric)
 def evidence_constants(
     engine: Engine, variation: Variation, tasks: Sequence[Task], cards: Mapping[str, TaskCard]
 ) -> Calibration:
-    """Weights of the views and of confidence; the rest keeps its defaults."""
+    """Weights of the views and of confidence, by this embedder; the rest keeps its defaults."""
     metric = variation.metric()
     catalogue = _catalogue(engine, metric)
     asked = ask(
         engine.backbone, engine.embedder, catalogue, cards,
         {t.name: t.aside for t in tasks}, _without(engine, variation),
     )  # fmt: skip
-    return fit_confidence(asked, Calibration(views=calibrate_views(asked)))
+    embedder = None if engine.embedder is engine.backbone else engine.embedder.fingerprint
+    return fit_confidence(asked, Calibration(views=calibrate_views(asked), embedder=embedder))
 
 
 def _without(engine: Engine, variation: Variation) -> Without:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from transformers.utils import logging
 
+from benchmarks.continual.constants import make_constants
 from benchmarks.continual.plan import DATA, RANKS, STREAMS, Plan, chosen, quick
 from benchmarks.continual.plots import draw
 from benchmarks.continual.report import figures, write
@@ -33,6 +34,7 @@ def main() -> None:
     try:
         plan = _plan(given)
         names = [setting.name for setting in plan.settings]
+        run_jobs(make_constants, plan.streams, given.workers, plan.model_dump_json())
         run_jobs(run_setting, names, given.workers, plan.model_dump_json())
     except ValueError as error:
         parser.error(str(error))
@@ -58,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rows", type=_names, default=(), help=f"of {', '.join(ROWS)}")
     parser.add_argument("--again", type=_names, default=(), help="rows to ask anew")
     parser.add_argument("--seeds", type=_names, default=("0", "1"), help="0,1")
-    parser.add_argument("--ewc", type=float, help="EWC's strength")
+    parser.add_argument("--ewc", type=float, help="EWC's strength; choose it with --aside")
     parser.add_argument("--limit", type=int, help="questions a task")
     parser.add_argument("--workers", type=int, default=2, help="settings at a time, a core each")
     return parser

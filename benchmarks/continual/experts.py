@@ -14,10 +14,10 @@ from pathlib import Path
 
 import safetensors.torch
 
+from benchmarks.continual.constants import take_over
 from benchmarks.continual.plan import Plan, Setting
-from benchmarks.continual.rows import DEFAULT, TOGETHER, id_of, tag_of
+from benchmarks.continual.rows import TOGETHER, id_of, tag_of
 from experts.backbones import TextEncoder
-from experts.constants import write_constants
 from experts.entries import MANIFEST, ROUTING, Entry, read_manifest
 from experts.files import atomic_folder, atomic_write, read_tensors
 from experts.library import Library
@@ -30,6 +30,8 @@ from experts.training.schedule import Progress
 from experts.writing import seal
 from server.stream import Stream
 
+ROUTED = ("continual", "alone")
+"""Chains whose experts routers may choose; those of the others are only ever named."""
 MAX_BYTES = 1 << 30
 Told = Callable[[str], Progress]
 
@@ -39,12 +41,14 @@ class Chains:
     """Trains what a setting needs; what is there already is found.
 
     Attributes:
-        root: the setting's folder. told: from what is being made to who is told how far it is.
+        constants: where those are that the experts are described by.
+        told: from what is being made to who is told how far it is.
     """
 
     plan: Plan
     setting: Setting
     backbone: TextEncoder
+    constants: Path
     cards: Mapping[str, TaskCard]
     told: Told
 
@@ -57,8 +61,7 @@ class Chains:
         """Every expert that rows need: chain -> one a task, in the order of the stream."""
         tasks, rows = self.plan.tasks(self.setting), self.plan.shown
         needed = {row.chain for row in rows}
-        gates = any(row.name == DEFAULT for row in rows)
-        continual = list(self._stream("continual", gates=gates).train(tasks, self.told))
+        continual = list(self._stream("continual").train(tasks, self.told))
         made = {"continual": continual}
         # The first expert of a stream has no past: it is the same in every chain.
         if "alone" in needed:
@@ -73,11 +76,10 @@ class Chains:
             made[TOGETHER] = [self._train(TOGETHER, TOGETHER, tasks, AFRESH)]
         return made
 
-    def _stream(self, chain: str, *, gates: bool = False) -> Stream:
-        recipe = self.plan.recipe(self.setting)
-        return Stream(
-            self.backbone, self.backbone, self.root / chain, self.cards, recipe, gates=gates
-        )
+    def _stream(self, chain: str) -> Stream:
+        root, recipe = self.root / chain, self.plan.recipe(self.setting)
+        take_over(self.constants, root)
+        return Stream(self.backbone, self.backbone, root, self.cards, recipe)
 
     def _after(
         self, first: Entry, tasks: Sequence[Task], chain: str,
@@ -139,20 +141,11 @@ def gather(made: Mapping[str, Sequence[Entry]], order: Sequence[str], root: Path
     """Put the experts of all chains into the library at `root`; what is right there stays."""
     last = len(order)
     for chain, entries in made.items():
-        routed = chain in ("continual", "alone")
+        routed = chain in ROUTED
         for place, entry in enumerate(entries):
             id = TOGETHER if chain == TOGETHER else id_of(chain, order[place])
             tags = [tag_of(chain, step) for step in range(place, last)] if routed else []
             _place(entry, root / id, id, tuple(tags), routed=routed)
-
-
-def copy_constants(source: Path, root: Path) -> None:
-    """Take over the constants of another library: they are set once, and no expert changes them."""
-    theirs = Library.open(source)
-    constants = {k: v for k, v in (theirs.calibration or {}).items() if k != "tensors"}
-    stored = Library.open(root).calibration or {}
-    if constants and constants != {k: v for k, v in stored.items() if k != "tensors"}:
-        write_constants(root, constants, theirs.calibration_tensors(), None)
 
 
 def _place(entry: Entry, target: Path, id: str, tags: tuple[str, ...], *, routed: bool) -> None:

@@ -48,7 +48,8 @@ class Plan(Record):
 
     Attributes:
         data: holds `held_in` and `held_out`. cache: trained experts and measured cells.
-        library: whose constants the router uses; `cards` of the tasks.
+        library: whose experts of other tasks the router's constants are fitted on, at most `others`
+            of them; None takes all. cards: of the tasks.
         length: so many tasks of each stream. examples, epochs: of each training.
         limit: questions a task; None asks all.
         aside: ask the examples set aside from the train files, not the test files.
@@ -58,6 +59,7 @@ class Plan(Record):
     data: Path = DATA
     cache: Path = CACHE / "full"
     library: Path = ROOT / "library" / "minilm"
+    others: int | None = None
     cards: Path = ROOT / "library" / "tasks"
     backbone: str = "demo"
     streams: tuple[str, ...] = tuple(STREAMS)
@@ -117,7 +119,8 @@ class Plan(Record):
 
 def quick(plan: Plan) -> Plan:
     """The smoke test of a plan: little of everything, and no test file."""
-    few = {"length": 3, "examples": 48, "epochs": 1, "limit": 16, "seeds": (0,), "aside": True}
+    few = {"length": 3, "examples": 48, "epochs": 1, "limit": 16, "seeds": (0,), "aside": True,
+           "others": 3}  # fmt: skip
     return plan.model_copy(update={**few, "cache": CACHE / "quick"})
 
 

@@ -1,4 +1,10 @@
-"""The rows: ways to answer the tasks seen so far, after each step of a stream."""
+"""The rows: ways to answer the tasks seen so far, after each step of a stream.
+
+The S-Prompts-like rows do what S-Prompts (Wang et al. 2022) does with prompts: experts trained
+apart, and an input goes to the one with the nearest prototype. Prototypes are the artefact
+`centroids`: the mean of an expert's training inputs and 8 k-means centres of them, by cosine.
+S-Prompts itself takes 5 centres a domain.
+"""
 
 from __future__ import annotations
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks.continual.cells import Cells, Questions, measure
-from benchmarks.continual.experts import Chains, copy_constants, gather
+from benchmarks.continual.constants import place_of, take_over
+from benchmarks.continual.experts import Chains, gather
 from benchmarks.continual.plan import Plan, Setting
 from benchmarks.continual.rows import Row
 from experts.backbones import TextEncoder, open_backbone
@@ -25,7 +26,7 @@ def run_setting(name: str, plan: str, report: Report) -> None:
     """Have everything of a setting on disk: its experts and its cells.
 
     Args:
-        plan: a `Plan` as JSON.
+        plan: a `Plan` as JSON. `make_constants` has been there before.
     """
     ordered, setting = Plan.model_validate_json(plan), Setting.named(name)
     backbone = open_backbone(ordered.backbone)
@@ -41,10 +42,11 @@ def run_setting(name: str, plan: str, report: Report) -> None:
 
         return step
 
-    made = Chains(ordered, setting, backbone, read_cards(ordered.cards), told).make()
+    constants = place_of(ordered, setting.stream)
+    made = Chains(ordered, setting, backbone, constants, read_cards(ordered.cards), told).make()
     root = ordered.cache / setting.name / "library"
+    take_over(constants, root)
     gather(made, ordered.order(setting.stream), root)
-    copy_constants(ordered.library, root)
 
     def asked(done: int, total: int, what: str) -> None:
         report(MAKING + MAKING * done // total, 2 * MAKING, what)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -86,47 +85,14 @@ def _fit_one(
 
 
 def _calibrate(settings: Settings, tasks: list[Task]) -> None:
-    """The metric of inputs, weights of the evidence, then what only answers can tell."""
-    from experts.statements import read_statements
-    from routers.fitting.statements import fit_statement_map
-    from routers.fitting.variation import Variation
     from server.build import build_engine
-    from server.calibrate import (
-        TRIALS,
-        calibrate_hedge,
-        calibrate_rule,
-        evidence_constants,
-        features_of,
-        refit_inputs,
-        tensors_of,
-        version_of,
-    )
+    from server.calibrate import calibrate
 
     _require_aside(tasks)
     with busy("Loading backbone and library") as told:
         engine = build_engine(settings, progress=told)
-    backbone, embedder = engine.backbone, engine.embedder
-    cards = {id: entry.manifest for id, entry in engine.library.entries.items()}
-    with bar("Features of training inputs", len(tasks)) as step:
-        features = features_of(backbone, tasks, step)
-    with busy("Fitting the metric and the statement map"):
-        variation = Variation.of(features)
-        placing = fit_statement_map(list(cards.values()), partial(read_statements, backbone))
-        tensors = tensors_of(placing, variation.metric())
-        engine.library.write_calibration(
-            engine.routing.calibration.model_dump(mode="json"), tensors
-        )
-        refit_inputs(engine, features, variation.metric())
-    with busy("Asking set-aside questions in words taken out of the artefacts"):
-        constants = evidence_constants(engine, variation, tasks, cards)
-    fingerprint = None if embedder is backbone else embedder.fingerprint
-    constants = constants.model_copy(update={"embedder": fingerprint})
-    with bar("Answering under other constants", TRIALS) as step:
-        constants = calibrate_rule(engine, constants, tasks, cards, step)
-        constants = calibrate_hedge(engine, constants, tasks, cards, step)
-    constants = constants.model_copy(update={"version": version_of(constants, tensors)})
-    constants = _with_reference(engine, constants, tasks)
-    engine.library.write_calibration(constants.model_dump(mode="json"), tensors)
+    constants = _with_reference(engine, calibrate(engine, tasks, bar), tasks)
+    engine.library.write_calibration(constants.model_dump(mode="json"))
     notes.print(
         f"Calibration {constants.version}: {constants.model_dump(exclude={'version', 'reference'})}"
     )

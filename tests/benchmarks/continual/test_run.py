@@ -1,50 +1,46 @@
 """A whole setting on the tiny backbone: trained, gathered, asked, and found again."""
 
-from pathlib import Path
-
 import pytest
+import torch
+from safetensors.torch import load_file
 
-from benchmarks.continual import plan as plans
-from benchmarks.continual.plan import Plan, Setting
+from benchmarks.continual import experts
+from benchmarks.continual.constants import make_constants, place_of
+from benchmarks.continual.plan import Setting
 from benchmarks.continual.plots import draw
 from benchmarks.continual.report import figures
-from benchmarks.continual.rows import ROWS
+from benchmarks.continual.rows import ROWS, Way
 from benchmarks.continual.run import cells_of, matrix, run_setting
+from experts.artefacts import Artefacts
+from experts.backbones.tiny import tiny_encoder
+from experts.constants import CALIBRATION
 from experts.library import Library
 from experts.scope import Scope
+from experts.training.data import Task
+from experts.training.recipe import Retention
+from experts.writing import write_artefacts
+from routers.fitting.build import metric_of
+from routers.fitting.inputs import mean_and_spread
+from server import stream
 from server.engine.run import Engine
+from tests.benchmarks.continual.conftest import ORDER, TASKS
 
-TASKS = Path(__file__).parents[2] / "data" / "tasks"
-CARDS = Path(__file__).parents[3] / "library" / "tasks"
-ORDER = ("trec", "sst2", "snips")
 SETTING = Setting("short", "lora", 0)
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def plan(tmp_path_factory):
+def plan(small_plan):
     """What is run here, and was run once."""
-    place = tmp_path_factory.mktemp("continual")
-    for folder in ("data", "cards", "constants"):
-        (place / folder).mkdir()
-    (place / "data" / "held_in").symlink_to(TASKS)
-    for name in ORDER:
-        (place / "cards" / f"{name}.json").symlink_to(CARDS / f"{name}.json")
-    ordered = Plan(
-        data=place / "data", cache=place / "cache", cards=place / "cards",
-        library=place / "constants", backbone="tiny-random", streams=("short",), kinds=("lora",),
-        seeds=(0,), examples=6, epochs=1, limit=2,
-    )  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(plans.STREAMS, "short", ORDER)
-        told = run(ordered)
-        assert all(0 <= done <= total for done, total, _ in told)
-        yield ordered
+    told = run(small_plan)
+    assert all(0 <= done <= total for done, total, _ in told)
+    return small_plan
 
 
 def run(plan):
     told = []
-    run_setting(SETTING.name, plan.model_dump_json(), lambda *step: told.append(step))
+    for work, name in ((make_constants, SETTING.stream), (run_setting, SETTING.name)):
+        work(name, plan.model_dump_json(), lambda *step: told.append(step))
     return told
 
 
@@ -86,6 +82,43 @@ def test_after_a_step_there_are_the_experts_so_far_and_no_others(plan):
     assert not any(e.read_artefacts().routable for e in named)
 
 
+def test_routed_experts_are_described_by_the_constants_of_the_stream(plan):
+    backbone = tiny_encoder()
+    constants = Library.open(place_of(plan, "short"))
+    gathered = Library.open(plan.cache / SETTING.name / "library")
+    assert gathered.calibration["version"] == constants.calibration["version"]
+    for id in (*ORDER, *(f"alone.{name}" for name in ORDER)):
+        inputs = [e.input for e in Task(TASKS / id.rpartition(".")[2]).train[:6]]
+        with torch.inference_mode():
+            wanted = mean_and_spread(backbone.features(inputs), metric_of(constants, backbone))
+        artefacts = gathered.get(id).read_artefacts()
+        assert len(wanted) > 1, "it varies beyond the metric"
+        assert artefacts.seen == len(inputs)
+        assert torch.allclose(artefacts.inputs, wanted.half().float(), rtol=1e-2, atol=1e-4)
+        assert "gate" not in artefacts.vectors, "no row routes by token"
+
+
+def test_what_older_code_described_is_described_anew_and_not_trained(plan, monkeypatch):
+    """Its artefacts know no metric, and hold Arrow prototypes in full, which are not loaded."""
+    library = plan.cache / SETTING.name / "library"
+    before = {path: load_file(path) for path in sorted(library.rglob("*/*.safetensors"))}
+    chain = Library.open(plan.cache / SETTING.name / "continual")
+    for entry in chain.entries.values():
+        known = entry.read_artefacts()
+        full = {site: torch.ones(999) for site in known.vectors["arrow"]}
+        old = Artefacts(known.embedder, known.instructions, centroids=known.centroids,
+                        vectors={"arrow": full})  # fmt: skip
+        write_artefacts(entry, old)
+    (chain.root / CALIBRATION).unlink()
+    for module in (experts, stream):
+        monkeypatch.setattr(module, "train_tasks", lambda *_: pytest.fail("it is trained"))
+    run(plan)
+    for path, tensors in before.items():
+        found = load_file(path)
+        assert found.keys() == tensors.keys()
+        assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
+
+
 def test_every_chain_begins_with_the_same_expert_and_has_its_own_past(plan):
     entries = Library.open(plan.cache / SETTING.name / "library").entries
     first = {entries[id].manifest.files["adapter_model.safetensors"]
@@ -107,6 +140,27 @@ def test_a_cell_is_asked_again_where_what_it_depends_on_changed(plan):
     changed = cells_of(plan, SETTING)._cells
     differing = {name for name in kept if kept[name].digest != changed[name].digest}
     assert differing == {f"ewc.snips | {task}" for task in ORDER}
+
+
+def test_strengths_are_compared_on_what_is_set_aside_and_share_what_is_trained(plan, monkeypatch):
+    """Once a strength was trained, nothing is, whatever was asked meanwhile."""
+    rows = plan.model_copy(update={"rows": ("sequential", "ewc")})
+    weaker = rows.model_copy(update={"retention": Retention(ewc=1)})
+    run(weaker.model_copy(update={"aside": True}))
+    for module in (experts, stream):
+        monkeypatch.setattr(module, "train_tasks", lambda *_: pytest.fail("it is trained"))
+    tests = (plan.cache / SETTING.name / "cells-test.json").read_bytes()
+    for asked in (rows, weaker):
+        run(asked.model_copy(update={"aside": True}))
+        assert (
+            cells_of(asked.model_copy(update={"aside": True}), SETTING)
+            .get(Way("ewc.snips"), "snips")
+            .asked
+            == 2
+        )
+    assert (plan.cache / SETTING.name / "cells-test.json").read_bytes() == tests
+    chains = {p.name for p in (plan.cache / SETTING.name).glob("ewc-*")}
+    assert {"ewc-1", f"ewc-{plan.retention.ewc:g}"} <= chains
 
 
 def test_only_what_rows_need_is_trained(plan, tmp_path):
