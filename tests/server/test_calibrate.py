@@ -1,6 +1,8 @@
 """The global rule's constants: what is tried, who wins, and how a winner is named and stored."""
 
+import gzip
 import json
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ import server.calibrate
 from experts.errors import CorruptExpert
 from experts.library import Library
 from experts.statements import StatementMap
+from experts.training.data import Task
 from routers.calibration import Calibration
 from server.build import build_engine
 from server.calibrate import (
@@ -18,6 +21,7 @@ from server.calibrate import (
     RULES,
     THRESHOLDS,
     Hedge,
+    calibrate,
     calibrate_hedge,
     calibrate_rule,
     tensors_of,
@@ -83,7 +87,37 @@ def test_a_hedge_is_chosen_by_tasks_with_and_without_their_own_expert(engine, sc
     assert {(router, sees, left) for router, sees, left, _ in seen} == {
         ("sailplane", sees, left) for sees in ("input", "choices") for left in (False, True)
     }  # fmt: skip
-    assert len(trials) == len(HEDGES) 
+    assert len(trials) == len(HEDGES)
+
+
+@pytest.mark.parametrize("words", [True, False])
+def test_a_library_is_calibrated_whole_or_for_inputs_alone(
+    engine, score, tmp_path, monkeypatch, words
+):
+    """Its cards have no statements to fit a map on, so one is put in the place of the fit."""
+    seen, steps, placing = score(lambda _: 0.5), {}, StatementMap.identity(32)
+    monkeypatch.setattr(server.calibrate, "fit_statement_map", lambda *_: placing)
+
+    @contextmanager
+    def stage(what, total):
+        told = []
+        yield lambda: told.append(1)
+        steps[what] = (len(told), total)
+
+    task = Task(tmp_path / "tasks" / "weather")
+    task.folder.mkdir(parents=True)
+    with gzip.open(task.folder / "train.jsonl.gz", "wt") as file:
+        for i in range(40):
+            row = {"input": f"day {i}", "options": ["yes", "no"], "answer": 0}
+            file.write(json.dumps(row) + "\n")
+    constants = calibrate(engine, [task], stage, words=words)
+    assert {router for router, *_ in seen} == {"sailplane", *(["glider"] if words else [])}
+    assert len(steps) == 4
+    assert all(done == total > 0 for done, total in steps.values())
+    assert ("statement_map" in engine.library.calibration_tensors()) == words
+    assert engine.routing.metric is not None
+    assert engine.routing.calibration.model_copy(update={"tensors": None}) == constants
+    assert engine.library.get("weather").read_artefacts().inputs is not None
 
 
 def test_nothing_set_aside_changes_nothing(engine, score):
