@@ -27,7 +27,7 @@ from experts.library import Library
 from routers.calibration import Calibration
 from routers.catalogue import Catalogue
 from routers.policy import Wishes, decide
-from routers.presets import PRESETS
+from routers.presets import DEFAULT, PRESETS, RANKING
 from routers.request import REQUEST_ROUTERS
 from routers.types import Features
 from server.build import build_engine
@@ -89,16 +89,16 @@ def _routing(backbone: TextEncoder, few: Path, many: Path, count: int) -> list[F
 
 def _best(catalogue: Catalogue, query: Features) -> list[str]:
     """The best experts of a catalogue by the default router, all of it scored."""
-    score_E = REQUEST_ROUTERS["instruction"].score(query, catalogue, Calibration()).score_E
+    score_E = REQUEST_ROUTERS[RANKING].score(query, catalogue, Calibration()).score_E
     return [catalogue.ids[i] for i in score_E.topk(min(BEST, len(score_E))).indices.tolist()]
 
 
 def _timed(engine: Engine, query: Features) -> float:
-    built, router = engine.routing.view.current(), REQUEST_ROUTERS["instruction"]
+    built, router = engine.routing.view.current(), REQUEST_ROUTERS[RANKING]
     begun = time.perf_counter()
     catalogue = built.shortlist.of(query, Wishes())
     scores = router.score(query, catalogue, built.calibration)
-    decide(PRESETS["glider"], scores, catalogue, built.calibration, Wishes())
+    decide(PRESETS[DEFAULT], scores, catalogue, built.calibration, Wishes())
     return time.perf_counter() - begun
 
 

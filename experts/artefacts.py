@@ -89,5 +89,11 @@ class Artefacts:
             artefact, _, site = name.partition(".")
             if artefact in TOKEN_ARTEFACTS and site:
                 vectors.setdefault(artefact, {})[site] = tensor
-        seen = int(flat[SEEN]) if SEEN in flat else 0
+        seen = _count(flat[SEEN]) if SEEN in flat else 0
         return cls(embedder, **{n: flat.get(n) for n in ROWS}, vectors=vectors, seen=seen)
+
+
+def _count(stored: Tensor) -> int:
+    """A stored count; what is none, or not a finite one, is 0."""
+    value = float(stored) if stored.numel() == 1 else 0.0
+    return int(value) if 0 <= value <= MOST_SEEN else 0

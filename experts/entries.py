@@ -31,6 +31,8 @@ CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 ROUTING = "routing.safetensors"
 ID = TypeAdapter(ExpertId)
+MOST_MEAN = 10.0
+"""Features are a few unit vectors end to end: no mean of them is this long."""
 LIMITS = {CONFIG: MAX_JSON_BYTES, WEIGHTS: MAX_TENSOR_BYTES, ROUTING: MAX_TENSOR_BYTES}
 
 
@@ -221,6 +223,9 @@ def _require_sound(artefacts: Artefacts) -> None:
     }
     if any(t.ndim != 2 for t in rows.values()) or any(v.ndim != 1 for v in vectors.values()):
         raise CorruptExpert(f"{ROUTING}: artefacts have the wrong number of axes.")
+    inputs = artefacts.inputs
+    if inputs is not None and (not len(inputs) or float(inputs[0].norm()) > MOST_MEAN):
+        raise CorruptExpert(f"{ROUTING}: inputs hold no mean of features.")
     for same in (("instructions", "choices"), ("centroids", "examples")):
         if len({rows[name].shape[1] for name in same if name in rows}) > 1:
             raise CorruptExpert(f"{ROUTING}: {' and '.join(same)} have different widths.")

@@ -19,8 +19,12 @@ from torch import Tensor
 
 FARTHEST = -1000.0
 """The least log-density that is told apart, and what stands where an expert's is not known."""
+LEAST_SEEN = 16
+"""Inputs below which their mean says too little: by chance it would be nearest to many."""
 SHRINK = 0.003
 """Share of the mean variance in the library's covariance: keeps what never varies finite."""
+LEAST_VARIANCE = 1e-6
+"""Inputs that hardly vary are no reason for numbers that half precision cannot hold."""
 WHITENING, CENTRE = "input_whitening", "input_centre"
 
 
@@ -58,7 +62,7 @@ class Metric:
     def of(cls, centre_F: Tensor, covariance_FF: Tensor) -> Metric:
         """The metric of a covariance (float64)."""
         width = len(covariance_FF)
-        mean_variance = covariance_FF.diagonal().mean()
+        mean_variance = covariance_FF.diagonal().mean().clamp(min=LEAST_VARIANCE)
         eye_FF = torch.eye(width, dtype=torch.float64)
         shrunk_FF = (1 - SHRINK) * covariance_FF + SHRINK * mean_variance * eye_FF
         return cls(centre_F.float(), torch.linalg.cholesky(torch.linalg.inv(shrunk_FF)).float())
@@ -75,7 +79,7 @@ class Metric:
         centre_F, packed = tensors.get(CENTRE), tensors.get(WHITENING)
         if centre_F is None or packed is None or centre_F.shape != (width,):
             return None
-        if packed.shape != (width * (width + 1) // 2,):
+        if packed.shape != (width * (width + 1) // 2,) or not packed.isfinite().all():
             return None
         whitening_FF = torch.zeros(width, width)
         whitening_FF[tuple(torch.tril_indices(width, width))] = packed.float()

@@ -49,7 +49,7 @@ class Chosen(Record):
     score: float = 0.0
     """What the request router gave it."""
     prior: float = 0.0
-    """Token mode: alpha * score, added to the token router's score."""
+    """Token mode: the logit of its weight, added to the token router's score."""
     fixed: bool = False
     """Token mode: without vectors for the token router, it keeps `weight` at every token."""
 

@@ -31,7 +31,7 @@ HOPELESS = 40.0
 UNSURE = 0.5
 """Below this confidence the mix says that no expert fits."""
 LEAST_SHARE = 0.05
-"""Of a hedged mix: an expert with less costs more than it says."""
+"""Of the first one's weight: an expert with less costs more than it says."""
 STRENGTHS = 20
 """Steps of strength from 0 to 1: equal selections share a pass, and finer steps say nothing."""
 
@@ -109,7 +109,7 @@ def _hedged(ranked: Sequence[int], scores: Scores, constants: Calibration, limit
     flat_K = (constants.flatness * log_K[:limit]).softmax(dim=0)
     weight_K = sure * sharp_K + (1 - sure) * constants.unsure * flat_K
     strength = float(weight_K.sum())
-    count = max(1, int((weight_K >= LEAST_SHARE * strength).sum()))
+    count = int((weight_K >= LEAST_SHARE * weight_K[0]).sum())
     return Weighed(
         positions[:count],
         (weight_K[:count] / weight_K[:count].sum()).log(),

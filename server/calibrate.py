@@ -16,6 +16,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from experts.artefacts import Artefacts
 from experts.backbones import TextEncoder
 from experts.manifest import TaskCard
 from experts.statements import StatementMap, read_statements
@@ -30,7 +31,7 @@ from routers.fitting.statements import fit_statement_map
 from routers.fitting.variation import Variation
 from routers.metric import Metric
 from server.engine.run import Engine
-from server.engine.view import routed_of
+from server.engine.view import calibration_of, routed_of
 from server.evaluate import Sees, measure
 
 THRESHOLDS = (0.8, 0.6, 0.95)
@@ -39,6 +40,8 @@ GAMMAS = (100.0, 30.0, 300.0)
 FLATNESSES = (0.15, 0.3, 0.6)
 UNSURES = (0.5, 0.7)
 PER_TASK = 24
+CALIBRATING = "calibrating"
+"""The version of constants whose metric is newer than they are: until the run ends."""
 MOST_INPUTS = 2000
 """Training inputs of a task that are looked at."""
 Told = Callable[[], object]
@@ -88,7 +91,9 @@ def calibrate(
         read = partial(read_statements, engine.backbone)
         placing = fit_statement_map(list(cards.values()), read) if words else None
         tensors = tensors_of(placing, variation.metric())
-        library.write_calibration(engine.routing.calibration.model_dump(mode="json"), tensors)
+        former = calibration_of(library.calibration)
+        former = former.model_copy(update={"version": CALIBRATING, "reference": {}})
+        library.write_calibration(former.model_dump(mode="json"), tensors)
         refit_inputs(engine, features, variation.metric())
         step()
     with stage("Asking set-aside questions in words taken out of the artefacts", 1) as step:
@@ -128,9 +133,17 @@ def refit_inputs(engine: Engine, features: Mapping[str, Tensor], metric: Metric)
             entry = engine.library.get(id)
             before = entry.read_artefacts()
             inputs = mean_and_spread(feature_MF, metric)
-            if before.inputs is None or not torch.equal(before.inputs.half(), inputs.half()):
-                write_artefacts(entry, replace(before, inputs=inputs, seen=len(feature_MF)))
+            told = replace(before, inputs=inputs, seen=len(feature_MF))
+            if before.inputs is None or not _is_same(before, told):
+                write_artefacts(entry, told)
         engine.library.refresh()
+
+
+def _is_same(before: Artefacts, told: Artefacts) -> bool:
+    """Whether artefacts tell the same of inputs, as they are stored."""
+    assert before.inputs is not None
+    assert told.inputs is not None
+    return before.seen == told.seen and torch.equal(before.inputs.half(), told.inputs.half())
 
 
 def evidence_constants(

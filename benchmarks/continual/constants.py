@@ -24,14 +24,15 @@ from experts.files import sha256_of
 from experts.library import Library
 from experts.training.data import Task, read_tasks
 from experts.writing import write_artefacts
+from routers.fitting.confidence import FEWEST
 from server.build import build_engine
 from server.calibrate import Stage, Told, calibrate
 from server.cli.jobs import Report
 from server.settings import Settings
 
 FORMAT = 1
-LEAST = 2
-"""Experts that are needed: one is left out in turn, and somebody must be there then."""
+LEAST = FEWEST
+"""Experts that are needed: one is left out in turn."""
 
 
 def make_constants(stream: str, plan: str, report: Report) -> None:

@@ -193,7 +193,7 @@ def _bank(places: Places, id: str, backbone: TextEncoder) -> Tensor | None:
     inputs = [e.input for e in task.train[:BANK]]
     with torch.inference_mode():
         rows = [backbone.features(inputs[i : i + 64]) for i in range(0, len(inputs), 64)]
-    bank_MD = torch.cat(rows).cpu()
+    bank_MD = backbone.halfway(torch.cat(rows)).cpu()
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic_write(path, safetensors.torch.save({"examples": bank_MD.half()}))
     return bank_MD

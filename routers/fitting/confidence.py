@@ -21,6 +21,8 @@ from routers.index import UNSCORED
 from routers.request.evidence import fuse, weighed
 
 RIDGE = 1e-3
+FEWEST = 3
+"""Experts: one is away, and two must be left to differ."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +43,13 @@ class Case:
 
 
 def fit_confidence(asked: Asked, constants: Calibration) -> Calibration:
-    """The constants with `confidence` and `usual`; the weights of the views are theirs already."""
+    """The constants with `confidence` and `usual`; the weights of the views are theirs already.
+
+    Of fewer than `FEWEST` experts there is nothing to learn what it is like when one is missing:
+    the confidence stays the first one's probability.
+    """
+    if len(asked.views["input"][0]) < FEWEST:
+        return constants
     sorts = {sort_of(views): list(_cases(asked, views, constants)) for views in _sorts(asked)}
     every = [case for cases in sorts.values() for case in cases]
     usual = {term: _usual(term, every) for term in USUAL_TERMS}
@@ -62,8 +70,7 @@ def _cases(asked: Asked, views: frozenset[str], constants: Calibration) -> Itera
     away = here if asked.away_QE is None else {**here, "density": asked.away_QE}
     for query, owner in enumerate(asked.owner_Q.tolist()):
         yield _case({n: v[query] for n, v in here.items()}, owner, constants)
-        if len(here["input"][query]) > 1:
-            yield _case({n: v[query] for n, v in away.items()}, owner, constants, gone=True)
+        yield _case({n: v[query] for n, v in away.items()}, owner, constants, gone=True)
 
 
 def _fit(cases: Sequence[Case], constants: Calibration) -> dict[str, float]:
@@ -98,7 +105,7 @@ def _usual(term: str, cases: Sequence[Case]) -> float:
 
 def _logistic(term_NT: Tensor, own_N: Tensor) -> Tensor:
     """Weights (T,) of a logistic regression with a small ridge on standardised terms."""
-    scale_T = term_NT.std(dim=0).clamp(min=1e-6)
+    scale_T = term_NT.std(dim=0, unbiased=False).clamp(min=1e-6)
     scale_T[0] = 1.0  # the bias
     weight_T = torch.zeros(term_NT.shape[1], dtype=torch.float64, requires_grad=True)
     optimiser = torch.optim.LBFGS([weight_T], max_iter=300, line_search_fn="strong_wolfe")

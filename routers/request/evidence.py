@@ -22,6 +22,8 @@ from routers.types import Features
 
 UNKNOWN = {"density": FARTHEST}
 """What stands in a view for an expert without vectors for it, where it is not `UNSCORED`."""
+HOPELESS = {"density": -40.0}
+"""Below this a view's mean heeds no differences: log-densities have a long tail."""
 
 
 class EvidenceRouter:
@@ -63,12 +65,13 @@ def fuse(views: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
     """Weighted sum of the views that have a weight.
 
     An expert without vectors for a view gets the view's mean there: what is not known of it speaks
-    neither for nor against it.
+    neither for nor against it. Experts that are hopelessly far do not pull that mean down.
     """
     total_E = torch.zeros_like(next(iter(views.values())))
     for name, weight in weights.items():
         score_E = views[name]
         known_E = score_E > UNKNOWN.get(name, UNSCORED)
-        mean = score_E[known_E].mean() if known_E.any() else 0.0
+        counted = score_E[known_E].clamp(min=HOPELESS.get(name, UNSCORED))
+        mean = counted.mean() if known_E.any() else 0.0
         total_E = total_E + weight * torch.where(known_E, score_E, mean)
     return total_E

@@ -101,14 +101,18 @@ def _calibrate(settings: Settings, tasks: list[Task]) -> None:
 def _note_reference(settings: Settings, tasks: list[Task]) -> None:
     """The reference alone: for a library that has grown since it was calibrated."""
     from server.build import build_engine
+    from server.engine.view import calibration_of
 
     _require_aside(tasks)
     engine = build_engine(settings)
     if engine.library.calibration is None:
         raise fail("the library has no constants yet: start with --calibrate")
-    constants = _with_reference(engine, engine.routing.calibration, tasks)
-    engine.library.write_calibration(constants.model_dump(mode="json"))
-    notes.print(f"Calibration {constants.version} has a new reference.")
+    noted = _with_reference(engine, engine.routing.calibration, tasks)
+    # What is stored stays, also where this embedder cannot use all of it.
+    stored = calibration_of(engine.library.calibration)
+    stored = stored.model_copy(update={"reference": noted.reference})
+    engine.library.write_calibration(stored.model_dump(mode="json"))
+    notes.print(f"Calibration {stored.version} has a new reference.")
 
 
 def _with_reference(engine: Engine, constants: Calibration, tasks: list[Task]) -> Calibration:

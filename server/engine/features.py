@@ -17,7 +17,7 @@ DEFAULT_ENTRIES = 65_536
 
 
 class FeatureStore:
-    """An LRU of unit vectors (D,) by the digest of their text."""
+    """An LRU of vectors by the digest of their text, all of one width."""
 
     def __init__(
         self, compute: Callable[[Sequence[str]], Tensor], entries: int = DEFAULT_ENTRIES

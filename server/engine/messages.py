@@ -126,10 +126,10 @@ class Trace:
         calibration: version of the library's constants. calibration_note: what is wrong with them.
         alpha: the global rule's alpha.
         narrowed: a preset that wants all experts got fewer.
-        fallback: code of why no expert answered, if none did.
+        fallback: code of why no expert answered, or none surely fits.
         dropped: experts left out, with the reason. replaced: those that were chosen and could not
             be loaded. truncated: what was cut.
-        confidence: probability mass of the best expert under the policy.
+        confidence: how probably the first expert is the query's own, where the preset tells.
     """
 
     router: str

@@ -29,7 +29,7 @@ from experts.statements import StatementMap
 from routers.calibration import Calibration
 from routers.catalogue import Catalogue, Routed
 from routers.fitting.wording import Wordings
-from routers.metric import Metric
+from routers.metric import LEAST_SEEN, Metric
 from routers.shortlist import Shortlist
 from server.engine.named import reached
 
@@ -216,7 +216,9 @@ def routed_of(manifest: Manifest, artefacts: Artefacts, metric: Metric | None = 
     forms = tuple(len(label.known) for label in manifest.labels)
     choices, inputs = artefacts.choices, artefacts.inputs
     known = choices is not None and len(choices) == sum(forms)
-    told = None if metric is None or inputs is None else metric.gaussian(inputs, artefacts.seen)
+    told = None
+    if metric is not None and inputs is not None and artefacts.seen >= LEAST_SEEN:
+        told = metric.gaussian(inputs, artefacts.seen)
     return Routed(
         manifest.id, artefacts.slim(), manifest.version, manifest.merge_group,
         forms if known else (), told,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
 
 from experts.artefacts import REQUEST_ARTEFACTS, Artefacts
@@ -40,3 +41,23 @@ def test_examples_are_kept_in_the_flat_form_and_for_routing(artefacts: Artefacts
     assert torch.equal(again.examples, whole.examples)
     assert torch.equal(again.slim().examples, whole.examples.half())
     assert len(whole.rows()) == len(artefacts.rows()), "a shortlist's sieve leaves them out"
+
+
+def test_what_inputs_tell_keeps_its_count_and_takes_no_room_while_routing() -> None:
+    told = Artefacts("e", inputs=torch.ones(3, 4), seen=1700)
+    again = Artefacts.from_tensors("e", told.to_tensors())
+    assert torch.equal(again.inputs, told.inputs)
+    assert again.seen == 1700
+    assert again.slim().inputs is None
+    many = Artefacts("e", inputs=torch.ones(1, 4), seen=10**9).to_tensors()["seen"]
+    assert many.half().isfinite()
+
+
+@pytest.mark.parametrize(
+    "seen", [torch.ones(2), torch.tensor(float("nan")), torch.tensor(float("inf")),
+             torch.tensor(-3.0)],
+)  # fmt: skip
+def test_a_count_that_is_none_is_nothing(seen: torch.Tensor) -> None:
+    flat = {"inputs": torch.ones(1, 4), "seen": seen}
+    assert Artefacts.from_tensors("e", flat).seen == 0
+    assert Artefacts.from_tensors("e", {"inputs": torch.ones(1, 4)}).seen == 0

@@ -64,9 +64,13 @@ def test_weights_sum_to_one_fall_and_are_worth_their_cost(sure, odds, limit):
     assert float(weight_K.sum()) == pytest.approx(1)
     assert 1 <= len(found.kept) <= min(limit, len(odds))
     assert weight_K.tolist() == sorted(weight_K.tolist(), reverse=True)
-    assert len(found.kept) == 1 or float(weight_K[-1]) >= LEAST_SHARE * 0.999
+    assert float(weight_K[-1]) >= LEAST_SHARE * 0.999 * float(weight_K[0])
     assert 0.6 <= found.strength <= 1
     assert found.confidence == pytest.approx(sure)
+
+
+def test_many_that_are_asked_for_and_alike_are_all_kept():
+    assert len(mixed(0.01, *[1 / 40] * 40, limit=30).kept) == 30
 
 
 def test_experts_that_may_not_answer_leave_their_share_to_the_rest():

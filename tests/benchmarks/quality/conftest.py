@@ -51,7 +51,7 @@ def write_one(root: Path, backbone: TextEncoder, card: TaskCard, task: Task | No
         words = [w.text for label in card.labels for w in label.known]
         artefacts = Artefacts(
             backbone.fingerprint, backbone.embed(card.instructions), backbone.embed(words),
-            prototypes(backbone.features([e.input for e in task.train]), 4),
+            prototypes(backbone.halfway(backbone.features([e.input for e in task.train])), 4),
             {"gate": gates, "arrow": arrow_coefficients(weights)},
         )  # fmt: skip
     manifest = Manifest(

@@ -40,7 +40,8 @@ def artefacts():
     backbone = tiny_encoder()
     return Artefacts(
         backbone.fingerprint, backbone.embed(["Say how it flies."]),
-        backbone.embed(["up", "rising", "down"]), backbone.features(["It flies."]),
+        backbone.embed(["up", "rising", "down"]),
+        backbone.halfway(backbone.features(["It flies."])),
         {"gate": {"site": torch.ones(4)}},
     )  # fmt: skip
 

@@ -101,6 +101,14 @@ def test_what_is_not_known_of_an_expert_counts_as_the_mean():
     torch.testing.assert_close(fused_E, torch.tensor([2.0, 4.0, 6.0]))
 
 
+def test_who_is_hopelessly_far_does_not_pull_down_what_is_not_known():
+    near, far = (
+        fuse({"density": torch.tensor([0.0, -10.0, worst, FARTHEST])}, {"density": 1.0})[3]
+        for worst in (-60.0, -900.0)
+    )
+    assert float(near) == float(far) == pytest.approx(-50 / 3)
+
+
 def test_experts_without_vectors_are_scored_all_the_same(catalogue_of):
     bare = Routed("zz", Artefacts("", centroids=INPUT[None]))
     catalogue = Catalogue([*catalogue_of(3).experts, bare])
