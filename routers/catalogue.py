@@ -97,8 +97,14 @@ class Catalogue:
         return VectorIndex([a.centroids if a.examples is None else a.examples for a in own])
 
     def densities(self, input_F: Tensor) -> Tensor | None:
-        """Log-densities (E,) of an input's features by expert; None without a metric to tell."""
-        return self._densities.of(self.metric.whiten(input_F)) if self.metric else None
+        """Log-densities (E,) of an input's features by expert, relative to the background's.
+
+        None without a metric to tell.
+        """
+        if self.metric is None:
+            return None
+        white_F = self.metric.whiten(input_F)
+        return self._densities.of(white_F, self.metric.background(white_F))
 
     @cached_property
     def _densities(self) -> Densities:

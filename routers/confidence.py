@@ -9,18 +9,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
+from itertools import combinations_with_replacement
 
 from torch import Tensor
 
 from routers.calibration import Calibration
 from routers.index import UNSCORED
+from routers.request.evidence import UNKNOWN
 
-COSINES = ("instruction", "choices", "labels", "input")
+VIEWS = ("instruction", "choices", "labels", "input", "density")
 """Views of the first expert that count: unlike its probability, they don't depend on rivals."""
 BIAS, BEST, LEAD = "bias", "log_best", "lead"
-TERMS = (BIAS, BEST, LEAD, *COSINES)
-USUAL_TERMS = (LEAD, *COSINES)
 MOST_LEAD = 40.0
+DENSITIES = (-200.0, 100.0)
+"""Log-densities outside are no less, and no more, of a sign."""
+OF_INPUTS = (BEST, LEAD, "input", "density")
+PRODUCTS = tuple(combinations_with_replacement(OF_INPUTS, 2))
+"""What an input tells is not linear: a great lead over rivals says little of one that is far."""
+USUAL_TERMS = (LEAD, *VIEWS)
+TERMS = (BIAS, BEST, *USUAL_TERMS, *("*".join(pair) for pair in PRODUCTS))
 
 
 def confidence(
@@ -36,8 +43,8 @@ def confidence(
     model = constants.confidence.get(sort_of(views))
     if model is None:
         return math.exp(log_best)
-    cosines = {name: float(view_E[first]) for name, view_E in views.items()}
-    terms = told(log_best, lead, cosines, constants)
+    seen = {LEAD: lead, **{name: float(view_E[first]) for name, view_E in views.items()}}
+    terms = told(log_best, seen, constants)
     logit = sum(weight * terms[name] for name, weight in model.items())
     return 1 / (1 + math.exp(-max(-60.0, min(60.0, logit))))
 
@@ -48,13 +55,25 @@ def sort_of(views: Collection[str]) -> str:
 
 
 def told(
-    log_best: float, lead: float | None, cosines: Mapping[str, float], constants: Calibration
+    log_best: float, seen: Mapping[str, float | None], constants: Calibration
 ) -> dict[str, float]:
-    """What the model reads. What is not there says as much as usual: nothing."""
-    usual = constants.usual
+    """What the model reads. What is not there says as much as usual: nothing.
+
+    Args:
+        seen: by names of `USUAL_TERMS`: the lead, and views of the first expert.
+    """
     terms = {BIAS: 1.0, BEST: max(log_best, -MOST_LEAD)}
-    terms[LEAD] = 0.0 if lead is None else min(lead, MOST_LEAD) - usual.get(LEAD, 0.0)
-    for name in COSINES:
-        cosine = cosines.get(name, UNSCORED)
-        terms[name] = cosine - usual.get(name, 0.0) if cosine > UNSCORED else 0.0
-    return terms
+    for name in USUAL_TERMS:
+        value = within(name, seen.get(name))
+        terms[name] = 0.0 if value is None else value - constants.usual.get(name, 0.0)
+    return terms | {f"{a}*{b}": terms[a] * terms[b] for a, b in PRODUCTS}
+
+
+def within(name: str, value: float | None) -> float | None:
+    """A term's value in the bounds that count; None where it is not known."""
+    if value is None or value <= UNKNOWN.get(name, UNSCORED):
+        return None
+    if name == LEAD:
+        return min(value, MOST_LEAD)
+    least, most = DENSITIES
+    return max(least, min(most, value)) if name == "density" else value

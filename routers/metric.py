@@ -6,18 +6,25 @@ tasks share. That is the library's `Metric`, fitted once. An expert that joins l
 the library's own do not, so it brings the few directions in which it varies most beyond that: its
 covariance is the library's plus a sum of their squares. Nothing of another expert changes.
 
+The metric also knows how the tasks' means lie to one another: inputs of any task whatever are taken
+as one wide Gaussian, the background. A density says by how much an expert explains an input better
+than that does (the relative Mahalanobis distance of Ren et al. 2021, "A Simple Fix to Mahalanobis
+Distance for Improving Near-OOD Detection"), so it is also evidence of whether any expert fits.
+
 Knows features as numbers, and neither texts nor backbones.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-FARTHEST = -1000.0
+FARTHEST = -10_000.0
 """The least log-density that is told apart, and what stands where an expert's is not known."""
 LEAST_SEEN = 16
 """Inputs below which their mean says too little: by chance it would be nearest to many."""
@@ -25,7 +32,9 @@ SHRINK = 0.003
 """Share of the mean variance in the library's covariance: keeps what never varies finite."""
 LEAST_VARIANCE = 1e-6
 """Inputs that hardly vary are no reason for numbers that half precision cannot hold."""
-WHITENING, CENTRE = "input_whitening", "input_centre"
+MOST_BETWEEN = 64
+"""Directions kept of how the tasks' means differ."""
+WHITENING, CENTRE, BETWEEN = "input_whitening", "input_centre", "input_between"
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,43 +60,64 @@ class Metric:
     """The library's within-task covariance as a map that whitens: `(x - centre) @ whitening`.
 
     Attributes:
-        centre_F: the mean of the tasks' means; it keeps numbers small. whitening_FF: lower
-            triangular.
+        centre_F: the mean of the tasks' means. whitening_FF: lower triangular.
+        between_RF: directions in which the tasks' means differ, as long as they deviate there.
     """
 
     centre_F: Tensor
     whitening_FF: Tensor
+    between_RF: Tensor
 
     @classmethod
-    def of(cls, centre_F: Tensor, covariance_FF: Tensor) -> Metric:
-        """The metric of a covariance (float64)."""
+    def of(cls, means_EF: Tensor, covariance_FF: Tensor) -> Metric:
+        """The metric of tasks' means and of the covariance they share (both float64)."""
         width = len(covariance_FF)
         mean_variance = covariance_FF.diagonal().mean().clamp(min=LEAST_VARIANCE)
         eye_FF = torch.eye(width, dtype=torch.float64)
         shrunk_FF = (1 - SHRINK) * covariance_FF + SHRINK * mean_variance * eye_FF
-        return cls(centre_F.float(), torch.linalg.cholesky(torch.linalg.inv(shrunk_FF)).float())
+        whitening_FF = torch.linalg.cholesky(torch.linalg.inv(shrunk_FF)).float()
+        centre_F = means_EF.mean(dim=0)
+        apart_EF = (means_EF - centre_F) / math.sqrt(len(means_EF))
+        _, length_R, turn_RF = torch.linalg.svd(apart_EF, full_matrices=False)
+        between_RF = (length_R[:, None] * turn_RF)[:MOST_BETWEEN]
+        return cls(centre_F.float(), whitening_FF, between_RF.float())
 
     def tensors(self) -> dict[str, Tensor]:
         """As it is stored: half precision, of the triangle only what is not zero."""
         width = len(self.centre_F)
         below = torch.tril_indices(width, width)
-        return {CENTRE: self.centre_F.half(), WHITENING: self.whitening_FF[tuple(below)].half()}
+        return {
+            CENTRE: self.centre_F.half(),
+            WHITENING: self.whitening_FF[tuple(below)].half(),
+            BETWEEN: self.between_RF.half(),
+        }
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], width: int) -> Metric | None:
         """The inverse of `tensors`; None where they are not there, or of another width."""
-        centre_F, packed = tensors.get(CENTRE), tensors.get(WHITENING)
-        if centre_F is None or packed is None or centre_F.shape != (width,):
+        centre_F, packed, between_RF = (tensors.get(n) for n in (CENTRE, WHITENING, BETWEEN))
+        if centre_F is None or packed is None or between_RF is None or centre_F.shape != (width,):
+            return None
+        if between_RF.ndim != 2 or between_RF.shape[1] != width:
             return None
         if packed.shape != (width * (width + 1) // 2,) or not packed.isfinite().all():
             return None
         whitening_FF = torch.zeros(width, width)
         whitening_FF[tuple(torch.tril_indices(width, width))] = packed.float()
-        return cls(centre_F.float(), whitening_FF)
+        return cls(centre_F.float(), whitening_FF, between_RF.float())
 
     def whiten(self, feature_BF: Tensor) -> Tensor:
         """Features as the metric sees them: within a task, of unit variance everywhere."""
         return (feature_BF.float() - self.centre_F) @ self.whitening_FF
+
+    def background(self, white_F: Tensor) -> Tensor:
+        """Log-density (a scalar) of a whitened input as one of any task whatever."""
+        turn_RF, log_determinant = self._between
+        return 0.5 * ((turn_RF @ white_F).square().sum() - white_F.square().sum() - log_determinant)
+
+    @cached_property
+    def _between(self) -> tuple[Tensor, float]:
+        return _turn(self.between_RF @ self.whitening_FF)
 
     def gaussian(self, inputs_PF: Tensor, seen: int) -> Gaussian:
         """What an expert's artefact says, whitened.
@@ -123,8 +153,8 @@ class Densities:
             along_P = (self._turn_PF * self._mean_KF[self._owner_P]).sum(dim=1)
             self._along_P = along_P
 
-    def of(self, white_F: Tensor) -> Tensor | None:
-        """Log-densities (E,) relative to the greatest; None where none is known.
+    def of(self, white_F: Tensor, background: Tensor | float = 0.0) -> Tensor | None:
+        """Log-densities (E,) relative to the background's; None where none is known.
 
         What all have in common is left out. An expert without a Gaussian gets `FARTHEST`.
         """
@@ -134,7 +164,7 @@ class Densities:
         along_P = (self._turn_PF @ white_F - self._along_P).square()
         distance_K = distance_K.index_add(0, self._owner_P, -along_P)
         density_K = self._offset_K - 0.5 * distance_K
-        density_K = (density_K - density_K.max()).clamp(min=FARTHEST + 1)
+        density_K = (density_K - background).clamp(min=FARTHEST + 1)
         return torch.full((self.count,), FARTHEST).index_copy(0, self._owner_K, density_K)
 
 

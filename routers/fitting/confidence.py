@@ -15,9 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from routers.calibration import Calibration
-from routers.confidence import COSINES, LEAD, MOST_LEAD, TERMS, USUAL_TERMS, sort_of, told
+from routers.confidence import LEAD, TERMS, USUAL_TERMS, VIEWS, sort_of, told, within
 from routers.fitting.calibrate import WORDS, Asked
-from routers.index import UNSCORED
 from routers.request.evidence import fuse, weighed
 
 RIDGE = 1e-3
@@ -30,16 +29,8 @@ class Case:
     """One query under one condition: what is told of its first expert, and the truth."""
 
     log_best: float
-    lead: float | None
-    cosines: dict[str, float]
+    seen: dict[str, float | None]
     is_own: bool
-
-    def value(self, term: str) -> float | None:
-        """What is told by a name of `USUAL_TERMS`; None where it is not there."""
-        if term == LEAD:
-            return None if self.lead is None else min(self.lead, MOST_LEAD)
-        cosine = self.cosines.get(term, UNSCORED)
-        return cosine if cosine > UNSCORED else None
 
 
 def fit_confidence(asked: Asked, constants: Calibration) -> Calibration:
@@ -75,12 +66,12 @@ def _cases(asked: Asked, views: frozenset[str], constants: Calibration) -> Itera
 
 def _fit(cases: Sequence[Case], constants: Calibration) -> dict[str, float]:
     """Weights of what is told of one sort of query."""
-    rows = [told(c.log_best, c.lead, c.cosines, constants) for c in cases]
+    rows = [told(c.log_best, c.seen, constants) for c in cases]
     names = [t for t in TERMS if any(row[t] for row in rows)]
     term_NT = torch.tensor([[row[t] for t in names] for row in rows], dtype=torch.float64)
     own_N = torch.tensor([c.is_own for c in cases], dtype=torch.float64)
     weight_T = _logistic(term_NT, own_N)
-    return {n: round(w, 4) for n, w in zip(names, weight_T.tolist(), strict=True)}
+    return {n: float(f"{w:.4g}") for n, w in zip(names, weight_T.tolist(), strict=True)}
 
 
 def _case(
@@ -93,14 +84,14 @@ def _case(
     first = int(log_E.argmax())
     ranked = log_E[log_E > -torch.inf].sort(descending=True).values
     lead = float(ranked[0] - ranked[1]) if len(ranked) > 1 else None
-    cosines = {n: float(views[n][first]) for n in COSINES if n in views}
-    return Case(float(log_E[first]), lead, cosines, first == owner and not gone)
+    seen = {LEAD: lead, **{n: float(views[n][first]) for n in VIEWS if n in views}}
+    return Case(float(log_E[first]), seen, first == owner and not gone)
 
 
 def _usual(term: str, cases: Sequence[Case]) -> float:
     """The mean of what is told of first experts that are the query's own."""
-    seen = [value for c in cases if c.is_own and (value := c.value(term)) is not None]
-    return round(sum(seen) / len(seen), 4) if seen else 0.0
+    known = [v for c in cases if c.is_own and (v := within(term, c.seen.get(term))) is not None]
+    return round(sum(known) / len(known), 4) if known else 0.0
 
 
 def _logistic(term_NT: Tensor, own_N: Tensor) -> Tensor:

@@ -34,4 +34,4 @@ class Variation:
         kept = [id for id in self.means if id != without] or list(self.means)
         means_EF = torch.stack([self.means[id] for id in kept])
         total_FF = torch.stack([self.covariances[id] for id in kept]).mean(dim=0)
-        return Metric.of(means_EF.mean(dim=0), total_FF)
+        return Metric.of(means_EF, total_FF)

@@ -8,6 +8,7 @@ odds: naive Bayes, its views weighed by how far each is to be trusted.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -22,8 +23,8 @@ from routers.types import Features
 
 UNKNOWN = {"density": FARTHEST}
 """What stands in a view for an expert without vectors for it, where it is not `UNSCORED`."""
-HOPELESS = {"density": -40.0}
-"""Below this a view's mean heeds no differences: log-densities have a long tail."""
+HOPELESS = {"density": 40.0}
+"""So far behind the best, a view's mean heeds no differences: log-densities have a long tail."""
 
 
 class EvidenceRouter:
@@ -71,7 +72,10 @@ def fuse(views: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
     for name, weight in weights.items():
         score_E = views[name]
         known_E = score_E > UNKNOWN.get(name, UNSCORED)
-        counted = score_E[known_E].clamp(min=HOPELESS.get(name, UNSCORED))
-        mean = counted.mean() if known_E.any() else 0.0
+        mean = _mean(score_E[known_E], HOPELESS.get(name, math.inf)) if known_E.any() else 0.0
         total_E = total_E + weight * torch.where(known_E, score_E, mean)
     return total_E
+
+
+def _mean(score_K: Tensor, hopeless: float) -> Tensor:
+    return score_K.clamp(min=float(score_K.max()) - hopeless).mean()

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routers.calibration import Calibration
-from routers.confidence import TERMS, confidence, sort_of, told
+from routers.confidence import TERMS, confidence, sort_of, told, within
 from routers.index import UNSCORED
+from routers.metric import FARTHEST
 
 CONSTANTS = Calibration(
     confidence={
@@ -59,4 +60,14 @@ def test_the_first_ones_own_views_count():
 
 
 def test_every_term_is_told():
-    assert tuple(told(-0.5, 1.0, {}, CONSTANTS)) == TERMS
+    terms = told(-0.5, {"lead": 5.0, "input": 0.9}, CONSTANTS)
+    assert tuple(terms) == TERMS
+    assert terms["lead*input"] == pytest.approx(2.0 * 0.1)
+    assert terms["log_best*log_best"] == 0.25
+    assert terms["lead*density"] == 0, "no density is known, so it says nothing"
+
+
+def test_a_view_counts_within_its_bounds():
+    assert within("density", -5000.0) == within("density", -300.0) < within("density", -100.0)
+    assert within("lead", 1000.0) == 40.0
+    assert within("density", FARTHEST) is within("input", UNSCORED) is within("lead", None) is None

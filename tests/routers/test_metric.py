@@ -1,5 +1,7 @@
 """The metric and the Gaussians: against plain densities, and what an expert that joins changes."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,6 +11,9 @@ from torch.distributions import MultivariateNormal
 from routers.metric import FARTHEST, Densities, Metric
 
 WIDTH = 6
+STORED = Metric.of(
+    torch.zeros(1, WIDTH, dtype=torch.float64), torch.eye(WIDTH, dtype=torch.float64)
+).tensors()
 
 
 def spd(rng: torch.Generator, width: int = WIDTH) -> torch.Tensor:
@@ -34,7 +39,7 @@ def test_densities_are_those_of_plain_gaussians(seed, experts, spreads):
     """Relative to the best; within what half precision and 8-bit directions leave."""
     rng = torch.Generator().manual_seed(seed)
     covariance, centre = spd(rng), 0.1 * torch.randn(WIDTH, generator=rng, dtype=torch.float64)
-    metric = Metric.of(centre, covariance)
+    metric = Metric.of(centre[None], covariance)
     told = [
         torch.cat([
             (centre + 0.2 * torch.randn(WIDTH, generator=rng, dtype=torch.float64))[None].float(),
@@ -49,24 +54,44 @@ def test_densities_are_those_of_plain_gaussians(seed, experts, spreads):
     expected_E = torch.tensor(
         [plain(covariance, centre, t, n, x) for t, n in zip(told, seen, strict=True)]
     )
-    expected_E = expected_E - expected_E.max()
     assert density_E is not None
     torch.testing.assert_close(
-        density_E.double(), expected_E.double().clamp(min=FARTHEST + 1), rtol=0.03, atol=0.15
+        density_E - density_E.max(), (expected_E - expected_E.max()).float(), rtol=0.03, atol=0.15
     )
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 9))
+def test_the_background_is_the_gaussian_of_inputs_of_any_task(seed, tasks):
+    """Around the mean of means, as wide as a task and as tasks lie apart; like an expert's own."""
+    rng = torch.Generator().manual_seed(seed)
+    covariance = spd(rng)
+    means = 0.3 * torch.randn(tasks, WIDTH, generator=rng, dtype=torch.float64)
+    metric = Metric.of(means, covariance)
+    centre = means.mean(dim=0)
+    between = torch.cov(means.T, correction=0) if tasks > 1 else torch.zeros(WIDTH, WIDTH)
+    root = torch.linalg.cholesky(between + 1e-12 * torch.eye(WIDTH)).T
+    told = torch.cat([centre[None].float(), 0.1 * torch.randn(1, WIDTH, generator=rng)])
+    x = (centre + 0.2 * torch.randn(WIDTH, generator=rng, dtype=torch.float64)).float()
+    white = metric.whiten(x)
+    density_E = Densities([metric.gaussian(told, 30)]).of(white, metric.background(white))
+    assert density_E is not None
+    wide = plain(covariance, centre, torch.cat([centre[None], root]), math.inf, x)
+    expected = plain(covariance, centre, told, 30, x) - wide
+    assert float(density_E[0]) == pytest.approx(expected, rel=0.03, abs=0.15)
 
 
 def test_whitened_inputs_of_a_task_have_unit_variance():
     rng = torch.Generator().manual_seed(0)
     covariance = spd(rng)
     sample = MultivariateNormal(torch.zeros(WIDTH, dtype=torch.float64), covariance).sample((9000,))
-    white = Metric.of(torch.zeros(WIDTH, dtype=torch.float64), covariance).whiten(sample.float())
+    white = Metric.of(torch.zeros(1, WIDTH, dtype=torch.float64), covariance).whiten(sample.float())
     torch.testing.assert_close(torch.cov(white.T), torch.eye(WIDTH), rtol=0, atol=0.1)
 
 
 def test_an_expert_that_joins_changes_no_others_density():
     rng = torch.Generator().manual_seed(1)
-    metric = Metric.of(torch.zeros(WIDTH, dtype=torch.float64), spd(rng))
+    metric = Metric.of(torch.zeros(1, WIDTH, dtype=torch.float64), spd(rng))
     told = [0.2 * torch.randn(3, WIDTH, generator=rng) for _ in range(5)]
     gaussians = [metric.gaussian(t, 50) for t in told]
     white = metric.whiten(0.2 * torch.randn(WIDTH, generator=rng))
@@ -78,32 +103,34 @@ def test_an_expert_that_joins_changes_no_others_density():
 
 def test_who_is_not_known_stands_farthest_and_nobody_known_is_none():
     rng = torch.Generator().manual_seed(2)
-    metric = Metric.of(torch.zeros(WIDTH, dtype=torch.float64), spd(rng))
+    metric = Metric.of(torch.zeros(1, WIDTH, dtype=torch.float64), spd(rng))
     one = metric.gaussian(torch.zeros(1, WIDTH), 10)
-    far = metric.gaussian(torch.full((1, WIDTH), 50.0), 10)
+    far = metric.gaussian(torch.full((1, WIDTH), 500.0), 10)
     density_E = Densities([None, one, far]).of(metric.whiten(torch.zeros(WIDTH)))
     assert density_E is not None
-    assert density_E.tolist() == [FARTHEST, 0.0, FARTHEST + 1]
+    assert density_E.tolist() == [FARTHEST, pytest.approx(0.3, abs=0.1), FARTHEST + 1]
     assert Densities([None, None]).of(torch.zeros(WIDTH)) is None
     assert Densities([]).of(torch.zeros(WIDTH)) is None
 
 
 def test_a_mean_of_few_inputs_is_not_held_against_an_expert():
     """The mean of n inputs is off by 1/n of their variance in each direction: 6/2 here."""
-    metric = Metric.of(torch.zeros(WIDTH, dtype=torch.float64), spd(torch.Generator()))
+    metric = Metric.of(torch.zeros(1, WIDTH, dtype=torch.float64), spd(torch.Generator()))
     inputs = torch.zeros(1, WIDTH)
     few, many = metric.gaussian(inputs, 2), metric.gaussian(inputs, 6000)
     assert few.offset - many.offset == pytest.approx(0.5 * WIDTH / 2, abs=1e-3)
 
 
 def test_a_metric_is_stored_in_half_precision_and_read_again():
-    metric = Metric.of(torch.full((WIDTH,), 0.25, dtype=torch.float64), spd(torch.Generator()))
+    means = torch.randn(3, WIDTH, generator=torch.Generator(), dtype=torch.float64)
+    metric = Metric.of(means, spd(torch.Generator()))
     tensors = metric.tensors()
-    assert sum(t.numel() for t in tensors.values()) == WIDTH + WIDTH * (WIDTH + 1) // 2
+    assert sum(t.numel() for t in tensors.values()) == 4 * WIDTH + WIDTH * (WIDTH + 1) // 2
     again = Metric.from_tensors(tensors, WIDTH)
     assert again is not None
     torch.testing.assert_close(again.whitening_FF, metric.whitening_FF, rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(again.centre_F, metric.centre_F)
+    torch.testing.assert_close(again.centre_F, metric.centre_F, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(again.between_RF, metric.between_RF, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -113,6 +140,10 @@ def test_a_metric_is_stored_in_half_precision_and_read_again():
         {"input_centre": torch.zeros(WIDTH)},
         {"input_centre": torch.zeros(4), "input_whitening": torch.zeros(10)},
         {"input_centre": torch.zeros(WIDTH), "input_whitening": torch.zeros(10)},
+        {"input_centre": torch.zeros(WIDTH), "input_whitening": torch.zeros(21)},
+        {**STORED, "input_between": torch.zeros(2, 4)},
+        {**STORED, "input_whitening": torch.full((10,), 1.0)},
+        {**STORED, "input_whitening": torch.full((21,), torch.nan)},
     ],
 )
 def test_what_is_no_metric_of_this_backbone_is_none(tensors):

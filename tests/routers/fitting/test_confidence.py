@@ -61,7 +61,7 @@ def test_the_constants_of_before_stay():
     after = fit_confidence(asked_of(density=True), before)
     kept = {"views", "flatness", "unsure", "beta", "gamma", "threshold"}
     assert after.model_dump(include=kept) == before.model_dump(include=kept)
-    assert set(after.usual) == {"lead", "instruction", "choices", "labels", "input"}
+    assert set(after.usual) == {"lead", "instruction", "choices", "labels", "input", "density"}
 
 
 def test_easy_and_few_queries_leave_the_weights_finite():

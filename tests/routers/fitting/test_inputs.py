@@ -14,7 +14,7 @@ WIDTH = 12
 @pytest.fixture(scope="module")
 def metric():
     return Metric.of(
-        torch.zeros(WIDTH, dtype=torch.float64), 0.01 * torch.eye(WIDTH, dtype=torch.float64)
+        torch.zeros(1, WIDTH, dtype=torch.float64), 0.01 * torch.eye(WIDTH, dtype=torch.float64)
     )
 
 

@@ -14,11 +14,10 @@ def test_every_task_counts_the_same_however_many_inputs_it_has():
     given = {"a": features(1.0, 0), "b": features(3.0, 1, count=4000)}
     metric = Variation.of(given).metric()
     covariance = sum(torch.cov(f.T.double(), correction=0) for f in given.values()) / 2
-    expected = Metric.of(
-        torch.stack([f.double().mean(0) for f in given.values()]).mean(0), covariance
-    )
+    expected = Metric.of(torch.stack([f.double().mean(0) for f in given.values()]), covariance)
     torch.testing.assert_close(metric.whitening_FF, expected.whitening_FF)
     torch.testing.assert_close(metric.centre_F, expected.centre_F)
+    torch.testing.assert_close(metric.between_RF, expected.between_RF)
 
 
 def test_a_task_left_out_leaves_no_trace():
@@ -27,6 +26,7 @@ def test_a_task_left_out_leaves_no_trace():
     alone = Variation.of(rest).metric()
     assert torch.equal(without.whitening_FF, alone.whitening_FF)
     assert torch.equal(without.centre_F, alone.centre_F)
+    assert torch.equal(without.between_RF, alone.between_RF)
 
 
 def test_of_one_task_alone_nothing_can_be_left_out():

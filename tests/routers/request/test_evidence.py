@@ -57,7 +57,7 @@ def test_an_exact_description_wins(catalogue_of):
 @pytest.fixture
 def measured(catalogue_of):
     """A catalogue with a metric; each expert's inputs lie around a mean of its own."""
-    metric = Metric.of(torch.zeros(32, dtype=torch.float64), 0.01 * torch.eye(32).double())
+    metric = Metric.of(torch.zeros(1, 32, dtype=torch.float64), 0.01 * torch.eye(32).double())
     means = units(5, 77, width=32)
     experts = [
         replace(e, gaussian=metric.gaussian(mean[None], 500))
