@@ -238,7 +238,8 @@ class _Trial:
     ) -> float:  # fmt: skip
         """Mean accuracy over tasks and conditions; 0 where nothing is set aside."""
         means: list[float] = []
-        with self.engine.routing.trying(self.constants.model_copy(update=dict(changed))):
+        constants = self.constants.model_copy(update=dict(changed))
+        with self.engine.routing.trying(self.engine.routing.current().under(constants)):
             for sees, without in product(conditions, left_out):
                 result = measure(
                     self.engine, self.tasks, [router], sees, self.cards, PER_TASK, aside=True,

@@ -43,7 +43,7 @@ def references(
         told: called after each sort.
     """
     found = dict[str, Reference]()
-    with engine.routing.trying(constants):
+    with engine.routing.trying(engine.routing.current().under(constants)):
         for sees in SORTS:
             samples = [
                 sample

@@ -51,13 +51,17 @@ class Pinned:
         self._stack.callback(lease.release)
         self._begun.append(lease)
 
-    def load(self, board: Sequence[Work], decide: Decide) -> None:
+    def load(self, board: Sequence[Work], decide: Decide, library: Library) -> None:
         """Wait for what the samples selected; where that fails, have it decided anew.
 
-        A sample that still has an expert that failed is for `require_loaded` to refuse.
+        An expert that has left the library since the batch began counts as one that fails, also
+        where memory still has it. A sample that still has an expert that failed is for
+        `require_loaded` to refuse.
         """
         for left in reversed(range(TRIES)):
             self._wait(board)
+            here = self.entries(library)
+            self.failed |= {ref: _removed(ref) for ref in self.experts if ref not in here}
             failed = self.failed.keys()
             stuck = [w for w in alive(board) if w.preset and failed & {*w.selection.refs}]
             for work in stuck if left else ():
@@ -102,7 +106,7 @@ def require_loaded(work: Work, pinned: Pinned, entries: Mapping[str, Entry]) -> 
         if expert.ref in pinned.failed:
             raise pinned.failed[expert.ref]
         if expert.ref not in entries:
-            raise UnknownExpert(f"Expert {expert.id!r} was removed while the request waited.")
+            raise _removed(expert.ref)
     router = TOKEN_ROUTERS.get(work.selection.token_router or "")
     for expert in work.selection.experts:
         if not router or not router.artefact or expert.fixed:
@@ -117,6 +121,10 @@ def require_loaded(work: Work, pinned: Pinned, entries: Mapping[str, Entry]) -> 
             "Experts of different merge groups cannot act on one sample.",
             experts=list(work.selection.ids),
         )
+
+
+def _removed(ref: str) -> UnknownExpert:
+    return UnknownExpert(f"Expert {_parsed(ref)[0]!r} was removed while the request waited.")
 
 
 def _parsed(ref: str) -> tuple[str, int]:

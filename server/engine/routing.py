@@ -31,7 +31,7 @@ from server.engine.named import (
     require_sound,
     require_version,
 )
-from server.engine.view import LibraryView, Seen
+from server.engine.view import Built, LibraryView, Seen
 from server.engine.work import Work
 from server.errors import RequestError
 
@@ -49,32 +49,40 @@ class Routing:
         self.words, self.inputs = words, inputs
         self.presets, self.top_k = presets, top_k
         self.view = LibraryView(backbone, embedder, library)
-        self._tried: Calibration | None = None
+        self._tried: Built | None = None
+
+    def current(self) -> Built:
+        """What is in force: the library as it is now, or what is being tried.
+
+        Whoever reads two things of it that belong together reads them of one `Built`: the library
+        may change in between.
+        """
+        return self._tried or self.view.current()
 
     @property
     def catalogue(self) -> Catalogue:
         """The routable experts of the library's current generation."""
-        return self.view.current().shortlist.catalogue
+        return self.current().shortlist.catalogue
 
     @property
     def calibration(self) -> Calibration:
-        """The constants in force: the library's."""
-        return self._tried or self.view.current().calibration
+        """The constants in force."""
+        return self.current().calibration
 
     @property
     def calibration_note(self) -> str | None:
         """What is wrong with the constants, if anything."""
-        return self.view.current().note
+        return self.current().note
 
     @property
     def statement_map(self) -> StatementMap:
         """How the library places statements on label sets."""
-        return self.view.current().placing
+        return self.current().placing
 
     @property
     def metric(self) -> Metric | None:
         """How the library compares inputs, where it was told."""
-        return self.view.current().metric
+        return self.current().metric
 
     def catch_up(self, progress: Progress | None = None) -> None:
         """Read what is new in the library now, not at the next request.
@@ -88,22 +96,25 @@ class Routing:
         self.view.current(progress)
 
     @contextmanager
-    def trying(self, constants: Calibration) -> Generator[None]:
-        """Route by other constants inside the context; nothing is written."""
-        self._tried = constants
+    def trying(self, built: Built) -> Generator[None]:
+        """Route by this inside the context, whatever becomes of the library; nothing is written."""
+        before, self._tried = self._tried, built
         try:
             yield
         finally:
-            self._tried = None
+            self._tried = before
 
-    def plan(self, work: Work) -> None:
+    def plan(self, built: Built, work: Work) -> None:
         """Who decides: the caller (a finished selection), or a preset and its query.
+
+        Args:
+            built: what is in force for the whole batch.
 
         Raises:
             UnknownModel, UnknownExpert, RequestError: the caller named what is not there.
         """
         sample, options = work.sample, work.sample.options
-        seen = self._seen(work)
+        seen = built.within(sample.scope)
         work.generation = seen.snapshot.generation
         named = self._named(seen, sample.model, options)
         if named is not None:
@@ -148,29 +159,23 @@ class Routing:
             )
         )
 
-    def decide(self, work: Work, without: Collection[str] = ()) -> None:
+    def decide(self, built: Built, work: Work, without: Collection[str] = ()) -> None:
         """Score and decide; features are in the store by now.
 
         Args:
-            without: experts that turned out to be of no use.
+            built: as in `plan`. without: experts that turned out to be of no use.
         """
         assert work.preset is not None
         if work.preset.request is None:
             work.decision = Decision(BASE)
             return
-        seen, features = self._seen(work), self._features(work)
-        work.generation = seen.snapshot.generation
+        seen, features = built.within(work.sample.scope), self._features(work)
         wishes = self._wishes(seen, work.sample.options, without)
         catalogue = seen.shortlist.of(features, wishes)
-        calibration = self.calibration
         router = REQUEST_ROUTERS[work.preset.request]
         work.catalogue = catalogue
-        work.scores = router.score(features, catalogue, calibration)
-        work.decision = decide(work.preset, work.scores, catalogue, calibration, wishes)
-
-    def _seen(self, work: Work) -> Seen:
-        """The library as the sample's caller sees it."""
-        return self.view.current().within(work.sample.scope)
+        work.scores = router.score(features, catalogue, built.calibration)
+        work.decision = decide(work.preset, work.scores, catalogue, built.calibration, wishes)
 
     def _named(self, seen: Seen, model: str, options: RoutingOptions) -> Selection | None:
         """The selection of a caller who left nothing to a router."""
@@ -194,16 +199,16 @@ class Routing:
         require_one_group(named.values())
         chosen = explicit(weights, {n: (e.id, e.manifest.version) for n, e in named.items()})
         if options.mode == "token" and len(weights) > 1:
-            return self._per_token(chosen, options.top_k or 2)
+            return self._per_token(seen, chosen, options.top_k or 2)
         return chosen
 
-    def _per_token(self, chosen: Selection, top_k: int) -> Selection:
+    def _per_token(self, seen: Seen, chosen: Selection, top_k: int) -> Selection:
         """Named experts mixed per token; those without gates keep their weights.
 
         Raises:
             MixError: none of them has gates.
         """
-        known = {e.id: self.catalogue.get(e.id) for e in chosen.experts}
+        known = {e.id: seen.shortlist.catalogue.get(e.id) for e in chosen.experts}
         experts = tuple(
             e.model_copy(update={"fixed": "gate" not in (r.artefacts.vectors if r else ())})
             for e, r in zip(chosen.experts, known.values(), strict=True)

@@ -64,35 +64,34 @@ class Engine:
     def run(self, samples: Sequence[Sample]) -> list[Result]:
         """Answer a mixed batch. See "Life of a request" in docs/architecture.md."""
         clock, board = Clock(), [Work(sample) for sample in samples]
-        before = self.library.snapshot
+        before, built = self.library.snapshot, self.routing.current()
+        decide = partial(self.routing.decide, built)
         with torch.inference_mode(), ExitStack() as pinned:
             held = Pinned(self.tiers, pinned)
             with clock.stage("instruction"):
-                self._each(board, self.routing.plan)
+                self._each(board, partial(self.routing.plan, built))
                 held.begin(board)
             with clock.stage("embed"):
                 read(self.backbone, self.embedder, board)
                 self.routing.warm(alive(board))
             with clock.stage("select"):
                 for work in [w for w in alive(board) if w.decision is None]:
-                    self._each([work], self.routing.decide)
+                    self._each([work], decide)
                     held.begin([work])
             with clock.stage("load"):
-                held.load(board, self.routing.decide)
+                held.load(board, decide, self.library)
                 entries = held.entries(self.library)
                 self._each(board, lambda work: require_loaded(work, held, entries))
             asked = [w for w in alive(board) if w.sample.predict]
             with clock.stage("embed"):
-                judge = Judge(self.words, self.said, self.routing.statement_map)
+                judge = Judge(self.words, self.said, built.placing)
                 answering.warm(asked, entries, self.words, judge)
             with clock.stage("forward"):
                 forward(self.backbone, self.stacks, held.experts, asked)
             self._each(asked, lambda work: answering.answer(work, entries, self.words, judge))
         self._free(before)
-        version, note = self.routing.calibration.version, self.routing.calibration_note
         return [
-            w.error
-            or Outcome(w.answer, trace_of(w, clock, held.found, version, note), len(w.tokens))
+            w.error or Outcome(w.answer, trace_of(w, clock, held.found, built), len(w.tokens))
             for w in board
         ]
 

@@ -7,15 +7,18 @@ from collections.abc import Mapping, Sequence
 
 from experts.tiers import Tier
 from server.engine.messages import CandidateTrace, Trace
+from server.engine.view import Built
 from server.engine.work import Clock, Work
 
 SHOWN_CANDIDATES = 8
 
 
-def trace_of(
-    work: Work, clock: Clock, found: Mapping[str, Tier], calibration: str, note: str | None = None
-) -> Trace:
-    """Freeze what is known of a sample; `found` says where each expert was."""
+def trace_of(work: Work, clock: Clock, found: Mapping[str, Tier], built: Built) -> Trace:
+    """Freeze what is known of a sample.
+
+    Args:
+        found: where each expert was. built: what the batch was routed by.
+    """
     decision = work.decision
     assert decision is not None
     instruction = work.instruction
@@ -28,8 +31,8 @@ def trace_of(
         writer=instruction.writer if instruction else "none",
         writer_note=instruction.note if instruction else None,
         candidates=_candidates(work),
-        calibration=calibration if work.preset else None,
-        calibration_note=note if work.preset else None,
+        calibration=built.calibration.version if work.preset else None,
+        calibration_note=built.note if work.preset else None,
         alpha=decision.alpha,
         confidence=decision.confidence,
         narrowed=decision.narrowed,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 
 from pydantic import ValidationError
@@ -72,6 +72,10 @@ class Built:
         """What a caller may use of it."""
         return self._within(self.snapshot.within(scope))
 
+    def under(self, constants: Calibration) -> Built:
+        """The same library under other constants."""
+        return replace(self, calibration=constants)
+
     @cached_property
     def _within(self) -> Callable[[Snapshot], Seen]:
         return lru_cache(SCOPES)(self._seen)
@@ -117,7 +121,8 @@ class LibraryView:
 
     def _build(self, snapshot: Snapshot, progress: Progress | None) -> Built:
         """As before where nothing changed: only new entries are read."""
-        self._refit(snapshot)
+        while not self._refit(snapshot):
+            snapshot = self.library.snapshot
         known: dict[str, tuple[Entry, Routed | None]] = {}
         for done, (id, entry) in enumerate(snapshot.entries.items()):
             if progress:
@@ -136,15 +141,22 @@ class LibraryView:
             snapshot.generation, snapshot, shortlist, constants, self._fitted.placing, note
         )
 
-    def _refit(self, snapshot: Snapshot) -> None:
-        """Read the constants' tensors where they are others; what was made by the old is gone."""
-        name = (snapshot.calibration or {}).get("tensors")
+    def _refit(self, snapshot: Snapshot) -> bool:
+        """Read the constants' tensors where they are others; what was made by the old is gone.
+
+        Returns:
+            Whether they are the snapshot's: the library's constants may have changed since.
+        """
+        name = _tensors_of(snapshot)
         if name == self._fitted.name:
-            return
+            return True
         tensors = self.library.calibration_tensors()
+        if name != _tensors_of(self.library.snapshot):
+            return False
         metric = Metric.from_tensors(tensors, self.backbone.feature_width)
         self._fitted = Fitted(name, statement_map_of(tensors, self.backbone.width), metric)
         self._known = {}
+        return True
 
     def _seen(self, entry: Entry) -> tuple[Entry, Routed | None]:
         """An entry, and what routers see of it."""
@@ -177,6 +189,11 @@ class LibraryView:
                   (artefacts.centroids, inputs), (artefacts.examples, inputs),
                   (artefacts.inputs, self.backbone.feature_width))  # fmt: skip
         return all(rows is None or rows.shape[1] == width for rows, width in widths)
+
+
+def _tensors_of(snapshot: Snapshot) -> object:
+    """The name of the file that the constants' tensors are in; None without one."""
+    return (snapshot.calibration or {}).get("tensors")
 
 
 def _reach(seen: Snapshot, names: tuple[str, ...]) -> frozenset[str]:

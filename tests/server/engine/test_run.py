@@ -4,9 +4,12 @@ import pytest
 import torch
 
 from experts.errors import BadExpert, ExpertError, InputTooLong, MixError, UnknownExpert
+from experts.statements import StatementMap
+from routers.calibration import VIEWS, Calibration
 from routers.presets import PRESETS
 from routers.types import Chosen, Selection
 from server.build import build_engine
+from server.calibrate import tensors_of
 from server.engine.loading import TRIES
 from server.engine.messages import Choice, Cut, Outcome, Question, RoutingOptions, Sample
 from server.engine.tracing import SHOWN_CANDIDATES
@@ -270,18 +273,80 @@ def test_a_library_that_changes_between_batches_is_seen(rich, rich_library, writ
 
 
 def test_an_expert_removed_while_a_batch_runs_fails_its_samples_alone(rich, monkeypatch):
-    decide = rich.routing.decide
-
-    def removing(work):
-        decide(work)
+    def remove():
         if "flight" in rich.library.entries:
             rich.library.remove("flight")
 
     one(rich, model="flight")  # in memory: nothing would notice
-    monkeypatch.setattr(rich.routing, "decide", removing)
+    after_decisions(rich, monkeypatch, remove)
     gone, here = rich.run([sample(model="flight"), sample(router="retrieval", allow=("mood",))])
     assert isinstance(gone, UnknownExpert)
     assert isinstance(here, Outcome)
+
+
+def test_a_routed_expert_removed_while_a_batch_runs_gives_way(rich, monkeypatch):
+    expected = one(rich, router="average", deny=("flight",)).trace.selection
+    one(rich, router="average")  # in memory: nothing would notice
+    after_decisions(rich, monkeypatch, lambda: "flight" in rich.library.entries
+                    and rich.library.remove("flight"))  # fmt: skip
+    found = one(rich, router="average").trace
+    assert found.selection == expected
+    assert found.replaced == ("flight",)
+    assert "removed" in found.dropped["flight"]
+
+
+def after_decisions(engine, monkeypatch, change):
+    """Have the library change in the middle of a batch."""
+    decide = engine.routing.decide
+
+    def deciding(built, work, without=()):
+        decide(built, work, without)
+        change()
+
+    monkeypatch.setattr(engine.routing, "decide", deciding)
+
+
+MINE = Calibration(version="mine"), StatementMap(torch.eye(64, 32), torch.zeros(32), 30.0)
+OTHERS = (
+    Calibration(version="other", views=dict.fromkeys(VIEWS, 1.0)),
+    StatementMap(-torch.eye(64, 32), torch.ones(32), 3.0),
+)
+
+
+def write_calibration(engine, constants, placing):
+    told = constants.model_dump(mode="json")
+    engine.library.write_calibration(told, tensors_of(placing, None))
+
+
+def test_constants_and_their_tensors_are_seen_together(rich, monkeypatch):
+    """Others are written after the constants were looked at, and before their tensors are."""
+    write_calibration(rich, *MINE)
+    read = rich.library.calibration_tensors
+
+    def reading():
+        write_calibration(rich, *OTHERS)
+        return read()
+
+    monkeypatch.setattr(rich.library, "calibration_tensors", reading)
+    built = rich.routing.current()
+    assert built.calibration.version == "other"
+    assert torch.equal(built.placing.map_FD, OTHERS[1].map_FD)
+
+
+def test_a_batch_is_routed_by_one_calibration_whatever_comes_in_between(rich, monkeypatch):
+    """Constants, statement map and the version that traces tell are of one moment."""
+    batch = [sample(), sample("Bright.", Question("predicate", "It is happy."))]
+    write_calibration(rich, *MINE)
+    expected = rich.run(batch)
+    with monkeypatch.context() as patched:
+        after_decisions(rich, patched, lambda: write_calibration(rich, *OTHERS))
+        during = rich.run(batch)
+    for result, before, after in zip(during, expected, rich.run(batch), strict=True):
+        assert result.trace.calibration == "mine"
+        assert after.trace.calibration == "other"
+        assert result.trace.selection == before.trace.selection != after.trace.selection
+        assert result.answer.probabilities == before.answer.probabilities
+        assert result.answer.probabilities != after.answer.probabilities
 
 
 def damage(library, id, name="adapter_model.safetensors"):
@@ -311,7 +376,7 @@ def test_a_routed_expert_that_fails_gives_way(rich, rich_library, name):
     assert "load_failed" in fallbacks(routed.trace)
     assert name in rich.library.bad["mood"]
     after = one(rich, router="average")  # it is known by now, and chosen no more
-    assert (after.trace.replaced, after.trace.selection) == ((), routed.trace.selection)
+    assert (after.trace.replaced, after.trace.selection.ids) == ((), routed.trace.selection.ids)
     assert isinstance(one(rich, model="mood"), BadExpert)
 
 
