@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from experts.entries import LIMITS, MANIFEST, Entry, read_entry, read_manifest
 from experts.errors import CorruptExpert, ExpertError
-from experts.files import atomic_folder, remove_folder
+from experts.files import atomic_folder, link_or_copy, remove_folder
 
 FOLDER = ".versions"
 KEPT = 3
@@ -124,10 +123,12 @@ def _names(root: Path, id: str) -> list[tuple[Path, int]]:
     """The folders of an expert's kept versions, and which versions they are."""
     folder = root / FOLDER
     found: list[tuple[Path, int]] = []
-    for path in folder.iterdir() if folder.is_dir() else ():
-        name, version = parse_reference(path.name)
-        if name == id and version is not None:
-            found.append((path, version))
+    for name in os.listdir(folder) if folder.is_dir() else ():
+        if not name.startswith(f"{id}@"):  # nearly all of thousands
+            continue
+        owner, version = parse_reference(name)
+        if owner == id and version is not None:
+            found.append((folder / name, version))
     return found
 
 
@@ -135,9 +136,5 @@ def copy_files(entry: Entry, folder: Path) -> None:
     """An entry's files in another folder of the same disk, without copying their bytes."""
     for name in (MANIFEST, *LIMITS):
         source = entry.path / name
-        if not source.exists():
-            continue
-        try:
-            os.link(source, folder / name)
-        except OSError:  # a file system without hard links
-            shutil.copyfile(source, folder / name)
+        if source.exists():
+            link_or_copy(source, folder / name)

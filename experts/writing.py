@@ -6,7 +6,6 @@ Knows the form of one folder, nothing of the library it stands in, nor of backbo
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from torch import Tensor
 from experts.artefacts import Artefacts
 from experts.entries import CONFIG, LIMITS, MANIFEST, ROUTING, WEIGHTS, Entry
 from experts.errors import CorruptExpert
-from experts.files import atomic_folder, atomic_write, sha256_of
+from experts.files import atomic_folder, atomic_write, link_or_copy, sha256_of
 from experts.kinds import KINDS, group_text
 from experts.manifest import Manifest, TaskCard
 from experts.versions import highest
@@ -85,7 +84,7 @@ def refill(
     """
     for path in entry.path.iterdir():
         if path.is_file() and path.name not in (ROUTING, MANIFEST):
-            shutil.copyfile(path, folder / path.name)
+            link_or_copy(path, folder / path.name)
     put_artefacts(folder, artefacts, dtype)
     return seal(folder, manifest)
 

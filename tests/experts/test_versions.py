@@ -226,6 +226,7 @@ def test_other_artefacts_are_the_next_version_of_the_same_weights(library, put, 
     assert fitted.manifest.version == 3
     weights = "adapter_model.safetensors"
     assert fitted.manifest.files[weights] == first.manifest.files[weights]
+    assert (fitted.path / weights).samefile(library.find("tone@2").path / weights), "no copy"
     assert fitted.read_artefacts().vectors.keys() == {"gate"}
     assert library.find("tone@2").read_artefacts().vectors.keys() == set()
     assert library.verify() == {"tone": [], "tone@1": [], "tone@2": []}
