@@ -7,6 +7,7 @@ weights of the evidence and what makes it sure; last the numbers that only answe
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
@@ -16,23 +17,22 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from experts.artefacts import Artefacts
 from experts.backbones import TextEncoder
+from experts.errors import ExpertError
 from experts.manifest import TaskCard
 from experts.statements import StatementMap, read_statements
 from experts.training.data import Task
-from experts.writing import write_artefacts
-from routers.calibration import Calibration
-from routers.catalogue import Catalogue
-from routers.fitting.calibrate import Without, ask, calibrate_views
+from routers.calibration import Calibration, Reference
+from routers.fitting.calibrate import ask, calibrate_views
 from routers.fitting.confidence import fit_confidence
-from routers.fitting.inputs import mean_and_spread
 from routers.fitting.statements import fit_statement_map
 from routers.fitting.variation import Variation
 from routers.metric import Metric
+from server.aside import Aside, Inputs
 from server.engine.run import Engine
-from server.engine.view import calibration_of, routed_of
 from server.evaluate import Sees, measure
+
+log = logging.getLogger("sailplane.library")
 
 THRESHOLDS = (0.8, 0.6, 0.95)
 BETAS = (3.0, 10.0, 30.0)
@@ -40,13 +40,13 @@ GAMMAS = (100.0, 30.0, 300.0)
 FLATNESSES = (0.15, 0.3, 0.6)
 UNSURES = (0.5, 0.7)
 PER_TASK = 24
-CALIBRATING = "calibrating"
-"""The version of constants whose metric is newer than they are: until the run ends."""
 MOST_INPUTS = 2000
 """Training inputs of a task that are looked at."""
 Told = Callable[[], object]
 Stage = Callable[[str, int], AbstractContextManager[Told]]
 """From what is done next, and in how many steps, to a context that shows it; told of each step."""
+Refer = Callable[[Calibration], Mapping[str, Reference]]
+"""How set-aside questions are routed by constants, while the engine routes by them."""
 
 
 @dataclass(frozen=True)
@@ -72,40 +72,51 @@ RULE_TRIALS = len(RULES) + len(GAMMAS)
 
 
 def calibrate(
-    engine: Engine, tasks: Sequence[Task], stage: Stage, *, words: bool = True
-) -> Calibration:
-    """Fit the constants of the engine's library, and write them there.
+    engine: Engine, tasks: Sequence[Task], stage: Stage, *, words: bool = True,
+    refer: Refer = lambda _: {},
+) -> Calibration:  # fmt: skip
+    """Fit the constants of the engine's library, and write them there once all is known.
+
+    Until then the library stays as it is, byte for byte: whoever stops this has lost time alone.
 
     Args:
         tasks: those of its experts; of each, training inputs and what is set aside are looked at.
         words: fit also what needs more than inputs and choices: how statements are placed on label
             sets, and the global rule. Else the library has no statement map, and the rule is the
             paper's.
+        refer: see `Refer`.
+
+    Raises:
+        UnknownExpert: a task's expert is not there, or cannot be served.
     """
-    library = engine.library
-    cards = {id: entry.manifest for id, entry in library.entries.items()}
+    cards = {id: entry.manifest for id, entry in engine.library.entries.items()}
+    for task in tasks:
+        engine.library.get(task.name)
     with stage("Features of training inputs", len(tasks)) as step:
         features = features_of(engine.backbone, tasks, step)
     with stage("Fitting the metric" + " and the statement map" * words, 1) as step:
         variation = Variation.of(features)
+        told = {id: Inputs.of(f, variation.metric()) for id, f in features.items()}
+        del features  # the largest of all there is here
         read = partial(read_statements, engine.backbone)
         placing = fit_statement_map(list(cards.values()), read) if words else None
         tensors = tensors_of(placing, variation.metric())
-        former = calibration_of(library.calibration)
-        former = former.model_copy(update={"version": CALIBRATING, "reference": {}})
-        library.write_calibration(former.model_dump(mode="json"), tensors)
-        refit_inputs(engine, features, variation.metric())
+        aside = Aside(engine.routing.current(), told)
+        tried = aside.built(tensors, engine.backbone.width, engine.backbone.feature_width)
         step()
     with stage("Asking set-aside questions in words taken out of the artefacts", 1) as step:
-        constants = evidence_constants(engine, variation, tasks, cards)
+        constants = evidence_constants(engine, aside, variation, tasks, cards)
         step()
     trials = len(HEDGES) + RULE_TRIALS * words
-    with stage("Answering under other constants", trials) as step:
+    with stage("Answering under other constants", trials) as step, engine.routing.trying(tried):
         if words:
             constants = calibrate_rule(engine, constants, tasks, cards, step)
         constants = calibrate_hedge(engine, constants, tasks, cards, step)
     constants = constants.model_copy(update={"version": version_of(constants, tensors)})
-    library.write_calibration(constants.model_dump(mode="json"), tensors)
+    with engine.routing.trying(tried.under(constants)):
+        constants = constants.model_copy(update={"reference": refer(constants)})
+    with stage("Writing", len(told)) as step:
+        write(engine, told, constants, tensors, step)
     return constants
 
 
@@ -126,52 +137,49 @@ def features_of(
     return found
 
 
-def refit_inputs(engine: Engine, features: Mapping[str, Tensor], metric: Metric) -> None:
-    """Have every expert's inputs described by the metric; those that are so already stay."""
+def write(
+    engine: Engine, told: Mapping[str, Inputs], constants: Calibration,
+    tensors: Mapping[str, Tensor], step: Told = lambda: None,
+) -> None:  # fmt: skip
+    """Give the library's experts their inputs, where they say others, and it its constants.
+
+    The constants come last. Who is stopped in between leaves sound experts and the old constants,
+    by which inputs told by the new metric are nearly the same: the mean of an expert's inputs does
+    not depend on it.
+
+    An expert that changes gets its next version, as with every refit: a version names one set of
+    files for good, and whoever pinned the former one still finds it.
+
+    Args:
+        step: called after each expert.
+    """
+    library = engine.library
     with engine.changing():
-        for id, feature_MF in features.items():
-            entry = engine.library.get(id)
-            before = entry.read_artefacts()
-            inputs = mean_and_spread(feature_MF, metric)
-            told = replace(before, inputs=inputs, seen=len(feature_MF))
-            if before.inputs is None or not _is_same(before, told):
-                write_artefacts(entry, told)
-        engine.library.refresh()
-
-
-def _is_same(before: Artefacts, told: Artefacts) -> bool:
-    """Whether artefacts tell the same of inputs, as they are stored."""
-    assert before.inputs is not None
-    assert told.inputs is not None
-    return before.seen == told.seen and torch.equal(before.inputs.half(), told.inputs.half())
+        library.refresh()  # others may have changed it meanwhile
+        for id, inputs in told.items():
+            try:
+                entry = library.get(id)
+                before = entry.read_artefacts()
+                if not inputs.are_in(before):
+                    library.refit(entry, inputs.put_into(before))
+            except ExpertError as error:
+                log.warning("expert %s stays as it is: %s", id, error.message)
+            step()
+        library.write_calibration(constants.model_dump(mode="json"), tensors)
 
 
 def evidence_constants(
-    engine: Engine, variation: Variation, tasks: Sequence[Task], cards: Mapping[str, TaskCard]
-) -> Calibration:
+    engine: Engine, aside: Aside, variation: Variation, tasks: Sequence[Task],
+    cards: Mapping[str, TaskCard],
+) -> Calibration:  # fmt: skip
     """Weights of the views and of confidence, by this embedder; the rest keeps its defaults."""
-    metric = variation.metric()
-    catalogue = _catalogue(engine, metric)
     asked = ask(
-        engine.backbone, engine.embedder, catalogue, cards,
-        {t.name: t.aside for t in tasks}, _without(engine, variation),
+        engine.backbone, engine.embedder, aside.catalogue(variation.metric()), cards,
+        {t.name: t.aside for t in tasks},
+        lambda id: aside.catalogue(variation.metric(without=id)),
     )  # fmt: skip
     embedder = None if engine.embedder is engine.backbone else engine.embedder.fingerprint
     return fit_confidence(asked, Calibration(views=calibrate_views(asked), embedder=embedder))
-
-
-def _without(engine: Engine, variation: Variation) -> Without:
-    return lambda id: _catalogue(engine, variation.metric(without=id))
-
-
-def _catalogue(engine: Engine, metric: Metric) -> Catalogue:
-    """The library's routable experts by another metric."""
-    wordings = engine.routing.view.wordings
-    entries = [e for id in engine.routing.catalogue.ids if (e := engine.library.get(id))]
-    routed = [
-        routed_of(e.manifest, wordings.of(e.manifest, e.read_artefacts()), metric) for e in entries
-    ]
-    return Catalogue(routed, metric=metric)
 
 
 def calibrate_rule(

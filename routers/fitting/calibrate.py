@@ -126,9 +126,17 @@ def ask(
 
 def _away(owners: Sequence[str], input_QF: Tensor, without: Without) -> Tensor:
     """(Q, E) log-densities of inputs whose own expert never joined."""
-    catalogues = {id: without(id) for id in dict.fromkeys(owners)}
-    rows = [catalogues[id].densities(f) for id, f in zip(owners, input_QF, strict=True)]
-    return torch.stack([row for row in rows if row is not None])
+    own: dict[str, list[int]] = {}
+    for q, id in enumerate(owners):
+        own.setdefault(id, []).append(q)
+    found: dict[int, Tensor] = {}
+    for id, positions in own.items():
+        catalogue = without(id)  # one at a time: each is as large as the library
+        for q in positions:
+            row_E = catalogue.densities(input_QF[q])
+            assert row_E is not None  # as the view is there
+            found[q] = row_E
+    return torch.stack([found[q] for q in range(len(owners))])
 
 
 def _query(example: Example, card: TaskCard, fold: int, foreign: str) -> Query:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,7 @@ from server.settings import Origins, Settings
 
 if TYPE_CHECKING:
     from experts.training.data import Task
-    from routers.calibration import Calibration
+    from routers.calibration import Calibration, Reference
     from server.engine.run import Engine
 
 
@@ -91,8 +92,7 @@ def _calibrate(settings: Settings, tasks: list[Task]) -> None:
     _require_aside(tasks)
     with busy("Loading backbone and library") as told:
         engine = build_engine(settings, progress=told)
-    constants = _with_reference(engine, calibrate(engine, tasks, bar), tasks)
-    engine.library.write_calibration(constants.model_dump(mode="json"))
+    constants = calibrate(engine, tasks, bar, refer=partial(_reference, engine, tasks))
     notes.print(
         f"Calibration {constants.version}: {constants.model_dump(exclude={'version', 'reference'})}"
     )
@@ -107,23 +107,24 @@ def _note_reference(settings: Settings, tasks: list[Task]) -> None:
     engine = build_engine(settings)
     if engine.library.calibration is None:
         raise fail("the library has no constants yet: start with --calibrate")
-    noted = _with_reference(engine, engine.routing.calibration, tasks)
+    found = _reference(engine, tasks, engine.routing.calibration)
     # What is stored stays, also where this embedder cannot use all of it.
     stored = calibration_of(engine.library.calibration)
-    stored = stored.model_copy(update={"reference": noted.reference})
+    stored = stored.model_copy(update={"reference": found})
     engine.library.write_calibration(stored.model_dump(mode="json"))
     notes.print(f"Calibration {stored.version} has a new reference.")
 
 
-def _with_reference(engine: Engine, constants: Calibration, tasks: list[Task]) -> Calibration:
-    """The constants, and how set-aside questions are routed by them."""
+def _reference(
+    engine: Engine, tasks: list[Task], constants: Calibration
+) -> dict[str, Reference]:  # fmt: skip
+    """How set-aside questions are routed by constants."""
     from server.evidence.record import SORTS
     from server.reference import references
 
     cards = {id: entry.manifest for id, entry in engine.library.entries.items()}
     with bar("Reference", len(SORTS)) as step:
-        found = references(engine, constants, tasks, cards, step)
-    return constants.model_copy(update={"reference": found})
+        return references(engine, constants, tasks, cards, step)
 
 
 def _require_aside(tasks: list[Task]) -> None:

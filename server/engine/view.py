@@ -29,7 +29,7 @@ from experts.statements import StatementMap
 from routers.calibration import Calibration
 from routers.catalogue import Catalogue, Routed
 from routers.fitting.wording import Wordings
-from routers.metric import LEAST_SEEN, Metric
+from routers.metric import LEAST_SEEN, Gaussian, Metric
 from routers.shortlist import Shortlist
 from server.engine.named import reached
 
@@ -233,10 +233,14 @@ def routed_of(manifest: Manifest, artefacts: Artefacts, metric: Metric | None = 
     forms = tuple(len(label.known) for label in manifest.labels)
     choices, inputs = artefacts.choices, artefacts.inputs
     known = choices is not None and len(choices) == sum(forms)
-    told = None
-    if metric is not None and inputs is not None and artefacts.seen >= LEAST_SEEN:
-        told = metric.gaussian(inputs, artefacts.seen)
     return Routed(
         manifest.id, artefacts.slim(), manifest.version, manifest.merge_group,
-        forms if known else (), told,
+        forms if known else (), gaussian_of(inputs, artefacts.seen, metric),
     )  # fmt: skip
+
+
+def gaussian_of(inputs_PF: Tensor | None, seen: int, metric: Metric | None) -> Gaussian | None:
+    """What artefacts say of inputs, by a metric; None where too few inputs were seen for that."""
+    if metric is None or inputs_PF is None or seen < LEAST_SEEN:
+        return None
+    return metric.gaussian(inputs_PF, seen)

@@ -3,16 +3,18 @@
 import gzip
 import json
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 import torch
 
 import server.calibrate
-from experts.errors import CorruptExpert
+from experts.errors import CorruptExpert, UnknownExpert
 from experts.library import Library
 from experts.statements import StatementMap
 from experts.training.data import Task
-from routers.calibration import Calibration
+from routers.calibration import Calibration, Reference
+from routers.types import Chosen, Selection
 from server.build import build_engine
 from server.calibrate import (
     BETAS,
@@ -27,7 +29,9 @@ from server.calibrate import (
     tensors_of,
     version_of,
 )
+from server.engine.messages import Choice, Question, RoutingOptions, Sample
 from server.settings import Settings
+from tests.experts.killing import run_killed
 
 WEIGHTS = {"instruction": 1.0, "choices": 2.0, "labels": 3.0, "input": 4.0, "density": 5.0}
 START = Calibration(views=WEIGHTS)
@@ -90,9 +94,38 @@ def test_a_hedge_is_chosen_by_tasks_with_and_without_their_own_expert(engine, sc
     assert len(trials) == len(HEDGES)
 
 
+@pytest.fixture
+def weather(tmp_path):
+    """The task of one expert of the library."""
+    task = Task(tmp_path / "tasks" / "weather")
+    task.folder.mkdir(parents=True)
+    with gzip.open(task.folder / "train.jsonl.gz", "wt") as file:
+        for i in range(40):
+            row = {"input": f"day {i}", "options": ["yes", "no"], "answer": 0}
+            file.write(json.dumps(row) + "\n")
+    return task
+
+
+def files_of(root):
+    """Every file below a folder, hidden ones too, by its path: all its bytes."""
+    return {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def stages(told=lambda what: None):
+    """Stages that tell at their start, at each step and at their end which one it is."""
+
+    @contextmanager
+    def stage(what, total):
+        told(what)
+        yield lambda: told(what)
+        told(what)
+
+    return stage
+
+
 @pytest.mark.parametrize("words", [True, False])
 def test_a_library_is_calibrated_whole_or_for_inputs_alone(
-    engine, score, tmp_path, monkeypatch, words
+    engine, score, weather, monkeypatch, words
 ):
     """Its cards have no statements to fit a map on, so one is put in the place of the fit."""
     seen, steps, placing = score(lambda _: 0.5), {}, StatementMap.identity(32)
@@ -104,20 +137,137 @@ def test_a_library_is_calibrated_whole_or_for_inputs_alone(
         yield lambda: told.append(1)
         steps[what] = (len(told), total)
 
-    task = Task(tmp_path / "tasks" / "weather")
-    task.folder.mkdir(parents=True)
-    with gzip.open(task.folder / "train.jsonl.gz", "wt") as file:
-        for i in range(40):
-            row = {"input": f"day {i}", "options": ["yes", "no"], "answer": 0}
-            file.write(json.dumps(row) + "\n")
-    constants = calibrate(engine, [task], stage, words=words)
+    constants = calibrate(engine, [weather], stage, words=words)
     assert {router for router, *_ in seen} == {"sailplane", *(["glider"] if words else [])}
-    assert len(steps) == 4
+    assert len(steps) == 5
     assert all(done == total > 0 for done, total in steps.values())
     assert ("statement_map" in engine.library.calibration_tensors()) == words
     assert engine.routing.metric is not None
     assert engine.routing.calibration.model_copy(update={"tensors": None}) == constants
     assert engine.library.get("weather").read_artefacts().inputs is not None
+
+
+def test_until_all_is_known_the_library_stays_as_it_is(engine, library, weather):
+    before, seen = files_of(library), []
+
+    def look(what):
+        seen.append((what, files_of(library)))
+
+    calibrate(engine, [weather], stages(look), words=False, refer=lambda _: look("refer") or {})
+    assert {what for what, _ in seen} > {"Writing", "refer"}
+    written = next(i for i, (what, _) in enumerate(seen) if what == "Writing")
+    assert len(seen) > written + 1 > 10
+    assert all(files == before for _, files in seen[: written + 1])
+    assert files_of(library) != before
+
+
+@pytest.mark.parametrize("at", [0, 1, 8, 15, 22])
+def test_a_kill_leaves_the_old_constants_and_sound_experts(engine, library, weather, at):
+    """At the first change of a file nothing has changed yet, however long all before it took."""
+    before = files_of(library)
+    assert not run_killed(lambda: calibrate(engine, [weather], stages(), words=False), at=at)
+    if at == 0:
+        assert files_of(library) == before
+    shelf = Library.open(library)
+    assert shelf.calibration is None
+    assert shelf.verify() == {"weather": [], "mood": [], "broken": shelf.verify()["broken"]} | {
+        ref: [] for ref in shelf.snapshot.kept
+    }
+    engine.scan()
+    calibrate(engine, [weather], stages(), words=False)
+    assert engine.library.get("weather").read_artefacts().inputs is not None
+    assert engine.library.get("weather").manifest.version == 2
+    assert engine.routing.metric is not None
+
+
+def test_what_is_tried_is_what_is_in_force_afterwards(engine, library, weather, monkeypatch):
+    """The library in memory and the one on disk, by which another engine routes."""
+    tried, trying = [], engine.routing.trying
+    monkeypatch.setattr(engine.routing, "trying", lambda b: tried.append(b) or trying(b))
+    calibrate(engine, [weather], stages(), words=False)
+    other = build_engine(Settings(backbone="tiny-random", library=library, threads=1))
+    for now in (engine.routing.current(), other.routing.current()):
+        assert tried[-1].calibration == now.calibration.model_copy(update={"tensors": None})
+        assert torch.equal(tried[-1].metric.whitening_FF, now.metric.whitening_FF)
+        assert torch.equal(tried[-1].placing.map_FD, now.placing.map_FD)
+        mine, theirs = tried[-1].shortlist.catalogue.experts, now.shortlist.catalogue.experts
+        assert [e.id for e in mine] == [e.id for e in theirs] == ["mood", "weather"]
+        assert mine[0].gaussian is theirs[0].gaussian is None
+        for name in ("mean_F", "turn_RF", "scale_R"):
+            ours, others = (getattr(e[1].gaussian, name) for e in (mine, theirs))
+            assert torch.equal(ours, others)
+        assert mine[1].gaussian.offset == theirs[1].gaussian.offset
+
+
+def assert_same_answer(outcome, other):
+    mine, theirs = outcome.answer.probabilities, other.answer.probabilities
+    assert mine == pytest.approx(theirs, abs=1e-5)
+
+
+def test_a_server_follows_at_its_next_look_and_keeps_the_versions_that_callers_pin(
+    engine, library, weather
+):
+    server = build_engine(Settings(backbone="tiny-random", library=library, threads=1))
+    pinned = Selection(mode="single", experts=(Chosen(id="weather", version=1, weight=1.0),))
+    routed = Sample("It rains.", Question("choice", "", (Choice("sunny"), Choice("rainy"))))
+    asked = [routed, replace(routed, options=RoutingOptions(selection=pinned))]
+    before, met = server.run(asked), []
+
+    def look(what):
+        server.scan()
+        met.append((what, server.run(asked)))
+
+    constants = calibrate(engine, [weather], stages(look), words=False)
+    server.scan()
+    after = server.run(asked)
+    for what, (result, kept) in [*met, ("after", after)]:
+        assert_same_answer(kept, before[1])
+        if what == "Writing":  # by the old constants, whichever of the experts are written
+            assert result.trace.calibration in ("uncalibrated", constants.version)
+        elif what != "after":
+            assert result.trace.selection == before[0].trace.selection
+            assert_same_answer(result, before[0])
+    assert after[0].trace.calibration == constants.version
+    assert server.library.get("weather").manifest.version == 2
+
+
+def test_what_others_change_meanwhile_stays_theirs(engine, library, weather, caplog):
+    """An expert that is removed does not come back, and a card that is reworded stays so."""
+
+    def change(what):
+        if what.startswith("Answering") and "weather" in (shelf := Library.open(library)).entries:
+            shelf.remove("weather")
+
+    constants = calibrate(engine, [weather], stages(change), words=False)
+    assert "weather" not in engine.library.entries
+    assert not (library / "weather").exists()
+    assert "expert weather stays as it is" in caplog.text
+    assert engine.routing.calibration.version == constants.version
+
+
+def test_a_task_whose_expert_cannot_be_served_is_told_before_anything_is_done(engine, tmp_path):
+    with pytest.raises(UnknownExpert, match="broken"):
+        calibrate(engine, [Task(tmp_path / "broken")], stages(pytest.fail))
+
+
+def test_a_reference_is_made_by_the_constants_and_written_with_them(engine, weather, monkeypatch):
+    seen, written = [], []
+    reference = Reference(count=1, edges=(), shares=(1.0,), first={"weather": 1.0})
+
+    def refer(constants):
+        seen.append((constants, engine.routing.calibration, engine.library.calibration))
+        return {"input": reference}
+
+    write = engine.library.write_calibration
+    monkeypatch.setattr(
+        engine.library, "write_calibration", lambda c, t: written.append(c) or write(c, t)
+    )
+    constants = calibrate(engine, [weather], stages(), words=False, refer=refer)
+    [(told, in_force, stored)] = seen
+    assert told == in_force == constants.model_copy(update={"reference": {}})
+    assert stored is None
+    assert len(written) == 1
+    assert engine.routing.calibration.reference == {"input": reference}
 
 
 def test_nothing_set_aside_changes_nothing(engine, score):

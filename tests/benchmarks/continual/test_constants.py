@@ -68,7 +68,7 @@ def test_they_hold_all_that_is_needed_to_route_by_inputs(made):
     assert constants.views != Calibration().views
     assert {p.name for p in place.iterdir()} == {CALIBRATION, str(constants.tensors)}
     assert all(0 <= done <= total for done, total, _ in told)
-    assert len({what for *_, what in told}) == 4
+    assert len({what for *_, what in told}) == 5
 
 
 def test_the_demo_library_stays_as_it_is(plan):

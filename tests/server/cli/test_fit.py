@@ -87,7 +87,8 @@ def test_constants_are_set_once_and_experts_told_of_their_inputs(fit, library, w
     result = fit("--tasks", str(weather_task), "--calibrate")
     assert result.exit_code == 0, result.output
     constants = Calibration.model_validate_json((library / "calibration.json").read_text())
-    assert constants.version not in ("uncalibrated", "calibrating")
+    assert constants.version != "uncalibrated"
+    assert set(constants.reference) == {"input", "choices"}
     assert not constants.confidence, "two experts teach nothing of one that is missing"
     shelf = Library.open(library)
     metric = Metric.from_tensors(shelf.calibration_tensors(), 64)
