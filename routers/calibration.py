@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping
-from typing import Annotated, Self
+from typing import Annotated, Self, cast
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -26,6 +26,13 @@ FOREIGN = (
     "The constants were fitted by another embedder: confidence is not calibrated. "
     "Run `sailplane fit --calibrate` with this one."
 )
+
+DATED = (
+    "The constants are of an older version, without a metric of inputs: experts are told apart "
+    "less well. Run `sailplane fit --calibrate`."
+)
+FORMER = frozenset[str](VIEWS) - {"density"}
+"""The views that were weighed before libraries had a metric."""
 
 
 def _complete(views: Mapping[str, float]) -> Mapping[str, float]:
@@ -99,6 +106,20 @@ class Calibration(Record):
     tensors: str | None = None
     reference: Mapping[str, Reference] = Field(default_factory=dict)
     embedder: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_former_form(cls, stored: object) -> object:
+        """Constants from before libraries had a metric: the weights stay.
+
+        The floors and the reference told of the router of then.
+        """
+        told = cast("Mapping[str, object]", stored if isinstance(stored, Mapping) else {})
+        views = told.get("views")
+        if not isinstance(views, Mapping) or FORMER.symmetric_difference(views):
+            return stored
+        kept = {name: value for name, value in told.items() if name not in ("floors", "reference")}
+        return {**kept, "views": {**views, "density": USUAL["density"]}}
 
     def under(self, embedder: str, backbone: str) -> tuple[Calibration, str | None]:
         """The constants as they hold under an embedder, and what is wrong with that, if anything.

@@ -26,7 +26,7 @@ from experts.scanning import Progress
 from experts.scope import Scope
 from experts.snapshot import SCOPES
 from experts.statements import StatementMap
-from routers.calibration import Calibration
+from routers.calibration import DATED, Calibration
 from routers.catalogue import Catalogue, Routed
 from routers.fitting.wording import Wordings
 from routers.metric import LEAST_SEEN, Gaussian, Metric
@@ -133,6 +133,8 @@ class LibraryView:
         constants, note = calibration_of(snapshot.calibration).under(
             self.embedder.fingerprint, self.backbone.fingerprint
         )
+        if snapshot.calibration is not None and self._fitted.metric is None:
+            note = note or DATED
         if note and not (self._built and self._built.note):
             log.warning("%s", note)
         catalogue = Catalogue(routed, metric=self._fitted.metric)

@@ -13,7 +13,7 @@ from experts.errors import CorruptExpert, UnknownExpert
 from experts.library import Library
 from experts.statements import StatementMap
 from experts.training.data import Task
-from routers.calibration import Calibration, Reference
+from routers.calibration import DATED, Calibration, Reference
 from routers.types import Chosen, Selection
 from server.build import build_engine
 from server.calibrate import (
@@ -315,6 +315,32 @@ def test_a_map_of_another_form_is_told_and_left_alone(engine, caplog):
     engine.library.write_calibration(START.model_dump(mode="json"), old)
     assert torch.equal(engine.routing.statement_map.map_FD, torch.eye(64, 32))
     assert "fit --calibrate" in caplog.text
+
+
+OLD = {
+    "version": "old",
+    "views": {"instruction": 21.9, "choices": 12.8, "labels": 10.9, "input": 66.1},
+    "floors": {"input": 0.73},
+}
+"""As versions wrote them whose libraries had no metric."""
+
+
+def test_constants_of_an_older_version_are_told_once_and_go_on_until_there_are_others(
+    library, weather, caplog
+):
+    (library / "calibration.json").write_text(json.dumps(OLD))
+    engine = build_engine(Settings(backbone="tiny-random", library=library, threads=1))
+    engine.library.remove("mood")
+    [outcome] = engine.run([Sample("It rains.", Question("choice", "", (Choice("sunny"),)))])
+    assert outcome.trace.selection.ids == ("weather",)
+    assert (outcome.trace.calibration, outcome.trace.calibration_note) == ("old", DATED)
+    assert caplog.text.count(DATED) == 1
+    calibrate(engine, [weather], stages(), words=False)
+    assert engine.routing.calibration_note is None
+    assert build_engine(
+        Settings(backbone="tiny-random", library=library, threads=1)
+    ).routing.calibration_note is None  # fmt: skip
+    assert caplog.text.count(DATED) == 1
 
 
 @pytest.mark.parametrize("stored", [{"views": {"input": 1}}, {"gamma": "much"}, {"delta": 1}])

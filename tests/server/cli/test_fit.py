@@ -104,3 +104,13 @@ def test_constants_are_set_once_and_experts_told_of_their_inputs(fit, library, w
     again = Calibration.model_validate_json((library / "calibration.json").read_text())
     assert again == constants
     assert Library.open(library).get("weather").manifest.version == version
+
+
+def test_constants_of_an_older_version_are_no_hindrance(fit, library, weather_task):
+    views = {"instruction": 21.9, "choices": 12.8, "labels": 10.9, "input": 66.1}
+    told = {"version": "old", "views": views, "floors": {"input": 0.73}}
+    (library / "calibration.json").write_text(json.dumps(told))
+    result = fit("--tasks", str(weather_task), "--calibrate")
+    assert result.exit_code == 0, result.output
+    constants = Calibration.model_validate_json((library / "calibration.json").read_text())
+    assert constants.version != "old"

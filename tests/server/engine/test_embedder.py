@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from experts.artefacts import Artefacts
 from experts.library import Library
 from experts.manifest import Manifest
 from routers.calibration import FOREIGN, Calibration
 from routers.fitting.wording import FOLDER, Wordings
+from routers.metric import Metric
 from server.build import build_engine
 from server.engine.messages import Choice, Outcome, Question, RoutingOptions, Sample
 from server.engine.run import Engine
@@ -110,7 +112,10 @@ def test_an_expert_added_by_a_server_with_another_embedder_is_routed(
 
 def test_constants_of_another_embedder_are_told(apart, rich_library):
     constants = Calibration(version="abc", confidence={SORT: {"bias": -9.0}})
-    Library.open(rich_library).write_calibration(constants.model_dump(mode="json"))
+    metric = Metric(torch.zeros(64), torch.eye(64))
+    Library.open(rich_library).write_calibration(
+        constants.model_dump(mode="json"), metric.tensors()
+    )
     mine, theirs = one(apart("backbone")).trace, one(apart()).trace
     assert (mine.calibration_note, mine.fallback) == (None, "no_fit")
     assert theirs.calibration_note == FOREIGN
