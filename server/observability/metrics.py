@@ -23,7 +23,10 @@ MILLISECONDS = (.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10,
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 OTHER = "other"
 """The label of all experts that are not named."""
-SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
+SCORES = (-0.75, -0.5, -0.25, 0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1)
+"""Of probabilities and of cosines, which may be negative: so Prometheus keeps no sum of them."""
+CONFIDENCES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 1)
+"""Fine where they crowd, and with an edge at 0.5, below which no expert surely fits."""
 
 
 class Metrics:
@@ -77,7 +80,11 @@ class Metrics:
         )
         self.top_score = Histogram(
             f"{p}routing_top_score", "Best score of the request router.",
-            buckets=SHARES, registry=r,
+            buckets=SCORES, registry=r,
+        )  # fmt: skip
+        self.confidence = Histogram(
+            f"{p}routing_confidence", "How sure the policy is of the first expert, if it says so.",
+            buckets=CONFIDENCES, registry=r,
         )  # fmt: skip
         self.entropy = Histogram(
             f"{p}routing_entropy", "Entropy of the selection's weights, in nats.",
@@ -119,6 +126,8 @@ class Metrics:
         self.modes.labels(selection.mode).inc()
         if trace.candidates:
             self.top_score.observe(max(c.score for c in trace.candidates))
+        if trace.confidence is not None:
+            self.confidence.observe(trace.confidence)
         if selection.experts:
             self.entropy.observe(entropy([e.weight for e in selection.experts]))
         for expert in selection.experts:

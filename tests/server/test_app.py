@@ -46,6 +46,7 @@ async def test_metrics_count_what_happened(client, decision):
         "sailplane_queue_samples 0.0",
         'sailplane_stage_seconds_count{stage="forward"} 1.0',
         "sailplane_routing_top_score_count 1.0",
+        "sailplane_routing_confidence_count 1.0",
     ):
         assert line in lines
 
