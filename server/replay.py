@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import from_json
 
 from routers.types import Selection
+from routers.weighing import STRENGTHS
 from server.api.faults import from_validation
 from server.api.traces import CandidateBody, TraceBody
 from server.engine.tracing import SHOWN_CANDIDATES
@@ -23,7 +24,10 @@ from server.errors import ReplayError
 SCORE = 1e-5
 """What a score may differ by: float32, in another batch with other padding."""
 WEIGHT = 1e-3
-"""What a weight or a prior may differ by: the rules scale a score by about 100 at most."""
+"""What a weight, a prior or a confidence may differ by: the rules scale a score by about 100 at
+most."""
+STEP = (1 + SCORE) / STRENGTHS
+"""What strengths may differ by that were rounded from the same one."""
 
 Kind = Literal[
     "router", "calibration", "generation", "backbone", "top_k", "instruction", "writer", "version",
@@ -132,14 +136,30 @@ def compare(
         *_experts(before, after, now),
         *(_scores(before, after, now) if before.router == after.router else ()),
     )
-    same = same_selection(before.selection, after.selection)
+    apart = STEP if _as_sure(before, after) else 0.0
+    same = same_selection(before.selection, after.selection, apart)
     return Comparison(same, before.selection, after.selection, changes)
 
 
-def same_selection(one: Selection, other: Selection) -> bool:
+def _as_sure(before: TraceBody, after: TraceBody) -> bool:
+    """Whether the policy was as sure, up to rounding, by the same constants.
+
+    Then strengths, which follow from that and are rounded to steps, are the same or lie on the two
+    sides of an edge.
+    """
+    one, other = before.confidence, after.confidence
+    if one is None or other is None or before.calibration != after.calibration:
+        return False
+    return _near((one,), (other,))
+
+
+def same_selection(one: Selection, other: Selection, apart: float = 0.0) -> bool:
     """Whether two selections mix the same experts in the same way, up to rounding.
 
     Reasons may differ, and the order of experts with equal weights.
+
+    Args:
+        apart: how far strengths may be from each other, beside rounding.
     """
     if (one.mode, one.token_router) != (other.mode, other.token_router):
         return False
@@ -149,7 +169,7 @@ def same_selection(one: Selection, other: Selection) -> bool:
     theirs = {(e.id, e.version, e.fixed): (e.weight, e.prior) for e in other.experts}
     return (
         ours.keys() == theirs.keys()
-        and isclose(one.strength, other.strength, rel_tol=SCORE)
+        and isclose(one.strength, other.strength, rel_tol=SCORE, abs_tol=apart)
         and all(_near(ours[key], theirs[key]) for key in ours)
     )
 

@@ -8,9 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routers.types import Chosen, Selection
+from routers.weighing import STRENGTHS
 from server.api.traces import CandidateBody, CutBody, TraceBody
 from server.errors import ReplayError
-from server.replay import SCORE, Asked, Change, Now, compare, read_recording, same_selection
+from server.replay import (
+    SCORE,
+    WEIGHT,
+    Asked,
+    Change,
+    Now,
+    compare,
+    read_recording,
+    same_selection,
+)
 
 NOW = Now({"a": 1, "b": 1, "c": 1})
 
@@ -131,6 +141,49 @@ def test_rounding_is_no_change(scores, noise):
     compared = compare(before, after, Now(dict.fromkeys(scores, 1)))
     assert compared.same
     assert compared.changes == ()
+
+
+def hedged(confidence: float | None, strength: float, **more: object) -> TraceBody:
+    """A trace of the default preset."""
+    chosen = Selection(mode="single", experts=(Chosen(id="a", weight=1.0),), strength=strength)
+    return trace({"a": 0.9}, router="sailplane", selection=chosen, confidence=confidence, **more)
+
+
+def rounded(confidence: float, unsure: float) -> float:
+    """The strength that the hedged rule gives."""
+    return round((confidence + (1 - confidence) * unsure) * STRENGTHS) / STRENGTHS
+
+
+@given(st.floats(0, 1), st.floats(-0.9 * WEIGHT, 0.9 * WEIGHT), st.floats(0, 1))
+def test_a_strength_at_an_edge_of_its_steps_is_no_change(confidence, noise, unsure):
+    nearly = min(1.0, max(0.0, confidence + noise))
+    before = hedged(confidence, rounded(confidence, unsure))
+    after = hedged(nearly, rounded(nearly, unsure))
+    assert compare(before, after, NOW).same
+    assert compare(after, before, NOW).same
+
+
+EDGE = hedged(0.1, 0.5), hedged(0.1005, 0.55)
+
+
+def test_there_are_such_edges():
+    assert [rounded(t.confidence, 0.472) for t in EDGE] == [0.5, 0.55]
+    assert compare(*EDGE, NOW).same
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        hedged(0.102, 0.55),
+        hedged(0.1005, 0.6),
+        hedged(0.1005, 0.45, calibration="two"),
+        hedged(None, 0.55),
+    ],
+)
+def test_a_strength_that_moved_by_more_than_rounding_is_a_change(after):
+    """Surer, two steps, by other constants, or named by the caller."""
+    assert not compare(EDGE[0], after, NOW).same
+    assert not compare(after, EDGE[0], NOW).same
 
 
 WEIGHTS = st.dictionaries(st.sampled_from("abcd"), st.integers(1, 9), min_size=1)
