@@ -225,17 +225,6 @@ def replace_file(path: Path, data: bytes) -> None:
     _fsync(path.parent)
 
 
-def link_or_copy(source: Path, target: Path) -> None:
-    """Have a file stand at `target` too; its bytes are copied only where there are no hard links.
-
-    For files that are replaced and never written into, as all of ours are.
-    """
-    try:
-        os.link(source, target)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(source, target)
-
-
 def remove_folder(target: Path) -> bool:
     """Take a folder away in one step, then free its space; False when it was gone already."""
     try:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from experts.entries import LIMITS, MANIFEST, Entry, read_entry, read_manifest
 from experts.errors import CorruptExpert, ExpertError
-from experts.files import atomic_folder, link_or_copy, remove_folder
+from experts.files import atomic_folder, remove_folder
 
 FOLDER = ".versions"
 KEPT = 3
@@ -138,3 +139,14 @@ def copy_files(entry: Entry, folder: Path) -> None:
         source = entry.path / name
         if source.exists():
             link_or_copy(source, folder / name)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Have a file stand at `target` too; its bytes are copied only where there are no hard links.
+
+    For files that are replaced and never written into, as all of ours are.
+    """
+    try:
+        os.link(os.path.realpath(source), target)  # of a symlink the file, not the name
+    except OSError:  # a file system without hard links
+        shutil.copyfile(source, target)

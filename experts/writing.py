@@ -16,10 +16,10 @@ from torch import Tensor
 from experts.artefacts import Artefacts
 from experts.entries import CONFIG, LIMITS, MANIFEST, ROUTING, WEIGHTS, Entry
 from experts.errors import CorruptExpert
-from experts.files import atomic_folder, atomic_write, link_or_copy, sha256_of
+from experts.files import atomic_folder, atomic_write, sha256_of
 from experts.kinds import KINDS, group_text
 from experts.manifest import Manifest, TaskCard
-from experts.versions import highest
+from experts.versions import highest, link_or_copy
 from experts.weights import ExpertWeights
 
 

@@ -11,7 +11,7 @@ from experts.errors import CorruptExpert, DuplicateExpert, UnknownExpert
 from experts.library import Library
 from experts.loader import load_expert
 from experts.manifest import Label
-from experts.versions import FOLDER, KEPT, parse_reference
+from experts.versions import FOLDER, KEPT, link_or_copy, parse_reference
 from experts.writing import write_artefacts
 
 
@@ -242,3 +242,23 @@ def test_a_version_that_was_replaced_or_removed_gets_no_artefacts(library, put, 
     with pytest.raises(UnknownExpert, match="replaced or removed"):
         library.refit(second, artefacts)
     assert [p.name for p in library.root.iterdir() if p.name != FOLDER] == []
+
+
+def test_a_file_is_linked_or_else_copied(tmp_path, monkeypatch):
+    source, alias = tmp_path / "source", tmp_path / "alias"
+    source.write_bytes(b"tensors")
+    alias.symlink_to(source.name)
+    (tmp_path / "other").mkdir()
+    for named in (source, alias):
+        target = tmp_path / "other" / named.name
+        link_or_copy(named, target)
+        assert target.samefile(source)
+        assert not target.is_symlink()
+    monkeypatch.setattr("os.link", refuse)
+    link_or_copy(alias, tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == b"tensors"
+    assert not (tmp_path / "copy").samefile(source)
+
+
+def refuse(source, target):
+    raise OSError("no hard links here")
