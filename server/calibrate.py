@@ -96,11 +96,12 @@ def calibrate(
         features = features_of(engine.backbone, tasks, step)
     with stage("Fitting the metric" + " and the statement map" * words, 1) as step:
         variation = Variation.of(features)
-        told = {id: Inputs.of(f, variation.metric()) for id, f in features.items()}
+        metric = variation.metric()
+        told = {id: Inputs.of(f, metric) for id, f in features.items()}
         del features  # the largest of all there is here
         read = partial(read_statements, engine.backbone)
         placing = fit_statement_map(list(cards.values()), read) if words else None
-        tensors = tensors_of(placing, variation.metric())
+        tensors = tensors_of(placing, metric)
         aside = Aside(engine.routing.current(), told)
         tried = aside.built(tensors, engine.backbone.width, engine.backbone.feature_width)
         step()
