@@ -28,8 +28,8 @@ FOREIGN = (
 )
 
 DATED = (
-    "The constants are of an older version, without a metric of inputs: experts are told apart "
-    "less well. Run `sailplane fit --calibrate`."
+    "The constants are of an older version, without the metric of inputs that this compares by: "
+    "experts are told apart less well. Run `sailplane fit --calibrate`."
 )
 FORMER = frozenset[str](VIEWS) - {"density"}
 """The views that were weighed before libraries had a metric."""

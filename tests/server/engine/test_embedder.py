@@ -11,8 +11,8 @@ from experts.artefacts import Artefacts
 from experts.library import Library
 from experts.manifest import Manifest
 from routers.calibration import FOREIGN, Calibration
+from routers.fitting.variation import Variation
 from routers.fitting.wording import FOLDER, Wordings
-from routers.metric import Metric
 from server.build import build_engine
 from server.engine.messages import Choice, Outcome, Question, RoutingOptions, Sample
 from server.engine.run import Engine
@@ -112,7 +112,7 @@ def test_an_expert_added_by_a_server_with_another_embedder_is_routed(
 
 def test_constants_of_another_embedder_are_told(apart, rich_library):
     constants = Calibration(version="abc", confidence={SORT: {"bias": -9.0}})
-    metric = Metric(torch.zeros(64), torch.eye(64))
+    metric = Variation.of({"mood": torch.randn(20, 64)}).metric()
     Library.open(rich_library).write_calibration(
         constants.model_dump(mode="json"), metric.tensors()
     )
