@@ -79,7 +79,8 @@ class Metric:
         centre_F = means_EF.mean(dim=0)
         apart_EF = (means_EF - centre_F) / math.sqrt(len(means_EF))
         _, length_R, turn_RF = torch.linalg.svd(apart_EF, full_matrices=False)
-        between_RF = (length_R[:, None] * turn_RF)[:MOST_BETWEEN]
+        kept = min(len(means_EF) - 1, MOST_BETWEEN)
+        between_RF = (length_R[:, None] * turn_RF)[:kept]
         return cls(centre_F.float(), whitening_FF, between_RF.float())
 
     def tensors(self) -> dict[str, Tensor]:

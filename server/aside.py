@@ -79,6 +79,16 @@ class Aside:
             placing=statement_map_of(read, width),
         )  # fmt: skip
 
+    def without(self, id: str, built: Built, metric: Metric) -> Built:
+        """What is built, as if an expert had never joined.
+
+        Args:
+            metric: of the other experts' tasks.
+        """
+        catalogue = self.catalogue(metric)
+        others = [other for other in catalogue.ids if other != id]
+        return replace(built, shortlist=Shortlist(catalogue.among(others)))
+
 
 def _stored(built: Built, id: str) -> Inputs | None:
     artefacts = built.snapshot.entries[id].read_artefacts()

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from itertools import product
 
 import torch
 from torch import Tensor
@@ -28,8 +27,10 @@ from routers.fitting.confidence import fit_confidence
 from routers.fitting.statements import fit_statement_map
 from routers.fitting.variation import Variation
 from routers.metric import Metric
+from routers.presets import DEFAULT
 from server.aside import Aside, Inputs
 from server.engine.run import Engine
+from server.engine.view import Built
 from server.evaluate import Sees, measure
 
 log = logging.getLogger("sailplane.library")
@@ -69,6 +70,8 @@ class Hedge:
 RULES = tuple(Rule(p, beta) for beta in BETAS for p in THRESHOLDS)
 HEDGES = tuple(Hedge(flatness, unsure) for flatness in FLATNESSES for unsure in UNSURES)
 RULE_TRIALS = len(RULES) + len(GAMMAS)
+ASKED: Mapping[str, tuple[Sees, ...]] = {"glider": ("instruction",), DEFAULT: ("input", "choices")}
+"""What a preset's constants are tried with."""
 
 
 def calibrate(
@@ -108,11 +111,15 @@ def calibrate(
     with stage("Asking set-aside questions in words taken out of the artefacts", 1) as step:
         constants = evidence_constants(engine, aside, variation, tasks, cards)
         step()
-    trials = len(HEDGES) + RULE_TRIALS * words
+    trials, trial = len(tasks) + RULE_TRIALS * words, Trial(engine, cards)
+
+    def without(id: str) -> Built:
+        return aside.without(id, tried, variation.metric(without=id))
+
     with stage("Answering under other constants", trials) as step, engine.routing.trying(tried):
         if words:
-            constants = calibrate_rule(engine, constants, tasks, cards, step)
-        constants = calibrate_hedge(engine, constants, tasks, cards, step)
+            constants = calibrate_rule(trial, constants, tasks, step)
+        constants = calibrate_hedge(trial, constants, tasks, without, step)
     constants = constants.model_copy(update={"version": version_of(constants, tensors)})
     with engine.routing.trying(tried.under(constants)):
         constants = constants.model_copy(update={"reference": refer(constants)})
@@ -184,11 +191,7 @@ def evidence_constants(
 
 
 def calibrate_rule(
-    engine: Engine,
-    constants: Calibration,
-    tasks: Sequence[Task],
-    cards: Mapping[str, TaskCard],
-    told: Told = lambda: None,
+    trial: Trial, constants: Calibration, tasks: Sequence[Task], told: Told = lambda: None
 ) -> Calibration:
     """The global rule's p, beta and gamma of the best accuracy, asked with an unseen instruction.
 
@@ -198,10 +201,11 @@ def calibrate_rule(
     Args:
         told: called after each trial.
     """
-    trial = _Trial(engine, constants, tasks, cards, told)
 
     def accuracy(rule: Rule) -> float:
-        return trial.accuracy(asdict(rule), "glider", ("instruction",), (False,))
+        found = trial.accuracy(constants.model_copy(update=asdict(rule)), tasks, "glider")
+        told()
+        return found["instruction"]
 
     best = max(RULES, key=accuracy)
     best = max((replace(best, gamma=gamma) for gamma in GAMMAS), key=accuracy)
@@ -209,54 +213,51 @@ def calibrate_rule(
 
 
 def calibrate_hedge(
-    engine: Engine,
-    constants: Calibration,
-    tasks: Sequence[Task],
-    cards: Mapping[str, TaskCard],
+    trial: Trial, constants: Calibration, tasks: Sequence[Task], without: Callable[[str], Built],
     told: Told = lambda: None,
-) -> Calibration:
+) -> Calibration:  # fmt: skip
     """How flat and how strong a mix is for a query that no expert fits.
 
     Tasks count half with their own expert there and half without: what helps a query that nobody
     fits must not cost one that somebody does.
 
     Args:
-        told: called after each trial.
+        without: from an expert's id to the library as it would be if it had never joined.
+        told: called after each task.
     """
-    trial = _Trial(engine, constants, tasks, cards, told)
-
-    def accuracy(hedge: Hedge) -> float:
-        return trial.accuracy(asdict(hedge), "sailplane", ("input", "choices"), (False, True))
-
-    return constants.model_copy(update=asdict(max(HEDGES, key=accuracy)))
+    total = dict.fromkeys(HEDGES, 0.0)
+    for task in tasks:
+        for built in (None, without(task.name)):
+            for hedge in HEDGES:
+                tried = constants.model_copy(update=asdict(hedge))
+                total[hedge] += sum(trial.accuracy(tried, [task], DEFAULT, built).values())
+        told()
+    return constants.model_copy(update=asdict(max(HEDGES, key=total.__getitem__)))
 
 
 @dataclass(frozen=True)
-class _Trial:
+class Trial:
     """Asks set-aside questions under other constants."""
 
     engine: Engine
-    constants: Calibration
-    tasks: Sequence[Task]
     cards: Mapping[str, TaskCard]
-    told: Told
 
     def accuracy(
-        self, changed: Mapping[str, float], router: str, conditions: Sequence[Sees],
-        left_out: Sequence[bool],
-    ) -> float:  # fmt: skip
-        """Mean accuracy over tasks and conditions; 0 where nothing is set aside."""
-        means: list[float] = []
-        constants = self.constants.model_copy(update=dict(changed))
-        with self.engine.routing.trying(self.engine.routing.current().under(constants)):
-            for sees, without in product(conditions, left_out):
+        self, constants: Calibration, tasks: Sequence[Task], router: str, built: Built | None = None
+    ) -> dict[Sees, float]:
+        """Mean accuracy over tasks, by what the router sees; 0 where nothing is set aside.
+
+        Args:
+            built: the library that is asked; None for the one in force.
+        """
+        routing, found = self.engine.routing, dict[Sees, float]()
+        with routing.trying((built or routing.current()).under(constants)):
+            for sees in ASKED[router]:
                 result = measure(
-                    self.engine, self.tasks, [router], sees, self.cards, PER_TASK, aside=True,
-                    left_out=without,
-                )  # fmt: skip
-                means.append(result["means"][router] or 0.0)
-        self.told()
-        return sum(means) / len(means)
+                    self.engine, tasks, [router], sees, self.cards, PER_TASK, aside=True
+                )
+                found[sees] = result["means"][router] or 0.0
+        return found
 
 
 def tensors_of(placing: StatementMap | None, metric: Metric | None) -> dict[str, Tensor]:

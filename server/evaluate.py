@@ -50,15 +50,13 @@ def measure(
     limit: int | None = None,
     progress: Callable[[int], None] | None = None,
     aside: bool = False,
-    left_out: bool = False,
 ) -> Accuracies:
     """Accuracy of every router on every task.
 
     Args:
         cards: task id -> card, for unseen wordings and instructions. limit: examples per task.
         progress: told how many questions were answered. aside: the examples set aside from the
-            train files instead of the test files (calibration). left_out: no task's own expert may
-            answer it, as if nobody had trained one.
+            train files instead of the test files (calibration).
 
     Returns:
         `{"means": {router: accuracy}, "tasks": {task: {router: accuracy}}}`; None where a task
@@ -74,8 +72,7 @@ def measure(
         ]
         table[task.name] = {}
         for router in routers:
-            deny = (task.name,) if left_out and task.name in engine.library.entries else ()
-            samples = [_sample(a, router, task.name, sees, deny) for a in asked]
+            samples = [_sample(a, router, task.name, sees) for a in asked]
             table[task.name][router] = _accuracy(engine, task, asked, samples, router)
             if progress:
                 progress(len(asked))
@@ -122,7 +119,7 @@ def _accuracy(
     return right / len(asked) if asked else None
 
 
-def _sample(asked: Asked, router: str, task: str, sees: Sees, deny: tuple[str, ...]) -> Sample:
+def _sample(asked: Asked, router: str, task: str, sees: Sees) -> Sample:
     oracle = router == ORACLE
     return Sample(
         asked.input,
@@ -130,7 +127,6 @@ def _sample(asked: Asked, router: str, task: str, sees: Sees, deny: tuple[str, .
         model=task if oracle else "auto",
         options=RoutingOptions(
             router=None if oracle else router,
-            deny=deny,
             truncate=True,
             trace="none",
             sees="choices" if sees == "reworded" else sees,

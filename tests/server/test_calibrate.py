@@ -14,6 +14,7 @@ from experts.library import Library
 from experts.statements import StatementMap
 from experts.training.data import Task
 from routers.calibration import DATED, Calibration, Reference
+from routers.shortlist import Shortlist
 from routers.types import Chosen, Selection
 from server.build import build_engine
 from server.calibrate import (
@@ -23,6 +24,7 @@ from server.calibrate import (
     RULES,
     THRESHOLDS,
     Hedge,
+    Trial,
     calibrate,
     calibrate_hedge,
     calibrate_rule,
@@ -43,10 +45,10 @@ def score(monkeypatch):
     seen = []
 
     def use(accuracy):
-        def measure(engine, tasks, routers, sees, cards, limit, aside, left_out):
+        def measure(engine, tasks, routers, sees, cards, limit, aside):
             constants = engine.routing.calibration
             assert aside
-            seen.append((routers[0], sees, left_out, constants))
+            seen.append((routers[0], sees, engine.routing.catalogue.ids, constants))
             return {"means": {routers[0]: accuracy(constants)}, "tasks": {}}
 
         monkeypatch.setattr(server.calibrate, "measure", measure)
@@ -64,12 +66,10 @@ def test_every_rule_is_tried_in_force_and_the_best_wins(engine, score):
     seen = score(lambda c: 0.5 + wanted.get(rule_of(c)[:2], 0) + wanted.get(rule_of(c), 0))
     trials = []
     before = engine.library.calibration
-    best = calibrate_rule(engine, START, [], {}, lambda: trials.append(1))
+    best = calibrate_rule(Trial(engine, {}), START, [], lambda: trials.append(1))
     plane = {(p, b, START.gamma) for p in THRESHOLDS for b in BETAS}
     assert {rule_of(c) for *_, c in seen} == plane | {(0.95, 10.0, gamma) for gamma in GAMMAS}
-    assert {(router, sees, left) for router, sees, left, _ in seen} == {
-        ("glider", "instruction", False)
-    }
+    assert {(router, sees) for router, sees, *_ in seen} == {("glider", "instruction")}
     assert len(trials) == len(RULES) + len(GAMMAS)
     assert rule_of(best) == (0.95, 10.0, 30.0)
     assert best.views == START.views
@@ -79,19 +79,29 @@ def test_every_rule_is_tried_in_force_and_the_best_wins(engine, score):
 
 def test_the_first_of_equals_wins_which_is_the_papers(engine, score):
     score(lambda _: 0.5)
-    assert rule_of(calibrate_rule(engine, START, [], {})) == (0.8, 3.0, 100.0)
+    assert rule_of(calibrate_rule(Trial(engine, {}), START, [])) == (0.8, 3.0, 100.0)
 
 
-def test_a_hedge_is_chosen_by_tasks_with_and_without_their_own_expert(engine, score):
+def test_a_hedge_is_chosen_by_tasks_with_and_without_their_own_expert(engine, score, weather):
     seen = score(lambda c: 0.9 if (c.flatness, c.unsure) == (0.3, 0.7) else 0.5)
-    trials = []
-    best = calibrate_hedge(engine, START, [], {}, lambda: trials.append(1))
+    there = engine.routing.current()
+    ids = there.shortlist.catalogue.ids
+    others = tuple(id for id in ids if id != "weather")
+    steps = []
+
+    def without(id):
+        left = there.shortlist.catalogue.among([other for other in ids if other != id])
+        return replace(there, shortlist=Shortlist(left))
+
+    trial = Trial(engine, {})
+    best = calibrate_hedge(trial, START, [weather], without, lambda: steps.append(1))
     assert (best.flatness, best.unsure) == (0.3, 0.7)
     assert {Hedge(c.flatness, c.unsure) for *_, c in seen} == set(HEDGES)
     assert {(router, sees, left) for router, sees, left, _ in seen} == {
-        ("sailplane", sees, left) for sees in ("input", "choices") for left in (False, True)
+        ("sailplane", sees, left) for sees in ("input", "choices") for left in (ids, others)
     }  # fmt: skip
-    assert len(trials) == len(HEDGES)
+    assert len(seen) == 4 * len(HEDGES)
+    assert steps == [1], "one a task"
 
 
 @pytest.fixture
@@ -272,7 +282,7 @@ def test_a_reference_is_made_by_the_constants_and_written_with_them(engine, weat
 
 def test_nothing_set_aside_changes_nothing(engine, score):
     score(lambda _: None)
-    assert calibrate_rule(engine, START, [], {}).gamma == START.gamma
+    assert calibrate_rule(Trial(engine, {}), START, []).gamma == START.gamma
 
 
 def test_a_version_names_the_constants_and_the_tensors():

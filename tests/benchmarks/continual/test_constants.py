@@ -57,7 +57,8 @@ def test_they_are_of_a_library_without_the_tasks_of_the_stream(made):
     assert set(tensors) == set(alone)
     for name, tensor in tensors.items():
         assert torch.allclose(tensor, alone[name].float(), rtol=2e-3, atol=2e-3)
-        assert not torch.allclose(tensor, all_of_demo[name].float(), rtol=2e-3, atol=2e-3)
+        of_demo = all_of_demo[name].float()
+        assert tensor.shape != of_demo.shape or not torch.allclose(tensor, of_demo, rtol=2e-3)
 
 
 def test_they_hold_all_that_is_needed_to_route_by_inputs(made):
