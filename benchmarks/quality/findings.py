@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from benchmarks.quality.conditions import Condition
 from benchmarks.quality.parts import Held
 from benchmarks.quality.results import Gap
+from benchmarks.quality.rows import BARE, COUNTS, DAM, DEFAULT_ROW, ORACLE
 from benchmarks.quality.summary import Group, Summary
 from routers.presets import DEFAULT
 
@@ -38,11 +39,12 @@ class Numbers:
         theirs = self._mean(self.summary, other, held, condition)
         return "-" if ours is None or theirs is None else f"{100 * (ours - theirs):+.1f}"
 
-    def at_k(self, preset: str, k: int, held: Held, condition: Condition) -> str:
-        """Mean accuracy with the K best of a preset merged."""
+    def over_k(self, preset: str, held: Held, condition: Condition) -> str:
+        """Mean accuracy with the K best of a preset merged, for every K."""
         if self.curve is None:
             return "-"
-        return _percent(self._mean(self.curve, f"{preset}-k{k}", held, condition))
+        means = {k: self._mean(self.curve, f"{preset}-k{k}", held, condition) for k in COUNTS}
+        return ", ".join(f"{_percent(mean)} with {k}" for k, mean in means.items())
 
     def first_is_own(self, row: str, condition: Condition) -> str:
         """Routing accuracy of a row in percent."""
@@ -63,17 +65,48 @@ Finding = Callable[[Numbers, Held], str]
 
 FINDINGS: tuple[Finding, ...] = (
     lambda n, out: (
-        "**Merging or choosing.** With the default's own weights, the best expert alone reaches "
-        f"{n.at_k(DEFAULT, 1, 'in', 'reworded')} and the best two merged "
-        f"{n.at_k(DEFAULT, 2, 'in', 'reworded')} on held-in tasks (reworded); on tasks whose "
-        f"expert is not there {n.at_k(DEFAULT, 1, 'left', 'reworded')} and "
-        f"{n.at_k(DEFAULT, 2, 'left', 'reworded')}."
+        "**When merging beats choosing.** On tasks whose expert is not there. The default with one "
+        "expert alone is "
+        f"{n.gain('one-expert', BARE, out, 'choices')} points from the bare backbone (choices), "
+        f"merged {n.gain(DEFAULT_ROW, BARE, out, 'choices')}; reworded "
+        f"{n.gain('one-expert', BARE, out, 'reworded')} and "
+        f"{n.gain(DEFAULT_ROW, BARE, out, 'reworded')}. On held-in tasks one expert alone is "
+        f"{n.gain('one-expert', DEFAULT_ROW, 'in', 'input')} points from the merge by the input, "
+        f"{n.gain('one-expert', DEFAULT_ROW, 'in', 'choices')} by the choices."
+    ),
+    lambda n, out: (
+        "**How many to mix.** Of the default's weights, on examples set aside and reworded: held "
+        f"in {n.over_k(DEFAULT, 'in', 'reworded')}; with the task's own expert left out "
+        f"{n.over_k(DEFAULT, 'left', 'reworded')}. With equal weights: held in "
+        f"{n.over_k('retrieval', 'in', 'reworded')}; left out "
+        f"{n.over_k('retrieval', 'left', 'reworded')}."
     ),
     lambda n, out: (
         "**What a wrong choice costs.** Routed by the input alone, DAM has the task's own expert "
-        f"first for {n.first_is_own('dam', 'input')}% of held-in inputs and answers "
-        f"{n.mean('dam', 'in', 'input')}% rightly; the own expert answers "
-        f"{n.mean('oracle', 'in', 'input')}%, no expert {n.mean('base', 'in', 'input')}%."
+        f"first for {n.first_is_own(DAM, 'input')}% of held-in inputs and answers "
+        f"{n.mean(DAM, 'in', 'input')}% rightly; the own expert answers "
+        f"{n.mean(ORACLE, 'in', 'input')}%, no expert {n.mean(BARE, 'in', 'input')}%, the best "
+        f"single one for all tasks {n.mean('single', 'in', 'input')}%. On tasks without an expert "
+        f"the nearest one alone (kNN, by the input) is {n.gain('knn', BARE, out, 'input')} points "
+        "from no expert at all."
+    ),
+    lambda n, out: (
+        "**What knowing that nothing fits is worth.** Mixing flatter and weaker where the router "
+        "is unsure moves tasks without an expert by "
+        f"{n.gain(DEFAULT_ROW, 'no-hedge', out, 'input')} points (input), "
+        f"{n.gain(DEFAULT_ROW, 'no-hedge', out, 'choices')} (choices) and "
+        f"{n.gain(DEFAULT_ROW, 'no-hedge', out, 'reworded')} (reworded), and held-in tasks by "
+        f"{n.gain(DEFAULT_ROW, 'no-hedge', 'in', 'input')}, "
+        f"{n.gain(DEFAULT_ROW, 'no-hedge', 'in', 'choices')} and "
+        f"{n.gain(DEFAULT_ROW, 'no-hedge', 'in', 'reworded')}."
+    ),
+    lambda n, out: (
+        "**What words buy.** The default reaches on held-in tasks "
+        f"{n.mean(DEFAULT_ROW, 'in', 'input')}% by the input alone, "
+        f"{n.mean(DEFAULT_ROW, 'in', 'choices')}% when it also sees the choices and "
+        f"{n.mean(DEFAULT_ROW, 'in', 'instruction')}% when it sees a caller's sentence. So where a "
+        "question comes with choices, a sentence adds next to nothing. The sentences were written "
+        "by people: no language model was at hand, and what one would write was not measured."
     ),
 )  # fmt: skip
 """One paragraph each; `out` is the part of tasks without an expert in this run."""
