@@ -79,7 +79,7 @@ class Aside:
             placing=statement_map_of(read, width),
         )  # fmt: skip
 
-    def without(self, id: str, built: Built, metric: Metric) -> Built:
+    def without(self, id: str, built: Built, metric: Metric | None) -> Built:
         """What is built, as if an expert had never joined.
 
         Args:

@@ -7,14 +7,14 @@ same expert, and conditions that change nothing, cost one pass.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from benchmarks.quality.cells import DIGITS, Cell, Place, write_cell
 from benchmarks.quality.conditions import SEEN, Asking, Condition, ask
 from benchmarks.quality.parts import Part
 from benchmarks.quality.rows import Forced, Way
-from benchmarks.quality.workbench import Bench, without
-from experts.scope import EVERYTHING
+from benchmarks.quality.workbench import Bench
 from experts.training.data import Task
 from server.engine.messages import Outcome, Question, RoutingOptions, Sample
 from server.engine.queue import Result
@@ -32,7 +32,7 @@ class Missing:
     task: Task
 
 
-def sample_of(asking: Asking, way: Way, part: Part, task: str) -> Sample:
+def sample_of(asking: Asking, way: Way) -> Sample:
     """What the engine is asked. Only a forced expert's id may follow from the task."""
     asked = asking.asked
     forced = isinstance(way, Forced)
@@ -48,7 +48,6 @@ def sample_of(asking: Asking, way: Way, part: Part, task: str) -> Sample:
             trace="none",
             sees=SEEN[asking.condition],
         ),
-        scope=without(task) if part.held == "left" and not forced else EVERYTHING,
     )
 
 
@@ -66,8 +65,17 @@ def measure(
             c: ask(task.name, part.examples(task), bench.cards.get(task.name), c, bench.words)
             for c in dict.fromkeys(m.place.condition for m in group)
         }
-        for one, cell in zip(group, _cells(bench, group, asked, told), strict=True):
+        with _library(bench, part, task.name):
+            cells = _cells(bench, group, asked, told)
+        for one, cell in zip(group, cells, strict=True):
             write_cell(bench.places.cells, one.place, one.key, cell)
+
+
+def _library(bench: Bench, part: Part, task: str) -> AbstractContextManager[None]:
+    """Routers see what they should of the library."""
+    if part.held != "left":
+        return nullcontext()
+    return bench.engine.routing.trying(bench.without(task))
 
 
 def count(missing: Iterable[Missing]) -> int:
@@ -109,9 +117,7 @@ def _cells(
     for start in range(0, len(order), step):
         wanted = [(g, i) for i in order[start : start + step] for g in range(len(group))]
         samples = [
-            sample_of(asked[p.condition][i], p.way, p.part, p.task)
-            for g, i in wanted
-            for p in (group[g].place,)
+            sample_of(asked[p.condition][i], p.way) for g, i in wanted for p in (group[g].place,)
         ]
         for (g, i), result in zip(wanted, bench.engine.run(samples), strict=True):
             found[g][i] = result

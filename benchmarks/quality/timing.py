@@ -11,12 +11,11 @@ import time
 from collections.abc import Callable, Sequence
 from statistics import median
 
-from benchmarks.quality.conditions import ask
+from benchmarks.quality.conditions import Asking, ask
 from benchmarks.quality.measure import sample_of
 from benchmarks.quality.parts import Part
 from benchmarks.quality.results import Gap, Results
-from benchmarks.quality.rows import Row, Way
-from benchmarks.quality.workbench import Bench
+from benchmarks.quality.rows import Row
 from experts.training.data import Task
 from server.engine.messages import Sample
 
@@ -34,7 +33,7 @@ def time_rows(
         tasks: held-in ones; a few examples set aside of each are asked. told: after each turn.
     """
     able = [r for r in rows if not any(isinstance(results.ways(r, PART, t), Gap) for t in tasks)]
-    batches = _batches(results.bench, tasks)
+    batches = _batches(tasks)
     spent: dict[str, list[float]] = {row.name: [] for row in able}
     inputs = results.bench.engine.inputs
     kept, inputs.entries = inputs.entries, BATCH
@@ -54,30 +53,24 @@ def turns(rows: Sequence[Row]) -> int:
     return (1 + INPUTS // BATCH) * len(rows)
 
 
-def _batches(
-    bench: Bench, tasks: Sequence[Task]
-) -> list[list[tuple[Task, Callable[[Way], Sample]]]]:
-    """Batches of inputs from all tasks, as functions from a way to a sample."""
+def _batches(tasks: Sequence[Task]) -> list[list[tuple[Task, Asking]]]:
+    """Batches of inputs from all tasks."""
     each = -(-INPUTS // len(tasks))
-    asked: list[tuple[Task, Callable[[Way], Sample]]] = []
-    for i in range(each):
-        for task in tasks:
-            for asking in ask(task.name, task.aside[i : i + 1], None, "choices", ()):
-                asked.append(  # noqa: PERF401
-                    (task, lambda way, a=asking, t=task: sample_of(a, way, PART, t.name))
-                )
-    asked = asked[:INPUTS]
+    asked = [
+        (task, asking)
+        for i in range(each)
+        for task in tasks
+        for asking in ask(task.name, task.aside[i : i + 1], None, "choices", ())
+    ][:INPUTS]
     return [asked[i : i + BATCH] for i in range(0, len(asked), BATCH)]
 
 
-def _milliseconds(
-    results: Results, row: Row, batch: Sequence[tuple[Task, Callable[[Way], Sample]]]
-) -> float:
+def _milliseconds(results: Results, row: Row, batch: Sequence[tuple[Task, Asking]]) -> float:
     samples: list[Sample] = []
-    for task, sample in batch:
+    for task, asking in batch:
         ways = results.ways(row, PART, task)
         assert not isinstance(ways, Gap)
-        samples.append(sample(ways[0]))
+        samples.append(sample_of(asking, ways[0]))
     start = time.perf_counter()
     results.bench.engine.run(samples)
     return (time.perf_counter() - start) * 1e3 / len(batch)

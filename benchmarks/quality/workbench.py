@@ -1,9 +1,8 @@
 """The scratch library that the comparison asks, below `benchmarks/.cache/quality/`.
 
-The demo library's experts with two additions: a bank of training features (`examples`) for the
-rows that look neighbours up, and tags by which all but one expert are seen, for leaving one out.
-Beside them stand experts that no router can choose, since they have no artefacts: merged ones,
-one trained on all tasks, LoraHub's. Built anew only where an input changed.
+The demo library's experts with one addition: a bank of training features (`examples`) for the rows
+that look neighbours up. Beside them stand experts that no router can choose, since they have no
+artefacts: merged ones, one trained on all tasks, LoraHub's. Built anew only where an input changed.
 """
 
 from __future__ import annotations
@@ -16,34 +15,32 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-import safetensors.torch
-import torch
-from torch import Tensor
-
 from benchmarks.figures import RESULTS
 from benchmarks.quality.ablations import add_ablations
+from benchmarks.quality.trained import BANK, Trained, read_trained, variation_of
 from experts.artefacts import Artefacts
 from experts.backbones import TextEncoder, open_backbone
 from experts.constants import CALIBRATION
 from experts.entries import CONFIG, WEIGHTS, Entry
-from experts.files import atomic_folder, atomic_write, remove_folder
+from experts.files import atomic_folder, remove_folder
 from experts.library import Library
 from experts.manifest import TaskCard
-from experts.scope import Scope
 from experts.training.build import read_cards
-from experts.training.data import read_tasks
 from experts.writing import refill
+from routers.fitting.variation import Variation
+from server.aside import Aside
 from server.build import build_engine
+from server.calibrate import MOST_INPUTS
 from server.engine.run import Engine
+from server.engine.view import Built
 from server.evaluate import foreign_words
 from server.settings import read_settings
 
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / "benchmarks" / ".cache" / "quality"
 CARDS = Path(__file__).parent / "cards"
-BANK = 1000
-"""Training inputs kept of each expert, as PHATGOOSE's retrieval baseline keeps them."""
 STAMP = ".built-from"
+TRAIN = "train.jsonl.gz"
 Told = Callable[[str], object]
 
 
@@ -115,15 +112,28 @@ class Bench:
         """The sha256 of a data file, read once."""
         return lru_cache(None)(sha_of)
 
+    def without(self, task: str) -> Built:
+        """The library as routers would see it, had the task's expert never joined it.
+
+        Nor has its metric seen the task, if it has one.
+        """
+        built = self.engine.routing.current()
+        metric = self._variation.metric(without=task) if built.metric else None
+        return self._aside.without(task, built, metric)
+
+    @cached_property
+    def _aside(self) -> Aside:
+        return Aside(self.engine.routing.current(), {})
+
+    @cached_property
+    def _variation(self) -> Variation:
+        found = {id: _trained(self.places, id, self.engine.backbone) for id in self.experts}
+        return variation_of({id: t for id, t in found.items() if t})
+
     def expert_digest(self, id: str) -> str:
         """Names an expert's weights."""
         files = self.engine.library.get(id).manifest.files
         return digest_of(id, {name: files[name] for name in (CONFIG, WEIGHTS)})
-
-
-def without(task: str) -> Scope:
-    """The library without a task's expert."""
-    return Scope(frozenset((f"without-{task}",)))
 
 
 def digest_of(*parts: object) -> str:
@@ -143,9 +153,8 @@ def open_bench(places: Places, told: Told = lambda _: None) -> Bench:
         places.library, fingerprint=backbone.fingerprint, backbone_id=backbone.id
     )
     experts = tuple(id for id, e in library.entries.items() if e.read_artefacts().routable)
-    tags = {id: tuple(f"without-{o}" for o in experts if o != id) for id in experts}
     for id in experts:
-        _place(places, library.get(id), tags[id], backbone, told)
+        _place(places, library.get(id), backbone, told)
     made = _place_made(places, backbone)
     _copy_constants(places)
     _sweep(places.scratch, {*experts, *made})
@@ -161,42 +170,29 @@ def open_engine(places: Places, library: Path) -> Engine:
     return build_engine(read_settings(given).settings)
 
 
-def _place(
-    places: Places, entry: Entry, tags: tuple[str, ...], backbone: TextEncoder, told: Told
-) -> None:
-    """An expert of the library, with its bank and tags."""
-    train = places.data / "held_in" / entry.id / "train.jsonl.gz"
-    stamp = digest_of(entry.digest, tags, BANK, sha_of(train))
+def _place(places: Places, entry: Entry, backbone: TextEncoder, told: Told) -> None:
+    """An expert of the library, with its bank."""
+    train = places.data / "held_in" / entry.id / TRAIN
+    stamp = digest_of(entry.digest, BANK, sha_of(train))
     if _is_built(places.scratch / entry.id, stamp):
         return
     told(f"features of {entry.id}'s training examples")
-    artefacts = replace(entry.read_artefacts(), examples=_bank(places, entry.id, backbone))
-    manifest = entry.manifest.model_copy(update={"tags": tags})
+    trained = _trained(places, entry.id, backbone)
+    examples_MD = trained and trained.examples.float()
+    artefacts = replace(entry.read_artefacts(), examples=examples_MD)
+    manifest = entry.manifest.model_copy(update={"tags": ()})
     with atomic_folder(places.scratch / entry.id) as folder:
         refill(folder, entry, manifest, artefacts)
         (folder / STAMP).write_text(stamp, "utf-8")
 
 
-def _bank(places: Places, id: str, backbone: TextEncoder) -> Tensor | None:
-    """(M, D) features of a task's first training examples, None where its data is not there."""
-    train = places.data / "held_in" / id / "train.jsonl.gz"
-    if not train.exists():
+def _trained(places: Places, id: str, backbone: TextEncoder) -> Trained | None:
+    """What is kept of an expert's training inputs; None where they are not there."""
+    task = places.data / "held_in" / id
+    if not (task / TRAIN).exists():
         return None
-    path = (
-        places.work
-        / "banks"
-        / f"{digest_of(backbone.fingerprint, BANK, sha_of(train))}.safetensors"
-    )
-    if path.exists():
-        return safetensors.torch.load_file(path)["examples"].float()
-    (task,) = read_tasks(places.data / "held_in", [id])
-    inputs = [e.input for e in task.train[:BANK]]
-    with torch.inference_mode():
-        rows = [backbone.features(inputs[i : i + 64]) for i in range(0, len(inputs), 64)]
-    bank_MD = backbone.halfway(torch.cat(rows)).cpu()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, safetensors.torch.save({"examples": bank_MD.half()}))
-    return bank_MD
+    key = digest_of(backbone.fingerprint, BANK, MOST_INPUTS, sha_of(task / TRAIN))
+    return read_trained(places.work / "trained" / f"{key}.safetensors", task, backbone)
 
 
 def _place_made(places: Places, backbone: TextEncoder) -> list[str]:

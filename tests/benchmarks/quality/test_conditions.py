@@ -4,8 +4,7 @@ import pytest
 
 from benchmarks.quality.conditions import CONDITIONS, SEEN, UNSEEN, ask, lacks, paraphrases
 from benchmarks.quality.measure import sample_of
-from benchmarks.quality.parts import Part
-from benchmarks.quality.rows import Forced, Routed
+from benchmarks.quality.rows import Routed
 from experts.manifest import Label, TaskCard, Wording
 from experts.training.data import Example
 
@@ -60,18 +59,7 @@ def test_a_card_that_lacks_words_is_told_of():
 
 @pytest.mark.parametrize("condition", CONDITIONS)
 def test_a_routed_sample_says_nothing_of_its_task(condition):
-    part = Part("in")
-    a = asked(condition)[0]
-    one, other = (sample_of(a, Routed("dam"), part, task) for task in ("weather", "mood"))
-    assert one == other
+    one = sample_of(asked(condition)[0], Routed("dam"))
     assert one.model == "auto"
     assert one.options.sees == SEEN[condition]
     assert one.question.choices, "the answer head always has the choices"
-
-
-def test_who_is_left_out_is_left_out_for_routers_alone():
-    a, left = asked("choices")[0], Part("left", aside=True)
-    assert sample_of(a, Routed("dam"), left, "weather").scope.limited
-    forced = sample_of(a, Forced("mood"), left, "weather")
-    assert not forced.scope.limited
-    assert forced.model == "mood"

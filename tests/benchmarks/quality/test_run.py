@@ -2,8 +2,10 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
+import torch
 
 from benchmarks.quality import report
 from benchmarks.quality.cells import Cell, Place, read_cell
@@ -16,7 +18,11 @@ from benchmarks.quality.summary import Group
 from benchmarks.quality.targets import targets_of
 from experts.backbones.tiny import tiny_encoder
 from experts.manifest import TaskCard
-from experts.training.data import Task
+from experts.training.data import Task, read_tasks
+from routers.catalogue import Catalogue
+from routers.fitting.variation import Variation
+from routers.shortlist import Shortlist
+from server.calibrate import features_of
 from server.evaluate import measure
 from tests.benchmarks.quality.conftest import (
     HELD_IN,
@@ -162,6 +168,24 @@ def test_a_task_that_is_left_out_has_no_expert_of_its_own(bench):
     targets = targets_of(found.summary, Group("left"))
     auroc = next(t for t in targets if "AUROC" in t.figure)
     assert 0 <= auroc.value <= 1
+
+
+def test_a_library_that_is_without_a_task_has_never_heard_of_it(bench):
+    """Neither of its expert nor, where it has a metric, of how its inputs vary."""
+    there, (task, *rest) = bench.engine.routing.current(), sorted(HELD_IN)
+    assert bench.without(task).shortlist.catalogue.ids == tuple(rest)
+    assert bench.without(task).metric is None
+    folder = bench.places.data / "held_in"
+    of_all, of_rest = (
+        Variation.of(features_of(bench.engine.backbone, read_tasks(folder, names))).metric()
+        for names in (HELD_IN, rest)
+    )
+    catalogue = Catalogue(there.shortlist.catalogue.experts, metric=of_all)
+    with bench.engine.routing.trying(replace(there, shortlist=Shortlist(catalogue))):
+        left = bench.without(task)
+    assert left.shortlist.catalogue.ids == tuple(rest)
+    torch.testing.assert_close(left.metric.centre_F, of_rest.centre_F)
+    assert not torch.allclose(left.metric.centre_F, of_all.centre_F)
 
 
 def test_held_out_tasks_are_never_asked_aside():
