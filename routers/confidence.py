@@ -21,6 +21,8 @@ VIEWS = ("instruction", "choices", "labels", "input", "density")
 """Views of the first expert that count: unlike its probability, they don't depend on rivals."""
 BIAS, BEST, LEAD = "bias", "log_best", "lead"
 MOST_LEAD = 40.0
+LEAST_BEST = -3.0
+"""What an even guess among 20 is: of more experts no less can be learnt from how many there are."""
 DENSITIES = (-200.0, 100.0)
 """Log-densities outside are no less, and no more, of a sign."""
 OF_INPUTS = (BEST, LEAD, "input", "density")
@@ -62,7 +64,7 @@ def told(
     Args:
         seen: by names of `USUAL_TERMS`: the lead, and views of the first expert.
     """
-    terms = {BIAS: 1.0, BEST: max(log_best, -MOST_LEAD)}
+    terms = {BIAS: 1.0, BEST: max(log_best, LEAST_BEST)}
     for name in USUAL_TERMS:
         value = within(name, seen.get(name))
         terms[name] = 0.0 if value is None else value - constants.usual.get(name, 0.0)
