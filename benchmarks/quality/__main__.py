@@ -21,7 +21,7 @@ from benchmarks.quality.making import make_experts
 from benchmarks.quality.parts import ASIDE_HELD, TEST_HELD, Held, QualityError
 from benchmarks.quality.quick import QUICK, check
 from benchmarks.quality.report import write_report
-from benchmarks.quality.rows import ROWS, Row
+from benchmarks.quality.rows import COMPARISON, Row
 from benchmarks.quality.run import Found, Order, run
 from benchmarks.quality.tables import percent
 from benchmarks.quality.workbench import CACHE, ROOT, Places, open_bench
@@ -64,12 +64,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--accept", action="store_true", help="with --quick: these are the margins")
     parser.add_argument("--aside", action="store_true", help="ask examples set aside, not tests")
     parser.add_argument("--held", type=_names, help="in,out; with --aside: in,left")
-    parser.add_argument("--rows", type=_names, help=f"of {', '.join(r.name for r in ROWS)}")
+    parser.add_argument("--rows", type=_names, help=f"of {', '.join(r.name for r in COMPARISON)}")
     parser.add_argument("--conditions", type=_names, help=f"of {', '.join(CONDITIONS)}")
     parser.add_argument("--limit", type=int, help="examples per task")
     parser.add_argument("--again", type=_names, default=(), help="rows to measure anew")
     parser.add_argument("--no-time", action="store_true", help="don't measure time per input")
-    parser.add_argument("--no-curve", action="store_true", help="don't measure accuracy against K")
+    parser.add_argument(
+        "--no-studies",
+        action="store_true",
+        help="no variants of the default, no accuracy against K",
+    )
     parser.add_argument("--threads", type=int, default=0, help="cores; 0 for all")
     parser.add_argument("--work", type=Path, default=CACHE, help="scratch library and cells")
     parser.add_argument("--out", type=Path, help="folder for page, pictures and figures")
@@ -86,15 +90,15 @@ def _order(given: argparse.Namespace) -> Order:
         return QUICK
     if given.accept:
         raise QualityError("--accept goes with --quick.")
-    rows = _pick(given.rows, {row.name: row for row in ROWS}, "--rows")
+    rows = _pick(given.rows, {row.name: row for row in COMPARISON}, "--rows")
     conditions = _pick(given.conditions, {c: c for c in CONDITIONS}, "--conditions")
     held = given.held or (ASIDE_HELD if given.aside else TEST_HELD)
     _pick(held, {h: h for h in get_args(Held)}, "--held")
-    _pick(given.again, {row.name: row for row in ROWS}, "--again")
+    _pick(given.again, {row.name: row for row in COMPARISON}, "--again")
     order = Order(tuple(rows), cast("tuple[Condition, ...]", tuple(conditions)), tuple(held))
     return replace(
         order, aside=given.aside, limit=given.limit, again=frozenset(given.again),
-        timed=not given.no_time, curve=not given.no_curve,
+        timed=not given.no_time, studies=not given.no_studies,
     )  # fmt: skip
 
 

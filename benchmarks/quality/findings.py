@@ -22,11 +22,12 @@ class Numbers:
     """Figures of a run, as text, for sentences.
 
     Attributes:
-        curve: of accuracy against K, if it was measured.
+        curve: of accuracy against K, and ablations: of variants of the default; where measured.
     """
 
     summary: Summary
     curve: Summary | None
+    ablations: Summary | None
     milliseconds: Mapping[str, float]
 
     def mean(self, row: str, held: Held, condition: Condition) -> str:
@@ -35,9 +36,11 @@ class Numbers:
 
     def gain(self, row: str, other: str, held: Held, condition: Condition) -> str:
         """By how many points one row is above another."""
-        ours = self._mean(self.summary, row, held, condition)
-        theirs = self._mean(self.summary, other, held, condition)
-        return "-" if ours is None or theirs is None else f"{100 * (ours - theirs):+.1f}"
+        return self._gain(self.summary, row, other, held, condition)
+
+    def effect(self, row: str, other: str, held: Held, condition: Condition) -> str:
+        """The same of variants of the default, on the data set aside."""
+        return self._gain(self.ablations, row, other, held, condition) if self.ablations else "-"
 
     def over_k(self, preset: str, held: Held, condition: Condition) -> str:
         """Mean accuracy with the K best of a preset merged, for every K."""
@@ -56,6 +59,12 @@ class Numbers:
         """Milliseconds per input."""
         return f"{self.milliseconds[row]:.1f}" if row in self.milliseconds else "-"
 
+    def _gain(
+        self, summary: Summary, row: str, other: str, held: Held, condition: Condition
+    ) -> str:
+        ours, theirs = (self._mean(summary, name, held, condition) for name in (row, other))
+        return "-" if ours is None or theirs is None else f"{100 * (ours - theirs):+.1f}"
+
     def _mean(self, summary: Summary, row: str, held: Held, condition: Condition) -> float | None:
         found = summary.mean(summary.row(row), Group(held), condition)
         return None if isinstance(found, Gap) else found.mean
@@ -65,14 +74,14 @@ Finding = Callable[[Numbers, Held], str]
 
 FINDINGS: tuple[Finding, ...] = (
     lambda n, out: (
-        "**When merging beats choosing.** On tasks whose expert is not there. The default with one "
-        "expert alone is "
-        f"{n.gain('one-expert', BARE, out, 'choices')} points from the bare backbone (choices), "
-        f"merged {n.gain(DEFAULT_ROW, BARE, out, 'choices')}; reworded "
-        f"{n.gain('one-expert', BARE, out, 'reworded')} and "
-        f"{n.gain(DEFAULT_ROW, BARE, out, 'reworded')}. On held-in tasks one expert alone is "
-        f"{n.gain('one-expert', DEFAULT_ROW, 'in', 'input')} points from the merge by the input, "
-        f"{n.gain('one-expert', DEFAULT_ROW, 'in', 'choices')} by the choices."
+        "**When merging beats choosing.** When no expert surely fits. On examples set aside, with "
+        "the task's own expert left out, the default's first expert alone is "
+        f"{n.effect('one-expert', BARE, 'left', 'choices')} points from the bare backbone "
+        f"(choices) and its merge {n.effect(DEFAULT_ROW, BARE, 'left', 'choices')}; reworded "
+        f"{n.effect('one-expert', BARE, 'left', 'reworded')} and "
+        f"{n.effect(DEFAULT_ROW, BARE, 'left', 'reworded')}. With the own expert there, the first "
+        f"alone is {n.effect('one-expert', DEFAULT_ROW, 'in', 'input')} points from the merge by "
+        f"the input, {n.effect('one-expert', DEFAULT_ROW, 'in', 'choices')} by the choices."
     ),
     lambda n, out: (
         "**How many to mix.** Of the default's weights, on examples set aside and reworded: held "
@@ -91,14 +100,14 @@ FINDINGS: tuple[Finding, ...] = (
         "from no expert at all."
     ),
     lambda n, out: (
-        "**What knowing that nothing fits is worth.** Mixing flatter and weaker where the router "
-        "is unsure moves tasks without an expert by "
-        f"{n.gain(DEFAULT_ROW, 'no-hedge', out, 'input')} points (input), "
-        f"{n.gain(DEFAULT_ROW, 'no-hedge', out, 'choices')} (choices) and "
-        f"{n.gain(DEFAULT_ROW, 'no-hedge', out, 'reworded')} (reworded), and held-in tasks by "
-        f"{n.gain(DEFAULT_ROW, 'no-hedge', 'in', 'input')}, "
-        f"{n.gain(DEFAULT_ROW, 'no-hedge', 'in', 'choices')} and "
-        f"{n.gain(DEFAULT_ROW, 'no-hedge', 'in', 'reworded')}."
+        "**What knowing that nothing fits is worth.** On examples set aside, mixing flatter and "
+        "weaker where the router is unsure moves tasks whose expert is left out by "
+        f"{n.effect(DEFAULT_ROW, 'no-hedge', 'left', 'input')} points (input), "
+        f"{n.effect(DEFAULT_ROW, 'no-hedge', 'left', 'choices')} (choices) and "
+        f"{n.effect(DEFAULT_ROW, 'no-hedge', 'left', 'reworded')} (reworded), and tasks whose "
+        f"expert is there by {n.effect(DEFAULT_ROW, 'no-hedge', 'in', 'input')}, "
+        f"{n.effect(DEFAULT_ROW, 'no-hedge', 'in', 'choices')} and "
+        f"{n.effect(DEFAULT_ROW, 'no-hedge', 'in', 'reworded')}."
     ),
     lambda n, out: (
         "**What words buy.** The default reaches on held-in tasks "

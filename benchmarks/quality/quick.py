@@ -17,7 +17,7 @@ from experts.files import atomic_write
 QUICK_ROWS = (BARE, DAM, DEFAULT_ROW, ORACLE)
 QUICK = Order(
     tuple(row for row in COMPARISON if row.name in QUICK_ROWS),
-    held=("in", "left"), aside=True, limit=20, timed=False, curve=False,
+    held=("in", "left"), aside=True, limit=20, timed=False, studies=False,
     again=frozenset({BARE, DAM, DEFAULT_ROW}),
 )  # fmt: skip
 """What is kept of routed rows is no answer to whether code of today gives it."""

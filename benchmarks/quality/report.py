@@ -14,7 +14,7 @@ from benchmarks.quality.findings import Numbers, paragraphs
 from benchmarks.quality.parts import Held
 from benchmarks.quality.plots import draw
 from benchmarks.quality.rows import COUNTS, CURVES
-from benchmarks.quality.run import CURVE_LIMIT, SINGLE, Found, commit
+from benchmarks.quality.run import ASIDE_LIMIT, SINGLE, Found, commit
 from benchmarks.quality.summary import Group, Summary
 from benchmarks.quality.targets import Target, targets_of
 from benchmarks.quality.workbench import ROOT
@@ -59,7 +59,7 @@ def outside(found: Found) -> Group:
 
 def _page(found: Found, targets: list[Target], pictures: dict[str, Path]) -> Iterator[str]:
     summary, order = found.summary, found.order
-    compared = [r for r in order.rows if r.group == "comparison"]
+    compared = order.rows
     yield from _head(found)
     yield from ["## Targets", "", *tables.targets(targets)]
     for condition in ("reworded", "choices", "instruction", "input"):
@@ -73,8 +73,10 @@ def _page(found: Found, targets: list[Target], pictures: dict[str, Path]) -> Ite
     yield from tables.routing(summary, compared, found.milliseconds)
     yield from _picture(pictures, "confusion", "Which expert came first, by task")
     yield from _picture(pictures, "reliability", "Confidence against outcome")
-    if ablated := [r for r in order.rows if r.group == "ablation"]:
-        yield from ["## Ablations", "", *tables.ablations(summary, ablated)]
+    if found.ablations:
+        variants = [r for r in found.ablations.rows if r.group == "ablation"]
+        yield from ["## Ablations", "", ABLATIONS_TEXT, ""]
+        yield from tables.ablations(found.ablations, variants)
     if found.curve:
         yield from ["## How many experts to mix", "", CURVE_TEXT, ""]
         yield from tables.curve(found.curve, CURVES, COUNTS)
@@ -86,7 +88,7 @@ def _page(found: Found, targets: list[Target], pictures: dict[str, Path]) -> Ite
     for condition in order.conditions:
         yield from [f"### {condition}: tasks", "", *tables.per_task(summary, compared, condition)]
     yield from ["## Findings", ""]
-    numbers = Numbers(summary, found.curve, found.milliseconds)
+    numbers = Numbers(summary, found.curve, found.ablations, found.milliseconds)
     yield from paragraphs(numbers, outside(found).held)
 
 
@@ -96,9 +98,13 @@ ROUTING_TEXT = (
     "taking turns on the same inputs of the held-in tasks in one run; embeddings of choices are "
     "warm, features of inputs are not."
 )
+ASIDE_TEXT = (
+    f"Measured on {ASIDE_LIMIT} examples a task set aside before training, never on test files; "
+    "*left out* are the same tasks with their own expert taken out of the library."
+)
+ABLATIONS_TEXT = f"{ASIDE_TEXT} In brackets: points above or below the default, asked the same."
 CURVE_TEXT = (
-    f"Measured on {CURVE_LIMIT} examples a task set aside before training, never on test files; "
-    "*left out* are the same tasks with their own expert taken out of the library. The K best are "
+    f"{ASIDE_TEXT} The K best are "
     "merged per sample: with the default's weights, with DAM's, or equally (chosen by retrieval)."
 )
 
@@ -146,6 +152,7 @@ def _figures(found: Found, targets: list[Target]) -> dict[str, object]:
         "milliseconds": found.milliseconds,
         "means": list(_means(found.summary)),
         "cells": list(_cells(found.summary)),
+        "ablations": list(_means(found.ablations)) if found.ablations else [],
         "accuracy_against_k": list(_means(found.curve)) if found.curve else [],
     }
 

@@ -130,5 +130,3 @@ CURVE: tuple[RouterRow, ...] = tuple(
     for title, preset in CURVES.items()
     for k in COUNTS
 )
-
-ROWS: tuple[Row, ...] = (*COMPARISON, *ABLATIONS)

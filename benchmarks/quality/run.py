@@ -1,7 +1,7 @@
 """A run from beginning to end: what is asked, what is measured anew, and what comes of it.
 
 Order: the best single expert is chosen on the data set aside, then all cells that are missing are
-measured, then time, then the curve of accuracy against K.
+measured, then ablations and the curve of accuracy against K on the data set aside, then time.
 """
 
 from __future__ import annotations
@@ -28,14 +28,22 @@ from benchmarks.quality.conditions import CONDITIONS, Condition
 from benchmarks.quality.measure import Missing, count, measure
 from benchmarks.quality.parts import Held, Part, QualityError, parts_of
 from benchmarks.quality.results import Questions, Results, matrix_of, matrix_places
-from benchmarks.quality.rows import CURVE, BestSingleRow, Row
+from benchmarks.quality.rows import (
+    ABLATIONS,
+    BARE,
+    COMPARISON,
+    CURVE,
+    DEFAULT_ROW,
+    BestSingleRow,
+    Row,
+)
 from benchmarks.quality.summary import Summary
 from benchmarks.quality.timing import time_rows, turns
 from benchmarks.quality.workbench import ROOT, Bench
 
 SINGLE = Part("in", aside=True, limit=60)
 """Where the best single expert is chosen."""
-CURVE_LIMIT = 60
+ASIDE_LIMIT = 60
 CURVE_CONDITIONS: tuple[Condition, ...] = ("input", "reworded")
 
 notes = Console(stderr=True)
@@ -47,7 +55,7 @@ class Order:
 
     Attributes:
         held: which parts. aside: see `Part`. limit: examples per task. timed: also measure time
-            per input. curve: also measure accuracy against K.
+            per input. studies: also measure variants of the default, and accuracy against K.
     """
 
     rows: tuple[Row, ...]
@@ -56,14 +64,14 @@ class Order:
     aside: bool = False
     limit: int | None = None
     timed: bool = True
-    curve: bool = True
+    studies: bool = True
     again: frozenset[str] = frozenset()
 
     @property
     def is_whole(self) -> bool:
-        """Whether this is what the documents report: test files, and all of them."""
+        """Whether this is what the documents report: all rows on test files, and all of them."""
         whole = set(self.held) == {"in", "out"} and set(self.conditions) == set(CONDITIONS)
-        return whole and not self.aside and self.limit is None
+        return whole and not self.aside and self.limit is None and self.rows == COMPARISON
 
 
 @dataclass(eq=False)
@@ -72,13 +80,14 @@ class Found:
 
     Attributes:
         milliseconds: per input, by row. curve: the rows of accuracy against K, and their cells.
-        measured: questions that were asked anew.
+        ablations: variants of the default, and itself. measured: questions that were asked anew.
     """
 
     order: Order
     summary: Summary
     milliseconds: dict[str, float] = field(default_factory=dict)
     curve: Summary | None = None
+    ablations: Summary | None = None
     measured: int = 0
 
 
@@ -100,8 +109,12 @@ def run(bench: Bench, order: Order) -> Found:
         log_held_out(order, missing, bench.places.held_out_log)
     asked += _measure(results, missing, "comparison")
     found = Found(order, Summary(results, order.rows), measured=asked)
-    if order.curve:
-        found.curve, more = _curve(bench)
+    if order.studies:
+        ours = [row for row in COMPARISON if row.name in (BARE, DEFAULT_ROW)]
+        rows = (*ours, *ABLATIONS)
+        found.ablations, more = _aside(bench, rows, CONDITIONS, "ablations")
+        found.measured += more
+        found.curve, more = _aside(bench, CURVE, CURVE_CONDITIONS, "accuracy against K")
         found.measured += more
     if order.timed:
         tasks = Part("in").tasks(data)
@@ -120,13 +133,15 @@ def _choose_single(results: Results) -> int:
     return asked
 
 
-def _curve(bench: Bench) -> tuple[Summary, int]:
-    """Accuracy against K, on the data set aside: who picks K by it has not seen a test file."""
-    parts = parts_of(("in", "left"), aside=True, limit=CURVE_LIMIT)
+def _aside(
+    bench: Bench, rows: Sequence[Row], conditions: tuple[Condition, ...], what: str
+) -> tuple[Summary, int]:
+    """Rows on the data set aside: who picks one of them by it has not seen a test file."""
+    parts = parts_of(("in", "left"), aside=True, limit=ASIDE_LIMIT)
     tasks = {p: p.tasks(bench.places.data) for p in parts}
-    results = Results(bench, Questions(tasks, CURVE_CONDITIONS))
-    asked = _measure(results, results.collect(CURVE), "accuracy against K")
-    return Summary(results, CURVE), asked
+    results = Results(bench, Questions(tasks, conditions))
+    asked = _measure(results, results.collect(rows), what)
+    return Summary(results, rows), asked
 
 
 def _measure(results: Results, missing: Sequence[Missing], what: str) -> int:

@@ -35,7 +35,7 @@ def test_every_row_has_its_expert_and_no_router_can_choose_it(made):
     expected = {"average", "ties", "arithmetic", *(f"lorahub.{t}" for t in (*HELD_IN, *HELD_OUT))}
     assert set(bench.engine.library.entries) - set(bench.experts) == expected
     assert set(bench.engine.routing.catalogue.ids) == set(HELD_IN)
-    found = run(bench, Order(MADE, ("choices",), limit=2, timed=False, curve=False))
+    found = run(bench, Order(MADE, ("choices",), limit=2, timed=False, studies=False))
     for row in MADE:
         for part, task, condition in found.summary.results.questions:
             cell = found.summary.results.cell(row, part, task, condition)
@@ -73,7 +73,7 @@ def test_the_strength_tried_is_the_accuracy_that_the_engine_serves(made):
     backbone, library = bench.engine.backbone, bench.engine.library
     expert = load_expert(library.get("average"), backbone.sites, dtype=torch.float32)
     order = Order(rows("average"), ("choices",), ("in",), aside=True, limit=making.TUNING.limit,
-                  timed=False, curve=False)  # fmt: skip
+                  timed=False, studies=False)  # fmt: skip
     found = run(bench, order).summary
     part = Part("in", aside=True, limit=making.TUNING.limit)
     for task in part.tasks(places.data):

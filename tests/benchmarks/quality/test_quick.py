@@ -12,7 +12,7 @@ from tests.benchmarks.quality.conftest import rows
 @pytest.fixture(scope="module")
 def found(bench):
     return run(bench, Order(rows("base", "dam"), ("input",), ("in",), limit=3,
-                            timed=False, curve=False))  # fmt: skip
+                            timed=False, studies=False))  # fmt: skip
 
 
 def test_what_was_accepted_passes_and_less_does_not(found, tmp_path):

@@ -32,7 +32,7 @@ from tests.benchmarks.quality.conftest import (
 )
 
 FEW = rows("base", "dam", "default", "oracle")
-PLAIN = Order(FEW, timed=False, curve=False)
+PLAIN = Order(FEW, timed=False, studies=False)
 
 
 @pytest.fixture(scope="module")
@@ -107,9 +107,9 @@ def test_page_figures_and_pictures_are_written(whole, tmp_path):
 
 def test_held_out_runs_are_logged_and_others_are_not(world):
     bench = bench_of(world)
-    run(bench, Order(FEW, ("choices",), ("in",), limit=2, timed=False, curve=False))
+    run(bench, Order(FEW, ("choices",), ("in",), limit=2, timed=False, studies=False))
     assert not bench.places.held_out_log.exists()
-    order = Order(FEW, ("choices",), limit=2, timed=False, curve=False)
+    order = Order(FEW, ("choices",), limit=2, timed=False, studies=False)
     run(bench, order)
     run(bench, order)
     (line,) = bench.places.held_out_log.read_text().splitlines()
@@ -120,7 +120,7 @@ def test_held_out_runs_are_logged_and_others_are_not(world):
 
 
 def test_only_what_changed_is_asked_again(world):
-    order = Order(FEW, ("choices", "reworded"), limit=3, timed=False, curve=False)
+    order = Order(FEW, ("choices", "reworded"), limit=3, timed=False, studies=False)
     first = run(bench_of(world), order)
     assert first.measured > 0
     assert run(bench_of(world), order).measured == 0, "a second run asks nothing"
@@ -134,13 +134,13 @@ def test_only_what_changed_is_asked_again(world):
     card = card.model_copy(update={"id": "ties", "labels": ()})
     write_one(world / "work" / "made", tiny_encoder(), card, None)
     assert run(bench_of(world), order).measured == 0
-    with_ties = Order(rows("ties"), ("choices",), ("in",), limit=3, timed=False, curve=False)
+    with_ties = Order(rows("ties"), ("choices",), ("in",), limit=3, timed=False, studies=False)
     assert run(bench_of(world), with_ties).measured == 3 * len(HELD_IN)
     # Other weights of one expert: all that routes, and that expert; not the bare backbone.
     shutil.rmtree(world / "library" / "sick")
     there = bench_of(world)
     assert "sick" not in there.experts
-    plain = Order(FEW, ("choices",), limit=3, timed=False, curve=False)
+    plain = Order(FEW, ("choices",), limit=3, timed=False, studies=False)
     found = run(there, plain)
     gone = found.summary.mean(rows("oracle")[0], Group("in"), "choices")
     assert isinstance(gone, Gap)
@@ -149,15 +149,15 @@ def test_only_what_changed_is_asked_again(world):
 
 
 def test_rows_can_be_asked_again(bench, whole):
-    order = Order(FEW, ("input",), ("in",), limit=3, timed=False, curve=False)
+    order = Order(FEW, ("input",), ("in",), limit=3, timed=False, studies=False)
     assert run(bench, order).measured == 0
-    again = Order(FEW, ("input",), ("in",), limit=3, timed=False, curve=False,
+    again = Order(FEW, ("input",), ("in",), limit=3, timed=False, studies=False,
                   again=frozenset(["dam"]))  # fmt: skip
     assert run(bench, again).measured == 3 * len(HELD_IN)
 
 
 def test_a_task_that_is_left_out_has_no_expert_of_its_own(bench):
-    order = Order(COMPARISON, ("input",), ("in", "left"), aside=True, timed=False, curve=False)
+    order = Order(COMPARISON, ("input",), ("in", "left"), aside=True, timed=False, studies=False)
     found = run(bench, order)
     results, part = found.summary.results, found.summary.results.part("left")
     for task in results.questions.tasks[part]:
