@@ -15,9 +15,10 @@ from torch import Tensor
 from experts.artefacts import Artefacts
 from routers.index import UNSCORED, VectorIndex
 from routers.metric import Densities, Gaussian, Metric
+from routers.types import Features
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Routed:
     """One expert that can be routed to: its id, version, merge group and artefacts.
 
@@ -96,9 +97,10 @@ class Catalogue:
         own = [e.artefacts for e in self.experts]
         return VectorIndex([a.centroids if a.examples is None else a.examples for a in own])
 
-    def densities(self, input_F: Tensor) -> Tensor | None:
-        """Log-densities (E,) of an input's features by expert; None without a metric to tell."""
-        return self._densities.of(self.metric.whiten(input_F)) if self.metric else None
+    def densities(self, query: Features) -> Tensor | None:
+        """Log-densities (E,) of a query's input by expert; None where nothing tells."""
+        white_F = query.white(self.metric) if self.metric else None
+        return None if white_F is None else self._densities.of(white_F)
 
     @cached_property
     def _densities(self) -> Densities:

@@ -127,7 +127,8 @@ def ask(
 def _away(owners: Sequence[str], input_QF: Tensor, without: Without) -> Tensor:
     """(Q, E) log-densities of inputs whose own expert never joined."""
     catalogues = {id: without(id) for id in dict.fromkeys(owners)}
-    rows = [catalogues[id].densities(f) for id, f in zip(owners, input_QF, strict=True)]
+    queries = zip(owners, (Features(input_F=f) for f in input_QF), strict=True)
+    rows = [catalogues[id].densities(query) for id, query in queries]
     return torch.stack([row for row in rows if row is not None])
 
 

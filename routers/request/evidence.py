@@ -30,7 +30,7 @@ class EvidenceRouter:
     """Probability of each expert, from all that is known of the query."""
 
     name = "evidence"
-    needs = frozenset({"instruction", "choices", "input"})
+    needs = frozenset({"instruction", "choices", "input", "density"})
 
     def score(self, query: Features, catalogue: Catalogue, calibration: Calibration) -> Scores:
         """See `RequestRouter.score`."""
@@ -51,7 +51,7 @@ def view_scores(query: Features, catalogue: Catalogue) -> dict[str, Tensor]:
         views["choices"], views["labels"] = catalogue.choices.scores(query.choice_CD)
     if query.input_D is not None:
         views["input"] = catalogue.centroids.best(query.input_D[None])[0]
-    if query.input_F is not None and (density_E := catalogue.densities(query.input_F)) is not None:
+    if (density_E := catalogue.densities(query)) is not None:
         views["density"] = density_E
     return views
 
@@ -71,7 +71,7 @@ def fuse(views: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
     for name, weight in weights.items():
         score_E = views[name]
         known_E = score_E > UNKNOWN.get(name, UNSCORED)
-        counted = score_E[known_E].clamp(min=HOPELESS.get(name, UNSCORED))
-        mean = counted.mean() if known_E.any() else 0.0
+        counted_E = torch.where(known_E, score_E.clamp(min=HOPELESS.get(name, UNSCORED)), 0.0)
+        mean = counted_E.sum() / known_E.sum().clamp(min=1)
         total_E = total_E + weight * torch.where(known_E, score_E, mean)
     return total_E
