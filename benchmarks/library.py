@@ -12,19 +12,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 
 import torch
 
 from benchmarks import working_set
 from benchmarks.figures import Figure, at_least, at_most, reported
-from benchmarks.many import many_experts, near
+from benchmarks.many import Maker
 from benchmarks.timing import take_turns
 from benchmarks.working_set import BATCH, answer, forced
-from experts.backbones import TextEncoder, open_backbone
+from experts.backbones import open_backbone
 from experts.library import Library
-from routers.calibration import Calibration
 from routers.catalogue import Catalogue
 from routers.policy import Wishes, decide
 from routers.presets import DEFAULT, PRESETS, RANKING
@@ -39,17 +39,17 @@ FEW, MANY = 18, 10_000
 OPEN_SECONDS, OPEN_MB, ROUTE_MS, RECALL, GROWTH = 10.0, 300.0, 2.0, 0.99, 1.05
 LOOK = 0.3
 QUERIES = 200
-BEST = 8  # what the default preset takes
+BEST = PRESETS[DEFAULT].experts
 
 
 def run(quick: bool) -> list[Figure]:
     """All figures of a large library."""
     count = 600 if quick else MANY
-    backbone = open_backbone("demo")
-    few, many = many_experts(backbone, FEW), many_experts(backbone, count)
+    maker = Maker(open_backbone("demo"))
+    few, many = maker.library(FEW), maker.library(count)
     return [
         *_opening(many, 1 if quick else 3),
-        *_routing(backbone, few, many, count),
+        *_routing(maker, few, many, count),
         *_growth(few, many, count, 2 if quick else 15),
         *working_set.measure(_engine(many), count, quick),
     ]
@@ -66,37 +66,45 @@ def _opening(many: Path, rounds: int) -> list[Figure]:
     ]
 
 
-def _routing(backbone: TextEncoder, few: Path, many: Path, count: int) -> list[Figure]:
-    """The router and the policy alone, from embeddings to a selection, one query at a time."""
+def _routing(maker: Maker, few: Path, many: Path, count: int) -> list[Figure]:
+    """The router and the policy alone, from features to a selection, one query at a time."""
     small, large = _engine(few), _engine(many)
-    queries = [
-        (i, Features(near(backbone, i, 1), near(backbone, i, 2)))
-        for i in random.Random(0).sample(range(count), QUERIES)
-    ]
-    seconds = {name: [_timed(engine, q) for _, q in queries]
-               for name, engine in {"few": small, "many": large}.items()}  # fmt: skip
-    view = large.routing.view.current().shortlist
-    hits = [
-        len({*_best(view.of(q, Wishes()), q)} & {*_best(view.catalogue, q)}) / BEST
-        for _, q in queries
-    ]
-    return [
-        at_most("routing one query over all, ms", median(seconds["many"]) * 1e3, ROUTE_MS),
-        reported(f"routing one query over {FEW}, ms", median(seconds["few"]) * 1e3),
-        at_least(f"shortlist: recall of the best {BEST}", sum(hits) / len(hits), RECALL),
-    ]
+    figures: list[Figure] = []
+    for sentence, sort in ((True, ""), (False, ", input alone")):
+        queries = [
+            maker.query(i, 1, sentence=sentence)
+            for i in random.Random(0).sample(range(count), QUERIES)
+        ]
+        ms = {e: median(_timed(e, q) for q in queries) * 1e3 for e in (small, large)}
+        recall = mean(_recall(large, q) for q in queries)
+        figures += [
+            at_most(f"routing one query over all{sort}, ms", ms[large], ROUTE_MS),
+            reported(f"routing one query over {FEW}{sort}, ms", ms[small]),
+            at_least(f"shortlist: recall of the best {BEST}{sort}", recall, RECALL),
+        ]
+    return figures
 
 
-def _best(catalogue: Catalogue, query: Features) -> list[str]:
+def _recall(engine: Engine, query: Features) -> float:
+    """Share of the best experts of all that are the best of the shortlist."""
+    whole, wishes = engine.routing.view.current().shortlist, Wishes()
+    short = whole.of(query, wishes, BEST)
+    found, best = (_best(engine, catalogue, query) for catalogue in (short, whole.catalogue))
+    return len({*found} & {*best}) / BEST
+
+
+def _best(engine: Engine, catalogue: Catalogue, query: Features) -> list[str]:
     """The best experts of a catalogue by the default router, all of it scored."""
-    score_E = REQUEST_ROUTERS[RANKING].score(query, catalogue, Calibration()).score_E
+    score_E = REQUEST_ROUTERS[RANKING].score(query, catalogue, engine.routing.calibration).score_E
     return [catalogue.ids[i] for i in score_E.topk(min(BEST, len(score_E))).indices.tolist()]
 
 
+@torch.inference_mode()  # as the engine decides
 def _timed(engine: Engine, query: Features) -> float:
     built, router = engine.routing.view.current(), REQUEST_ROUTERS[RANKING]
     begun = time.perf_counter()
-    catalogue = built.shortlist.of(query, Wishes())
+    query = replace(query)  # nothing of it is worked out yet
+    catalogue = built.shortlist.of(query, Wishes(), BEST)
     scores = router.score(query, catalogue, built.calibration)
     decide(PRESETS[DEFAULT], scores, catalogue, built.calibration, Wishes())
     return time.perf_counter() - begun
@@ -121,11 +129,11 @@ def _open(folder: Path) -> dict[str, float]:
     """Seconds and MB of opening a library, and seconds of another look, with the backbone there."""
     backbone = open_backbone("demo")
     backbone.embed(["warm"])
+    query = Maker(backbone).query(0, 0)
     before, begun = _resident_mb(), time.perf_counter()
     library = Library.open(folder, fingerprint=backbone.fingerprint)
     view = LibraryView(backbone, backbone, library)
-    query = near(backbone, 0, 0)
-    view.current().shortlist.of(Features(query, query), Wishes())
+    view.current().shortlist.of(query, Wishes(), BEST)
     figures = {"seconds": time.perf_counter() - begun, "mb": _resident_mb() - before}
     begun = time.perf_counter()
     library.refresh()

@@ -22,7 +22,7 @@ MOST_SEEN = 60_000
 """Half precision holds no more, and more changes nothing."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Artefacts:
     """What routers know of an expert: by its words, its inputs and its weights.
 

@@ -1,4 +1,4 @@
-"""Freed memory kept in the process, so that the next pass does not ask the system for it again.
+"""Freed memory: kept in the process, so that the next pass does not ask the system for it again.
 
 A pass allocates and frees tensors of several MB. The C library gives such blocks back to the system
 at once and gets them anew for the next layer, and every page of them then costs a fault: up to a
@@ -28,3 +28,15 @@ def keep_freed() -> bool:
     if mallopt is None:
         return False
     return all([mallopt(M_MMAP_THRESHOLD, LARGEST), mallopt(M_TRIM_THRESHOLD, KEPT)])
+
+
+def give_back_freed() -> bool:
+    """Give freed memory back to the system, also what lies between blocks in use.
+
+    For after much was read and little of it kept.
+
+    Returns:
+        Whether anything was given back: only glibc can.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    return trim is not None and trim(0) == 1

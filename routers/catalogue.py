@@ -15,9 +15,10 @@ from torch import Tensor
 from experts.artefacts import Artefacts
 from routers.index import UNSCORED, VectorIndex
 from routers.metric import Densities, Gaussian, Metric
+from routers.types import Features
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Routed:
     """One expert that can be routed to: its id, version, merge group and artefacts.
 
@@ -96,14 +97,14 @@ class Catalogue:
         own = [e.artefacts for e in self.experts]
         return VectorIndex([a.centroids if a.examples is None else a.examples for a in own])
 
-    def densities(self, input_F: Tensor) -> Tensor | None:
-        """Log-densities (E,) of an input's features by expert, relative to the background's.
+    def densities(self, query: Features) -> Tensor | None:
+        """Log-densities (E,) of a query's input by expert, relative to the background's.
 
-        None without a metric to tell.
+        None where nothing tells.
         """
-        if self.metric is None:
+        white_F = query.white(self.metric) if self.metric else None
+        if self.metric is None or white_F is None:
             return None
-        white_F = self.metric.whiten(input_F)
         return self._densities.of(white_F, self.metric.background(white_F))
 
     @cached_property

@@ -20,7 +20,7 @@ def owned(per_expert: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
 
     Where there is none, D is 0: what no expert has is of no width.
     """
-    there = [(e, v.shape[0], v) for e, v in enumerate(per_expert) if v is not None]
+    there = [(e, v.size(0), v) for e, v in enumerate(per_expert) if v is not None]
     if not there:
         return torch.zeros(0, dtype=torch.long), torch.zeros(0, 0)
     positions, counts, vectors = zip(*there, strict=True)

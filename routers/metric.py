@@ -17,6 +17,7 @@ Knows features as numbers, and neither texts nor backbones.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -37,22 +38,71 @@ MOST_BETWEEN = 64
 WHITENING, CENTRE, BETWEEN = "input_whitening", "input_centre", "input_between"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Gaussian:
-    """An expert's inputs, whitened, as routers keep them for thousands of experts.
+    """Inputs of one expert, whitened, or of K experts with as many directions each.
 
-    Its squared distance is |z - mean|^2 - |turn (z - mean)|^2.
+    The squared distance is |z - mean|^2 - |turn (z - mean)|^2. All numbers lie in one tensor:
+    routers keep thousands of these, and several small tensors each would take more memory than
+    the numbers and more time to fetch than to sum.
 
     Attributes:
-        mean_F: in half precision. turn_RF: int8 rows, times `scale_R`. offset: what is added to
-            half the negative squared distance: the log-determinant, and what a mean of few inputs
-            is off by.
+        packed: bytes (N,), or (K, N): the figures, the mean, the turn, and zeros up to a multiple
+            of 4. width: F. rows: R, of the turn.
     """
 
-    mean_F: Tensor
-    turn_RF: Tensor
-    scale_R: Tensor
-    offset: float
+    packed: Tensor
+    width: int
+    rows: int
+
+    @classmethod
+    def pack(cls, mean_KF: Tensor, turn_KRF: Tensor, offset_K: Tensor) -> Gaussian:
+        """Means in half precision, and turns in 8 bits a number, a scale a row."""
+        count, rows, width = turn_KRF.shape
+        mean_KF = mean_KF.half()
+        scale_KR = turn_KRF.abs().amax(dim=-1).clamp(min=1e-12) / 127
+        small_KRF = (turn_KRF / scale_KR[..., None]).round_().to(torch.int8)
+        along_KR = (small_KRF.float() * mean_KF.float()[:, None]).sum(dim=-1) * scale_KR
+        figures = torch.cat([offset_K[:, None].float(), scale_KR, along_KR], dim=1)
+        parts = [figures.view(torch.int8), mean_KF.view(torch.int8), small_KRF.flatten(1)]
+        missing = -sum(part.shape[1] for part in parts) % 4
+        filled = [*parts, torch.zeros(count, missing, dtype=torch.int8)]
+        return cls(torch.cat(filled, dim=1), width, rows)
+
+    @classmethod
+    def stack(cls, alike: Sequence[Gaussian]) -> Gaussian:
+        """One of several, which have as many rows each."""
+        first = alike[0]
+        return cls(torch.stack([g.packed for g in alike]), first.width, first.rows)
+
+    def unbind(self) -> list[Gaussian]:
+        """Each by itself; they share memory."""
+        return [Gaussian(packed, self.width, self.rows) for packed in self.packed.unbind()]
+
+    @property
+    def figures(self) -> Tensor:
+        """The offset; the scale of each row of the turn; where the mean lies along each.
+
+        The offset is added to half the negative squared distance: the log-determinant, and what a
+        mean of few inputs is off by.
+        """
+        return self.packed[..., : 4 * self._figures].view(torch.float32)
+
+    @property
+    def mean(self) -> Tensor:
+        """(..., F), in half precision."""
+        begin = 4 * self._figures
+        return self.packed[..., begin : begin + 2 * self.width].view(torch.float16)
+
+    @property
+    def turn(self) -> Tensor:
+        """(..., R * F) in 8 bits, row by row, each yet to be scaled."""
+        begin = 4 * self._figures + 2 * self.width
+        return self.packed[..., begin : begin + self.rows * self.width]
+
+    @property
+    def _figures(self) -> int:
+        return 1 + 2 * self.rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,15 +176,28 @@ class Metric:
         Args:
             inputs_PF: its `inputs`: the mean, then directions. seen: of how many inputs.
         """
-        mean_1F = self.whiten(inputs_PF[:1])
-        spread_RF = inputs_PF[1:].float() @ self.whitening_FF
-        turn_RF, log_determinant = _turn(spread_RF)
-        scale_R = turn_RF.abs().amax(dim=1).clamp(min=1e-12) / 127
-        off = len(self.centre_F) / max(1, seen)
-        return Gaussian(
-            mean_1F[0].half(), (turn_RF / scale_R[:, None]).round().to(torch.int8), scale_R,
-            0.5 * (off - log_determinant),
-        )  # fmt: skip
+        (found,) = self.gaussians([inputs_PF], [seen])
+        return found
+
+    def gaussians(self, inputs: Sequence[Tensor], seen: Sequence[int]) -> list[Gaussian]:
+        """`gaussian` of E experts in few products: those with as many directions go together."""
+        alike: dict[int, list[int]] = defaultdict(list)
+        for e, inputs_PF in enumerate(inputs):
+            alike[len(inputs_PF)].append(e)
+        found: dict[int, Gaussian] = {}
+        for group in alike.values():
+            stacked_EPF = torch.stack([inputs[e] for e in group]).float()
+            told = self._alike(stacked_EPF, [seen[e] for e in group])
+            found.update(zip(group, told, strict=True))
+        return [found[e] for e in range(len(inputs))]
+
+    def _alike(self, inputs_EPF: Tensor, seen: Sequence[int]) -> list[Gaussian]:
+        count, rows, width = inputs_EPF.shape
+        mean_EF = self.whiten(inputs_EPF[:, 0])
+        spread_NF = inputs_EPF[:, 1:].reshape(-1, width) @ self.whitening_FF  # one product for all
+        turn_ERF, log_determinant_E = _turn(spread_NF.view(count, rows - 1, width))
+        off_E = width / torch.tensor(seen).clamp(min=1).double()
+        return Gaussian.pack(mean_EF, turn_ERF, 0.5 * (off_E - log_determinant_E)).unbind()
 
 
 class Densities:
@@ -142,31 +205,41 @@ class Densities:
 
     def __init__(self, gaussians: Sequence[Gaussian | None]) -> None:
         self.count = len(gaussians)
-        there = [(e, g) for e, g in enumerate(gaussians) if g is not None]
-        self._owner_K = torch.tensor([e for e, _ in there], dtype=torch.long)
-        rows = torch.tensor([len(g.turn_RF) for _, g in there], dtype=torch.long)
-        self._owner_P = torch.arange(len(there)).repeat_interleave(rows)
-        if there:
-            self._mean_KF = torch.stack([g.mean_F for _, g in there]).float()
-            turn_PF = torch.cat([g.turn_RF for _, g in there]).float()
-            self._turn_PF = turn_PF * torch.cat([g.scale_R for _, g in there])[:, None]
-            self._offset_K = torch.tensor([g.offset for _, g in there])
-            along_P = (self._turn_PF * self._mean_KF[self._owner_P]).sum(dim=1)
-            self._along_P = along_P
+        alike: dict[int, list[tuple[int, Gaussian]]] = defaultdict(list)
+        for e, gaussian in enumerate(gaussians):
+            if gaussian is not None:
+                alike[gaussian.rows].append((e, gaussian))
+        self._alike = [_Alike(Gaussian.stack([g for _, g in group])) for group in alike.values()]
+        self._owner_K = torch.tensor([e for group in alike.values() for e, _ in group])
 
     def of(self, white_F: Tensor, background: Tensor | float = 0.0) -> Tensor | None:
         """Log-densities (E,) relative to the background's; None where none is known.
 
         What all have in common is left out. An expert without a Gaussian gets `FARTHEST`.
         """
-        if not len(self._owner_K):
+        if not self._alike:
             return None
-        distance_K = (self._mean_KF - white_F).square().sum(dim=1)
-        along_P = (self._turn_PF @ white_F - self._along_P).square()
-        distance_K = distance_K.index_add(0, self._owner_P, -along_P)
-        density_K = self._offset_K - 0.5 * distance_K
+        density_K = torch.cat([alike.of(white_F) for alike in self._alike])
         density_K = (density_K - background).clamp(min=FARTHEST + 1)
         return torch.full((self.count,), FARTHEST).index_copy(0, self._owner_K, density_K)
+
+
+class _Alike:
+    """K Gaussians with as many directions each, in the numbers that sums are done in."""
+
+    def __init__(self, gaussians: Gaussian) -> None:
+        rows = gaussians.rows
+        self._mean_KF = gaussians.mean.float()
+        self._turn_PF = gaussians.turn.float().view(-1, gaussians.width)
+        figures = gaussians.figures.split([1, rows, rows], dim=1)
+        self._offset_K1, self._scale_KR, self._along_KR = figures
+
+    def of(self, white_F: Tensor) -> Tensor:
+        """Log-densities (K,), up to a number that all have in common."""
+        distance_K = (self._mean_KF - white_F).square().sum(dim=1)
+        turned_KR = (self._turn_PF @ white_F).view(self._scale_KR.shape) * self._scale_KR
+        distance_K -= (turned_KR - self._along_KR).square().sum(dim=1)
+        return self._offset_K1[:, 0] - 0.5 * distance_K
 
 
 def covariance(feature_MF: Tensor) -> Tensor:
@@ -175,12 +248,10 @@ def covariance(feature_MF: Tensor) -> Tensor:
     return centred_MF.T @ centred_MF / len(feature_MF)
 
 
-def _turn(spread_RF: Tensor) -> tuple[Tensor, float]:
-    """(1 + V V^T)^-1/2 V of whitened directions V, and log det (1 + V V^T) (Woodbury)."""
-    if not len(spread_RF):
-        return spread_RF, 0.0
-    V_RF = spread_RF.double()
-    value_R, vector_RR = torch.linalg.eigh(V_RF @ V_RF.T)
-    grown_R = 1 + value_R.clamp(min=0)
-    turn_RF = (vector_RR * grown_R.rsqrt()) @ vector_RR.T @ V_RF
-    return turn_RF.float(), float(grown_R.log().sum())
+def _turn(spread_ERF: Tensor) -> tuple[Tensor, Tensor]:
+    """(1 + V V^T)^-1/2 V of whitened directions V, and log det (1 + V V^T) (E,) (Woodbury)."""
+    V_ERF = spread_ERF.double()
+    value_ER, vector_ERR = torch.linalg.eigh(V_ERF @ V_ERF.mT)
+    grown_ER = 1 + value_ER.clamp(min=0)
+    turn_ERF = (vector_ERR * grown_ER.rsqrt()[..., None, :]) @ vector_ERR.mT @ V_ERF
+    return turn_ERF.float(), grown_ER.log().sum(dim=-1)

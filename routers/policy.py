@@ -55,7 +55,7 @@ def ranked_preset(preset: Preset, catalogue: Catalogue, wishes: Wishes) -> Prese
     """
     if preset.request != "uniform":
         return preset
-    limit = _limit(preset, wishes)
+    limit = limit_of(preset, wishes)
     allowed = catalogue.ids if wishes.allow is None else wishes.allow
     if len(allowed) <= limit + len(wishes.deny):  # else some must be left out, whoever they are
         able = [e for id in allowed if may_answer(id, wishes) and (e := catalogue.get(id))]
@@ -77,7 +77,7 @@ def decide(
         reason = "No expert of the library may answer."
         return Decision(Selection(mode="base", reason=reason), confidence=0.0, fallback="no_expert")
     fitting, dropped = _one_group(able, catalogue)
-    weighed = weigh(preset, fitting, scores, calibration, _limit(preset, wishes))
+    weighed = weigh(preset, fitting, scores, calibration, limit_of(preset, wishes))
     count = len(able) if catalogue.whole == len(catalogue) else catalogue.whole
     selection = _select(preset, weighed, count, scores, catalogue, wishes)
     return Decision(
@@ -141,7 +141,7 @@ def _has_vectors(token: str, i: int, catalogue: Catalogue) -> bool:
     return token in catalogue.experts[i].artefacts.vectors
 
 
-def _limit(preset: Preset, wishes: Wishes) -> int:
+def limit_of(preset: Preset, wishes: Wishes) -> int:
     """How many experts a sample may use; in token mode top_k is per token, not per sample."""
     token = _token_router(preset, wishes) is not None
     return preset.experts if token or wishes.top_k is None else wishes.top_k

@@ -18,8 +18,9 @@ from routers.types import Features
 
 SMALL = 256
 """A library up to this size is scored as a whole."""
-KEPT = 96
-"""How many experts are scored of a larger one: half as many again as any preset can use."""
+KEPT, KEPT_OF_MANY = 64, 96
+"""How many experts are scored of a larger one: eight times what the default preset can use; where
+more than half of that may be used, half as many again as any preset can use."""
 NEAREST = 384  # vectors looked at first; an expert owns several
 FRESH = 512
 """So many experts may join before the large sieve is made anew."""
@@ -59,8 +60,12 @@ class Shortlist:
         part = self.catalogue.among(ids)
         return Shortlist(part, sieves=None if is_quick(part.experts) else self._sieves)
 
-    def of(self, query: Features, wishes: Wishes) -> Catalogue:
-        """The experts that come near a query and may answer it; all, when they are few."""
+    def of(self, query: Features, wishes: Wishes, limit: int = 1) -> Catalogue:
+        """The experts that come near a query and may answer it; all, when they are few.
+
+        Args:
+            limit: how many may be used (`limit_of`).
+        """
         if not self._sieves:
             return self.catalogue
         allow, deny = wishes.allow, wishes.deny
@@ -68,8 +73,9 @@ class Shortlist:
             named = [e for id in allow if (e := self.catalogue.get(id))]
             return self.catalogue.only(named, len(named))
         if allow is not None or len(deny) > SMALL:
-            return self._narrowed(allow, deny).of(query, Wishes())
-        near = [e for part in self._parts for e in _near(part, query, wishes)]
+            return self._narrowed(allow, deny).of(query, Wishes(), limit)
+        kept = KEPT if 2 * limit <= KEPT else KEPT_OF_MANY
+        near = [e for part in self._parts for e in _near(part, query, wishes, kept)]
         gone = sum(self.catalogue.get(id) is not None for id in deny)
         return self.catalogue.only(near, len(self.catalogue) - gone)
 
@@ -78,21 +84,21 @@ class Shortlist:
         return self.within([id for id in ids if id not in deny])
 
 
-def _near(part: Part, query: Features, wishes: Wishes) -> list[Routed]:
-    """The nearest of one sieve, looking further while too few of them may answer."""
+def _near(part: Part, query: Features, wishes: Wishes, kept: int) -> list[Routed]:
+    """The nearest `kept` of one sieve, looking further while too few of them may answer."""
     count = ceil(NEAREST / part.share) if part.share else part.sieve.size
     while True:
         able = (e for e in part.nearest(query, count) if may_answer(e.id, wishes))
-        found = list(islice(able, KEPT))
-        if len(found) == KEPT or count >= part.sieve.size:
+        found = list(islice(able, kept))
+        if len(found) == kept or count >= part.sieve.size:
             return found
         count *= 4
 
 
 def _sieves(catalogue: Catalogue, before: Sieve | None) -> tuple[Sieve, ...]:
     """A sieve over nearly all experts, and a small one over those that joined since it was made."""
-    if before is not None:
+    if before is not None and before.metric is catalogue.metric:
         fresh = [e for e in catalogue.experts if id(e) not in before.known]
         if len(fresh) <= FRESH and len(before.experts) <= 2 * len(catalogue):
-            return (before, Sieve(fresh)) if fresh else (before,)
-    return (Sieve(catalogue.experts),)
+            return (before, Sieve(fresh, catalogue.metric)) if fresh else (before,)
+    return (Sieve(catalogue.experts, catalogue.metric),)

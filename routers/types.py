@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pydantic import Field
 from torch import Tensor
 
 from experts.manifest import Record
+from routers.metric import Metric
 
 Mode = Literal["single", "merge", "token", "base"]
 MAX_STRENGTH = 1000.0
@@ -38,6 +39,13 @@ class Features:
     choice_CD: Tensor | None = None
     sentence_D: Tensor | None = None
     input_F: Tensor | None = None
+    _white: dict[Metric, Tensor] = field(default_factory=dict, init=False, repr=False)
+
+    def white(self, metric: Metric) -> Tensor | None:
+        """`input_F` as a metric sees it, worked out once."""
+        if self.input_F is not None and metric not in self._white:
+            self._white[metric] = metric.whiten(self.input_F)
+        return self._white.get(metric)
 
 
 class Chosen(Record):

@@ -133,7 +133,7 @@ def _away(owners: Sequence[str], input_QF: Tensor, without: Without) -> Tensor:
     for id, positions in own.items():
         catalogue = without(id)  # one at a time: each is as large as the library
         for q in positions:
-            row_E = catalogue.densities(input_QF[q])
+            row_E = catalogue.densities(Features(input_F=input_QF[q]))
             assert row_E is not None  # as the view is there
             found[q] = row_E
     return torch.stack([found[q] for q in range(len(owners))])

@@ -28,7 +28,8 @@ class Scores:
 class RequestRouter(Protocol):
     """Scores the experts of a catalogue for one query.
 
-    `needs` names the features it reads: "input", "instruction", "choices", "sentence".
+    `needs` names the features it reads: "input" and "density" (what centroids, and what densities
+    are compared with), "instruction", "choices", "sentence".
     """
 
     name: str

@@ -31,7 +31,7 @@ class EvidenceRouter:
     """Probability of each expert, from all that is known of the query."""
 
     name = "evidence"
-    needs = frozenset({"instruction", "choices", "input"})
+    needs = frozenset({"instruction", "choices", "input", "density"})
 
     def score(self, query: Features, catalogue: Catalogue, calibration: Calibration) -> Scores:
         """See `RequestRouter.score`."""
@@ -52,7 +52,7 @@ def view_scores(query: Features, catalogue: Catalogue) -> dict[str, Tensor]:
         views["choices"], views["labels"] = catalogue.choices.scores(query.choice_CD)
     if query.input_D is not None:
         views["input"] = catalogue.centroids.best(query.input_D[None])[0]
-    if query.input_F is not None and (density_E := catalogue.densities(query.input_F)) is not None:
+    if (density_E := catalogue.densities(query)) is not None:
         views["density"] = density_E
     return views
 
@@ -72,10 +72,15 @@ def fuse(views: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
     for name, weight in weights.items():
         score_E = views[name]
         known_E = score_E > UNKNOWN.get(name, UNSCORED)
-        mean = _mean(score_E[known_E], HOPELESS.get(name, math.inf)) if known_E.any() else 0.0
-        total_E = total_E + weight * torch.where(known_E, score_E, mean)
+        total_E = total_E + weight * _told(score_E, known_E, HOPELESS.get(name, math.inf))
     return total_E
 
 
-def _mean(score_K: Tensor, hopeless: float) -> Tensor:
-    return score_K.clamp(min=float(score_K.max()) - hopeless).mean()
+def _told(score_E: Tensor, known_E: Tensor, hopeless: float) -> Tensor:
+    """The scores, the mean of those that are known in the place of those that are not."""
+    if known_E.all():
+        return score_E
+    least = torch.where(known_E, score_E, -torch.inf).max() - hopeless
+    counted_E = torch.where(known_E, score_E.clamp(min=least), 0.0)
+    mean = counted_E.sum() / known_E.sum().clamp(min=1)
+    return torch.where(known_E, score_E, mean)

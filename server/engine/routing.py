@@ -18,7 +18,7 @@ from routers.calibration import Calibration
 from routers.catalogue import Catalogue
 from routers.instructions import Instruction, stand_in, template
 from routers.metric import Metric
-from routers.policy import BASE, Decision, Wishes, decide, explicit, ranked_preset
+from routers.policy import BASE, Decision, Wishes, decide, explicit, limit_of, ranked_preset
 from routers.presets import DEFAULT, PRESETS, Preset
 from routers.request import REQUEST_ROUTERS
 from routers.types import Features, Query, Selection
@@ -171,7 +171,7 @@ class Routing:
             return
         seen, features = built.within(work.sample.scope), self._features(work)
         wishes = self._wishes(seen, work.sample.options, without)
-        catalogue = seen.shortlist.of(features, wishes)
+        catalogue = seen.shortlist.of(features, wishes, limit_of(work.preset, wishes))
         router = REQUEST_ROUTERS[work.preset.request]
         work.catalogue = catalogue
         work.scores = router.score(features, catalogue, built.calibration)
@@ -241,7 +241,7 @@ class Routing:
             self.words.get(sentence) if "instruction" in needs and sentence else None,
             self.words.stack(query.choices) if "choices" in needs and query.choices else None,
             self.words.get(alone) if "sentence" in needs and (alone := _stand_in(work)) else None,
-            input_F,
+            input_F if "density" in needs else None,
         )
 
 

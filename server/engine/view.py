@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 
@@ -22,6 +22,7 @@ from experts.entries import first_error
 from experts.errors import BadExpert, CorruptExpert
 from experts.library import Entry, Library, Snapshot
 from experts.manifest import Manifest
+from experts.memory import give_back_freed
 from experts.scanning import Progress
 from experts.scope import Scope
 from experts.snapshot import SCOPES
@@ -34,6 +35,8 @@ from routers.shortlist import Shortlist
 from server.engine.named import reached
 
 log = logging.getLogger("sailplane.routing")
+AT_ONCE = 64
+"""Experts read before their inputs are worked out together; they take 2 MB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,11 +126,10 @@ class LibraryView:
         """As before where nothing changed: only new entries are read."""
         while not self._refit(snapshot):
             snapshot = self.library.snapshot
-        known: dict[str, tuple[Entry, Routed | None]] = {}
-        for done, (id, entry) in enumerate(snapshot.entries.items()):
-            if progress:
-                progress(done, len(snapshot.entries))
-            known[id] = self._seen(entry)
+        known = {id: before for id, entry in snapshot.entries.items()
+                 if (before := self._known.get(id)) and before[0] is entry}  # fmt: skip
+        fresh = [entry for id, entry in snapshot.entries.items() if id not in known]
+        known |= self._fresh(fresh, progress, len(known))
         self._known = known
         routed = [expert for _, expert in known.values() if expert is not None]
         constants, note = calibration_of(snapshot.calibration).under(
@@ -139,6 +141,8 @@ class LibraryView:
             log.warning("%s", note)
         catalogue = Catalogue(routed, metric=self._fitted.metric)
         shortlist = Shortlist(catalogue, self._built and self._built.shortlist)
+        if len(fresh) > AT_ONCE:
+            give_back_freed()  # as much as all that was kept, in pieces between it
         return Built(
             snapshot.generation, snapshot, shortlist, constants, self._fitted.placing, note
         )
@@ -160,13 +164,24 @@ class LibraryView:
         self._known = {}
         return True
 
-    def _seen(self, entry: Entry) -> tuple[Entry, Routed | None]:
-        """An entry, and what routers see of it."""
-        before = self._known.get(entry.id)
-        return before if before and before[0] is entry else (entry, self._routed(entry))
+    def _fresh(
+        self, entries: Sequence[Entry], progress: Progress | None, known: int
+    ) -> dict[str, tuple[Entry, Routed | None]]:
+        """New entries, and what routers see of each, by id; `known` others are there already."""
+        seen: dict[str, tuple[Entry, Routed | None]] = {}
+        for start in range(0, len(entries), AT_ONCE):
+            some, told = entries[start : start + AT_ONCE], list[tuple[Manifest, Artefacts]]()
+            for done, entry in enumerate(some, known + start):
+                if progress:
+                    progress(done, known + len(entries))
+                if (artefacts := self._artefacts(entry)) is not None:
+                    told.append((entry.manifest, artefacts))
+            routed = {expert.id: expert for expert in routed_all(told, self._fitted.metric)}
+            seen |= {entry.id: (entry, routed.get(entry.id)) for entry in some}
+        return seen
 
-    def _routed(self, entry: Entry) -> Routed | None:
-        """An entry as the catalogue takes it, None where routers cannot score it.
+    def _artefacts(self, entry: Entry) -> Artefacts | None:
+        """What an entry tells routers, in short, None where they cannot score it.
 
         One whose vectors cannot be compared is left out, and one whose files went bad since they
         were listed must not stop the routing of all others.
@@ -182,7 +197,7 @@ class LibraryView:
         if not self._comparable(artefacts):
             log.warning("expert %s is left out of routing: its vectors have other widths", entry.id)
             return None
-        return routed_of(entry.manifest, artefacts, self._fitted.metric)
+        return replace(artefacts.slim(), inputs=artefacts.inputs, seen=artefacts.seen)
 
     def _comparable(self, artefacts: Artefacts) -> bool:
         """Whether vectors are as wide as those of requests."""
@@ -232,13 +247,31 @@ def statement_map_of(tensors: Mapping[str, Tensor], width: int) -> StatementMap:
 
 def routed_of(manifest: Manifest, artefacts: Artefacts, metric: Metric | None = None) -> Routed:
     """What a manifest and its artefacts say, as the catalogue takes it."""
+    (routed,) = routed_all([(manifest, artefacts)], metric)
+    return routed
+
+
+def routed_all(
+    told: Sequence[tuple[Manifest, Artefacts]], metric: Metric | None = None
+) -> list[Routed]:
+    """`routed_of` of many at once."""
+    gaussians: dict[str, Gaussian] = {}
+    if metric is not None:
+        inputs = {m.id: (a.inputs, a.seen) for m, a in told
+                  if a.inputs is not None and a.seen >= LEAST_SEEN}  # fmt: skip
+        found = metric.gaussians([i for i, _ in inputs.values()], [n for _, n in inputs.values()])
+        gaussians = dict(zip(inputs, found, strict=True))
+    return [
+        Routed(m.id, a.slim(), m.version, m.merge_group, _forms(m, a), gaussians.get(m.id))
+        for m, a in told
+    ]
+
+
+def _forms(manifest: Manifest, artefacts: Artefacts) -> tuple[int, ...]:
+    """Choice vectors a label; empty where they are not those of the labels."""
     forms = tuple(len(label.known) for label in manifest.labels)
-    choices, inputs = artefacts.choices, artefacts.inputs
-    known = choices is not None and len(choices) == sum(forms)
-    return Routed(
-        manifest.id, artefacts.slim(), manifest.version, manifest.merge_group,
-        forms if known else (), gaussian_of(inputs, artefacts.seen, metric),
-    )  # fmt: skip
+    known = artefacts.choices is not None and len(artefacts.choices) == sum(forms)
+    return forms if known else ()
 
 
 def gaussian_of(inputs_PF: Tensor | None, seen: int, metric: Metric | None) -> Gaussian | None:

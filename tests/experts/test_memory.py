@@ -1,12 +1,13 @@
-"""Freed memory stays in the process."""
+"""Freed memory stays in the process, until it is given back."""
 
 import resource
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
-from experts.memory import keep_freed
+from experts.memory import give_back_freed, keep_freed
 
 BLOCK = 4 * 2**20
 PAGES = BLOCK // resource.getpagesize()
@@ -14,6 +15,11 @@ PAGES = BLOCK // resource.getpagesize()
 
 def faults() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
+def resident() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
 
 
 def make_and_free() -> None:
@@ -33,3 +39,16 @@ def test_a_block_that_was_freed_costs_no_page_fault_the_second_time() -> None:
 def test_elsewhere_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     assert not keep_freed()
+    assert not give_back_freed()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a call of glibc's allocator")
+def test_what_was_freed_between_blocks_in_use_is_given_back() -> None:
+    small = 64 * 2**10  # of which a heap is made of
+    blocks = [torch.ones(small // 4) for _ in range(1000)]
+    kept = blocks[::10]
+    del blocks
+    before = resident()
+    assert give_back_freed()
+    assert before - resident() > 40 * 2**20
+    assert all(float(block.sum()) == len(block) for block in kept)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributions import MultivariateNormal
 
-from routers.metric import FARTHEST, Densities, Metric
+from routers.metric import FARTHEST, Densities, Gaussian, Metric
 
 WIDTH = 6
 STORED = Metric.of(
@@ -81,6 +81,84 @@ def test_the_background_is_the_gaussian_of_inputs_of_any_task(seed, tasks):
     assert float(density_E[0]) == pytest.approx(expected, rel=0.03, abs=0.15)
 
 
+def one_by_one(metric, inputs_PF, seen):
+    """The slow twin: one expert's mean, turn and offset, before they are rounded."""
+    mean_F = metric.whiten(inputs_PF[0])
+    V_RF = (inputs_PF[1:].float() @ metric.whitening_FF).double()
+    inside_RR = torch.eye(len(V_RF), dtype=torch.float64) + V_RF @ V_RF.T
+    value_R, vector_RR = torch.linalg.eigh(inside_RR)
+    turn_RF = vector_RR @ torch.diag(value_R.rsqrt()) @ vector_RR.T @ V_RF
+    offset = 0.5 * (WIDTH / max(1, seen) - float(torch.logdet(inside_RR)))
+    return mean_F, turn_RF.float(), offset
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(0, 10**6),
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3)), max_size=7),
+    st.sampled_from([0.0, 1e-3, 0.1, 10.0]),
+)
+def test_many_at_once_are_those_of_one_at_a_time(seed, told, length):
+    """Whatever their numbers of directions, in their order; within one step of the rounding."""
+    rng = torch.Generator().manual_seed(seed)
+    metric = Metric.of(torch.zeros(1, WIDTH, dtype=torch.float64), spd(rng))
+    inputs = [
+        torch.cat([0.2 * torch.randn(1, WIDTH, generator=rng),
+                   length * torch.randn(rows, WIDTH, generator=rng)])
+        for _, rows in told
+    ]  # fmt: skip
+    seen = [n for n, _ in told]
+    found = metric.gaussians(inputs, seen)
+    assert len(found) == len(told)
+    for gaussian, inputs_PF, n in zip(found, inputs, seen, strict=True):
+        mean_F, turn_RF, offset = one_by_one(metric, inputs_PF, n)
+        rows = len(turn_RF)
+        scale_R = gaussian.figures[1 : 1 + rows]
+        turned_RF = gaussian.turn.float().view(rows, WIDTH) * scale_R[:, None]
+        torch.testing.assert_close(gaussian.mean.float(), mean_F, rtol=2**-10, atol=1e-6)
+        torch.testing.assert_close(float(gaussian.figures[0]), offset, rtol=1e-5, atol=1e-5)
+        if rows:
+            torch.testing.assert_close(
+                scale_R, turn_RF.abs().amax(dim=1) / 127, atol=1e-6, rtol=0.01
+            )
+            assert float(((turned_RF - turn_RF) / scale_R[:, None]).abs().max()) < 1.01
+        alone = metric.gaussian(inputs_PF, n)
+        torch.testing.assert_close(gaussian.figures, alone.figures, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(("width", "rows"), [(6, 0), (6, 3), (7, 2), (8, 1)])
+def test_what_is_packed_is_read_again_and_lies_in_fours(width, rows):
+    rng = torch.Generator().manual_seed(3)
+    mean_KF = torch.randn(4, width, generator=rng)
+    turn_KRF = torch.randn(4, rows, width, generator=rng)
+    offset_K = torch.randn(4, generator=rng)
+    packed = Gaussian.pack(mean_KF, turn_KRF, offset_K)
+    assert packed.packed.shape[1] % 4 == 0
+    again = Gaussian.stack(packed.unbind())
+    assert torch.equal(again.packed, packed.packed)
+    assert torch.equal(again.mean, mean_KF.half())
+    offset_K1, scale_KR, along_KR = again.figures.split([1, rows, rows], dim=1)
+    assert torch.equal(offset_K1[:, 0], offset_K)
+    small_KRF = again.turn.float().view(4, rows, width) * scale_KR[..., None]
+    torch.testing.assert_close(small_KRF, turn_KRF, rtol=0, atol=0.03)
+    torch.testing.assert_close(along_KR, (small_KRF @ mean_KF.half().float()[..., None])[..., 0])
+
+
+def test_experts_with_other_numbers_of_directions_are_compared_in_their_order():
+    rng = torch.Generator().manual_seed(4)
+    metric = Metric.of(torch.zeros(1, WIDTH, dtype=torch.float64), spd(rng))
+    told = [0.2 * torch.randn(rows, WIDTH, generator=rng) for rows in (3, 1, 4, 3)]
+    gaussians = metric.gaussians(told, [50, 60, 70, 80])
+    white = metric.whiten(0.2 * torch.randn(WIDTH, generator=rng))
+    density_E = Densities([*gaussians[:2], None, *gaussians[2:]]).of(white)
+    assert density_E is not None
+    assert density_E[2] == FARTHEST
+    for e, gaussian in zip((1, 3, 4), gaussians[1:], strict=True):
+        pair = Densities([gaussians[0], gaussian]).of(white)
+        assert pair is not None
+        torch.testing.assert_close(pair[1] - pair[0], density_E[e] - density_E[0])
+
+
 def test_whitened_inputs_of_a_task_have_unit_variance():
     rng = torch.Generator().manual_seed(0)
     covariance = spd(rng)
@@ -118,7 +196,7 @@ def test_a_mean_of_few_inputs_is_not_held_against_an_expert():
     metric = Metric.of(torch.zeros(1, WIDTH, dtype=torch.float64), spd(torch.Generator()))
     inputs = torch.zeros(1, WIDTH)
     few, many = metric.gaussian(inputs, 2), metric.gaussian(inputs, 6000)
-    assert few.offset - many.offset == pytest.approx(0.5 * WIDTH / 2, abs=1e-3)
+    assert float(few.figures[0] - many.figures[0]) == pytest.approx(0.5 * WIDTH / 2, abs=1e-3)
 
 
 def test_a_metric_is_stored_in_half_precision_and_read_again():

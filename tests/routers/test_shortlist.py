@@ -8,6 +8,7 @@ import torch
 from routers import shortlist, sieve
 from routers.calibration import Calibration
 from routers.catalogue import Catalogue
+from routers.index import owned
 from routers.policy import Wishes, decide
 from routers.presets import PRESETS
 from routers.request import REQUEST_ROUTERS
@@ -24,6 +25,7 @@ def small_limits(monkeypatch):
     """What takes thousands of experts, with a few dozen."""
     monkeypatch.setattr(shortlist, "SMALL", 8)
     monkeypatch.setattr(shortlist, "KEPT", 6)
+    monkeypatch.setattr(shortlist, "KEPT_OF_MANY", 10)
     monkeypatch.setattr(shortlist, "NEAREST", 12)
     monkeypatch.setattr(shortlist, "FRESH", 3)
 
@@ -58,6 +60,16 @@ def test_the_best_of_a_large_library_is_on_the_list_with_its_exact_score(catalog
         assert short.ids[int(short_S.argmax())] == best
         for id, score in zip(short.ids, short_S, strict=True):
             torch.testing.assert_close(score, full_E[catalogue.position(id)], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(("limit", "length"), [(1, 6), (3, 6), (4, 10), (10**9, 10)])
+def test_who_may_use_many_gets_a_longer_list(catalogue_of, limit, length):
+    catalogue = catalogue_of(40)
+    short = Shortlist(catalogue)
+    query = query_near(catalogue, 3)
+    assert len(short.of(query, ANY, limit)) == length
+    denied = Wishes(deny=frozenset(catalogue.ids[30:]))
+    assert len(short.of(query, denied, limit)) == length
 
 
 def test_every_view_is_heard(catalogue_of):
@@ -129,9 +141,9 @@ def test_quantised_search_finds_nearly_all_that_a_flat_one_finds(monkeypatch):
     query_QD = torch.nn.functional.normalize(
         torch.cat([r[:1] for r in rows[::3]]) + 0.5 * units(100, 999, 64), dim=-1
     )
-    flat = Near(rows)
+    flat = Near(*owned(rows))
     monkeypatch.setattr(sieve, "FLAT", 100)
-    quantised = Near(rows)
+    quantised = Near(*owned(rows))
     assert type(flat._index) is not type(quantised._index)
     found = [
         next(iter(flat.owners(q[None], 1))) in set(quantised.owners(q[None], 60)) for q in query_QD

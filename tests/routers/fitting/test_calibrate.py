@@ -22,6 +22,7 @@ from routers.fitting.calibrate import (
 )
 from routers.fitting.inputs import mean_and_spread
 from routers.fitting.variation import Variation
+from routers.types import Features
 
 TASKS = {"sky": ("sunny", "rainy"), "tone": ("loud", "quiet"), "taste": ("sweet", "sour", "salty")}
 
@@ -171,10 +172,10 @@ def test_with_a_metric_inputs_are_compared_as_if_their_own_expert_had_never_join
     asked = ask(backbone, backbone, whole, cards, aside, left_out.__getitem__)
     assert asked.views.keys() == set(VIEWS)
     for row, owner in enumerate(asked.owner_Q.tolist()):
-        input_F = backbone.features([texts[whole.ids[owner]][0]])[0]
+        query = Features(input_F=backbone.features([texts[whole.ids[owner]][0]])[0])
         close = partial(torch.testing.assert_close, rtol=1e-3, atol=1e-2)
-        close(asked.views["density"][row], whole.densities(input_F))
-        close(asked.away_QE[row], left_out[whole.ids[owner]].densities(input_F))
+        close(asked.views["density"][row], whole.densities(query))
+        close(asked.away_QE[row], left_out[whole.ids[owner]].densities(query))
 
 
 def test_weights_belong_to_views_and_not_to_experts():

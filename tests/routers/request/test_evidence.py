@@ -79,7 +79,8 @@ def test_where_there_is_a_metric_densities_count_and_centroids_do_not(measured):
 def test_a_shortlist_has_the_densities_of_the_whole(measured):
     catalogue, means = measured
     few = catalogue.among(["e03", "e01"])
-    of_all, of_few = catalogue.densities(means[0]), few.densities(means[0])
+    query = Features(input_F=means[0])
+    of_all, of_few = catalogue.densities(query), few.densities(query)
     torch.testing.assert_close(of_few - of_few[0], of_all[[1, 3]] - of_all[1])
 
 
