@@ -43,7 +43,7 @@ bench: .venv/.ready-dev  ## run the benchmarks; results in benchmarks/results
 
 quality: .venv/.ready-dev  ## compare ways of routing; writes docs/quality.md: make quality SUITE=DIR
 	$(OFFLINE) $(BIN)/sailplane train --tasks $(SUITE)/held_in --together multitask \
-	  --library benchmarks/.cache/quality/made
+	  --library benchmarks/quality/experts
 	$(OFFLINE) $(BIN)/python -m benchmarks.quality --data $(SUITE)
 
 quality-quick: .venv/.ready-dev  ## a few minutes of the same, against margins that are kept

@@ -3,7 +3,7 @@
 They go into a library of their own (`Places.made`), and are made again only when what they are
 made of changes. The strength of task arithmetic and of TIES is chosen on the data set aside, as
 their papers choose it on validation data. The multitask expert is trained elsewhere:
-`sailplane train --together multitask --library benchmarks/.cache/quality/made`.
+`sailplane train --together multitask --library benchmarks/quality/experts`.
 """
 
 from __future__ import annotations

@@ -39,6 +39,8 @@ from server.settings import read_settings
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / "benchmarks" / ".cache" / "quality"
 CARDS = Path(__file__).parent / "cards"
+TRAINED = Path(__file__).parent / "experts"
+"""A library of experts trained for rows: `multitask`. It takes an hour, so it is kept with us."""
 STAMP = ".built-from"
 TRAIN = "train.jsonl.gz"
 Told = Callable[[str], object]
@@ -50,8 +52,8 @@ class Places:
 
     Attributes:
         data: holds `held_in` and `held_out`. library: the experts compared. cards: of held-out
-            tasks. work: the scratch library, cells and made experts. held_out_log: a line for
-            every run that asks held-out test files.
+            tasks. work: the scratch library, cells and made experts. trained: see `TRAINED`.
+            held_out_log: a line for every run that asks held-out test files.
     """
 
     data: Path
@@ -60,6 +62,7 @@ class Places:
     cards: Path = CARDS
     work: Path = CACHE
     threads: int = 0
+    trained: Path = TRAINED
     held_out_log: Path = RESULTS / "held_out_runs.jsonl"
 
     @property
@@ -69,7 +72,7 @@ class Places:
 
     @property
     def made(self) -> Path:
-        """A library of experts made for rows: `average`, `ties`, `multitask`, `lorahub.<task>`."""
+        """A library of experts made for rows: `average`, `ties`, `lorahub.<task>`."""
         return self.work / "made"
 
     @property
@@ -197,17 +200,23 @@ def _trained(places: Places, id: str, backbone: TextEncoder) -> Trained | None:
 
 def _place_made(places: Places, backbone: TextEncoder) -> list[str]:
     """The experts made for rows, without artefacts: no router can choose them."""
-    if not places.made.is_dir():
-        return []
-    made = Library.open(places.made, fingerprint=backbone.fingerprint, backbone_id=backbone.id)
-    for id, entry in made.entries.items():
-        stamp = digest_of(entry.digest)
-        if not _is_built(places.scratch / id, stamp):
-            with atomic_folder(places.scratch / id) as folder:
-                bare = Artefacts(backbone.fingerprint)
-                refill(folder, entry, entry.manifest.model_copy(update={"tags": ()}), bare)
-                (folder / STAMP).write_text(stamp, "utf-8")
-    return list(made.entries)
+    placed: list[str] = []
+    for root in (places.trained, places.made):
+        if root.is_dir():
+            made = Library.open(root, fingerprint=backbone.fingerprint, backbone_id=backbone.id)
+            for id, entry in made.entries.items():
+                _place_bare(places.scratch / id, entry, backbone)
+                placed.append(id)
+    return placed
+
+
+def _place_bare(target: Path, entry: Entry, backbone: TextEncoder) -> None:
+    stamp = digest_of(entry.digest)
+    if not _is_built(target, stamp):
+        with atomic_folder(target) as folder:
+            bare = Artefacts(backbone.fingerprint)
+            refill(folder, entry, entry.manifest.model_copy(update={"tags": ()}), bare)
+            (folder / STAMP).write_text(stamp, "utf-8")
 
 
 def _copy_constants(places: Places) -> None:

@@ -94,7 +94,7 @@ def world(small_world: Path, tmp_path: Path) -> Path:
 def places_of(world: Path) -> Places:
     return Places(
         world / "data", world / "library", "tiny-random", world / "cards", world / "work",
-        threads=1, held_out_log=world / "held_out_runs.jsonl",
+        threads=1, trained=world / "trained", held_out_log=world / "held_out_runs.jsonl",
     )  # fmt: skip
 
 
