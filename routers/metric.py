@@ -167,8 +167,9 @@ class Metric:
         return 0.5 * ((turn_RF @ white_F).square().sum() - white_F.square().sum() - log_determinant)
 
     @cached_property
-    def _between(self) -> tuple[Tensor, float]:
-        return _turn(self.between_RF @ self.whitening_FF)
+    def _between(self) -> tuple[Tensor, Tensor]:
+        turn_RF, log_determinant = _turn(self.between_RF @ self.whitening_FF)
+        return turn_RF, log_determinant.float()
 
     def gaussian(self, inputs_PF: Tensor, seen: int) -> Gaussian:
         """What an expert's artefact says, whitened.
@@ -249,7 +250,7 @@ def covariance(feature_MF: Tensor) -> Tensor:
 
 
 def _turn(spread_ERF: Tensor) -> tuple[Tensor, Tensor]:
-    """(1 + V V^T)^-1/2 V of whitened directions V, and log det (1 + V V^T) (E,) (Woodbury)."""
+    """(1 + V V^T)^-1/2 V of whitened directions V, and log det (1 + V V^T), (E,) or a scalar."""
     V_ERF = spread_ERF.double()
     value_ER, vector_ERR = torch.linalg.eigh(V_ERF @ V_ERF.mT)
     grown_ER = 1 + value_ER.clamp(min=0)
