@@ -128,6 +128,7 @@ def _engine(library: Path) -> Engine:
 def _open(folder: Path) -> dict[str, float]:
     """Seconds and MB of opening a library, and seconds of another look, with the backbone there."""
     backbone = open_backbone("demo")
+    torch.set_num_threads(1)  # as the engine has it on a CPU
     backbone.embed(["warm"])
     query = Maker(backbone).query(0, 0)
     before, begun = _resident_mb(), time.perf_counter()

@@ -25,6 +25,7 @@ from experts.files import (
     size_of,
 )
 from experts.manifest import ExpertId, Manifest
+from experts.packed import all_finite
 
 MANIFEST = "expert.json"
 CONFIG = "adapter_config.json"
@@ -231,6 +232,6 @@ def _require_sound(artefacts: Artefacts) -> None:
             raise CorruptExpert(f"{ROUTING}: {' and '.join(same)} have different widths.")
     found = {**rows, **vectors}
     # One look at all of them: a library of thousands opens a second sooner.
-    if found and not torch.cat([t.flatten() for t in found.values()]).isfinite().all():
+    if not all_finite(torch.cat([t.flatten() for t in found.values()] or [torch.zeros(0)])):
         odd = [n for n, t in found.items() if not t.isfinite().all()]
         raise CorruptExpert(f"{ROUTING} holds NaN or infinity: {', '.join(odd[:5])}.", tensors=odd)

@@ -7,7 +7,8 @@ quantisation above (Jegou et al. 2011; faiss `PQ..x4fs`). Knows no requests and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain, zip_longest
 
 import faiss
@@ -22,8 +23,10 @@ from routers.types import Features
 
 FLAT = 2048
 """Vectors up to which everything is compared: 0.3 ms."""
-TRAINED_ON = 10_000
-ROUNDS = 8  # of k-means; the usual 25 double the time and find no more
+TRAINED_ON, ROUNDS = 1024, 8
+"""Vectors, and rounds of k-means, for 16 centres: faiss' usual 4096 and 25 take ten times as long
+and find no more."""
+ADDED = 10_000  # at once: never all of them in float32
 LEAST = 8  # vectors looked at for each of many choices
 REACH = 8.0
 """Whitened coordinates and log-densities further out count as this far (whole tasks are within 5):
@@ -167,10 +170,25 @@ def _index(vector_PD: Tensor, measure: int) -> faiss.Index:
     spec = "Flat" if flat else f"PQ{width // 2}x4fs"
     index = faiss.index_factory(width, spec, measure)
     rng = torch.Generator().manual_seed(0)
-    if isinstance(index, faiss.IndexPQFastScan):
-        index.pq.cp.niter = ROUNDS
-        sample_P = torch.randperm(len(vector_PD), generator=rng)[:TRAINED_ON]
-        index.train(vector_PD[sample_P].float().contiguous().numpy())
-    for part_PD in vector_PD.split(TRAINED_ON):  # never all of them in float32
-        index.add(part_PD.float().contiguous().numpy())
+    with _one_thread():
+        if isinstance(index, faiss.IndexPQFastScan):
+            index.pq.cp.niter = ROUNDS
+            sample_P = torch.randperm(len(vector_PD), generator=rng)[:TRAINED_ON]
+            index.train(vector_PD[sample_P].float().contiguous().numpy())
+        for part_PD in vector_PD.split(ADDED):
+            index.add(part_PD.float().contiguous().numpy())
     return index
+
+
+@contextmanager
+def _one_thread() -> Generator[None]:
+    """Faiss by itself: k-means of hundreds of small parts has its threads wait for each other.
+
+    Where other processes have the cores too, they wait a hundred times as long as they work.
+    """
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)

@@ -162,3 +162,24 @@ def test_many_gaussians_are_not_quick(monkeypatch, measured):
     assert is_quick(bare)
     monkeypatch.setattr(sieve, "FLAT", 38)
     assert not is_quick(bare)
+
+
+def test_an_index_is_made_by_one_thread_and_searched_by_as_many_as_before(monkeypatch):
+    threads, seen = faiss.omp_get_max_threads(), []
+    monkeypatch.setattr(sieve, "FLAT", 100)
+
+    def counted(train):
+        def trained(index, rows):
+            seen.append(faiss.omp_get_max_threads())
+            train(index, rows)
+
+        return trained
+
+    monkeypatch.setattr(faiss.IndexPQFastScan, "train", counted(faiss.IndexPQFastScan.train))
+    try:
+        faiss.omp_set_num_threads(3)
+        Near(torch.arange(200), torch.randn(200, 4))
+        assert seen == [1]
+        assert faiss.omp_get_max_threads() == 3
+    finally:
+        faiss.omp_set_num_threads(threads)
