@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import cast, get_args
@@ -47,7 +48,8 @@ def main() -> None:
         minutes = (time.monotonic() - start) / 60
         folder = None if order.is_whole and not given.out else given.out or _folder(given)
         written = write_report(found, folder)
-        out.print(_table(found))
+        for table in _tables(found):
+            out.print(table)
         notes.print(f"{found.measured:,} questions asked anew in {minutes:.1f} min")
         notes.print(f"written: {written[0]}", soft_wrap=True)
         if given.quick and (faults := check(found, accept=given.accept)):
@@ -119,15 +121,15 @@ def _folder(given: argparse.Namespace) -> Path:
     return given.work / "reports" / kind
 
 
-def _table(found: Found) -> Table:
-    """The means of a run, for the terminal."""
-    summary = found.summary
-    heads = [(g, c) for g in summary.groups for c in found.order.conditions]
-    table = Table("row", *[f"{g.title}\n{c}" for g, c in heads])
-    for row in summary.rows:
-        means = [summary.mean(row, g, c) for g, c in heads]
-        table.add_row(row.title, *[percent(getattr(m, "mean", m)) for m in means])
-    return table
+def _tables(found: Found) -> Iterator[Table]:
+    """The means of a run, for the terminal: a table for each group of tasks."""
+    summary, conditions = found.summary, found.order.conditions
+    for group in summary.groups:
+        table = Table("row", *conditions, title=group.title, title_justify="left")
+        for row in summary.rows:
+            means = [summary.mean(row, group, condition) for condition in conditions]
+            table.add_row(row.title, *[percent(getattr(m, "mean", m)) for m in means])
+        yield table
 
 
 if __name__ == "__main__":
