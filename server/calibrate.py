@@ -112,10 +112,7 @@ def calibrate(
         constants = evidence_constants(engine, aside, variation, tasks, cards)
         step()
     trials, trial = len(tasks) + RULE_TRIALS * words, Trial(engine, cards)
-
-    def without(id: str) -> Built:
-        return aside.without(id, tried, variation.metric(without=id))
-
+    without = partial(_without, aside, tried, variation)
     with stage("Answering under other constants", trials) as step, engine.routing.trying(tried):
         if words:
             constants = calibrate_rule(trial, constants, tasks, step)
@@ -126,6 +123,11 @@ def calibrate(
     with stage("Writing", len(told)) as step:
         write(engine, told, constants, tensors, step)
     return constants
+
+
+def _without(aside: Aside, built: Built, variation: Variation, id: str) -> Built:
+    """The library as it would be, had an expert never joined it."""
+    return aside.without(id, built, variation.metric(without=id))
 
 
 def features_of(
