@@ -6,7 +6,7 @@ known. Writes nothing and asks nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -79,14 +79,14 @@ class Aside:
             placing=statement_map_of(read, width),
         )  # fmt: skip
 
-    def without(self, id: str, built: Built, metric: Metric | None) -> Built:
-        """What is built, as if an expert had never joined.
+    def without(self, gone: Collection[str], built: Built, metric: Metric | None) -> Built:
+        """What is built, as if these experts had never joined.
 
         Args:
             metric: of the other experts' tasks.
         """
         catalogue = self.catalogue(metric)
-        others = [other for other in catalogue.ids if other != id]
+        others = [id for id in catalogue.ids if id not in gone]
         return replace(built, shortlist=Shortlist(catalogue.among(others)))
 
 

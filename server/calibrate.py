@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -39,7 +39,7 @@ THRESHOLDS = (0.8, 0.6, 0.95)
 BETAS = (3.0, 10.0, 30.0)
 GAMMAS = (100.0, 30.0, 300.0)
 FLATNESSES = (0.15, 0.3, 0.6)
-UNSURES = (0.5, 0.7)
+UNSURES = (0.5, 0.25)
 PER_TASK = 24
 MOST_INPUTS = 2000
 """Training inputs of a task that are looked at."""
@@ -125,9 +125,13 @@ def calibrate(
     return constants
 
 
-def _without(aside: Aside, built: Built, variation: Variation, id: str) -> Built:
-    """The library as it would be, had an expert never joined it."""
-    return aside.without(id, built, variation.metric(without=id))
+def _without(aside: Aside, built: Built, variation: Variation, id: str) -> Iterator[Built]:
+    """The library as if an expert had never joined, and as if its nearest had not either."""
+    gone = (id,)
+    yield aside.without(gone, built, variation.metric(without=gone))
+    if (nearest := variation.nearest(id)) is not None:
+        gone = (id, nearest)
+        yield aside.without(gone, built, variation.metric(without=gone))
 
 
 def features_of(
@@ -186,7 +190,7 @@ def evidence_constants(
     asked = ask(
         engine.backbone, engine.embedder, aside.catalogue(variation.metric()), cards,
         {t.name: t.aside for t in tasks},
-        lambda id: aside.catalogue(variation.metric(without=id)),
+        lambda id: aside.catalogue(variation.metric(without=(id,))),
     )  # fmt: skip
     embedder = None if engine.embedder is engine.backbone else engine.embedder.fingerprint
     return fit_confidence(asked, Calibration(views=calibrate_views(asked), embedder=embedder))
@@ -215,24 +219,26 @@ def calibrate_rule(
 
 
 def calibrate_hedge(
-    trial: Trial, constants: Calibration, tasks: Sequence[Task], without: Callable[[str], Built],
-    told: Told = lambda: None,
+    trial: Trial, constants: Calibration, tasks: Sequence[Task],
+    without: Callable[[str], Iterable[Built]], told: Told = lambda: None,
 ) -> Calibration:  # fmt: skip
     """How flat and how strong a mix is for a query that no expert fits.
 
     Tasks count half with their own expert there and half without: what helps a query that nobody
-    fits must not cost one that somebody does.
+    fits must not cost one that somebody does. Without means once with those that are near, and once
+    without the nearest: a query that nobody fits may be like another task's, or like no one's.
 
     Args:
-        without: from an expert's id to the library as it would be if it had never joined.
-        told: called after each task.
+        without: from an expert's id to libraries that lack it. told: called after each task.
     """
     total = dict.fromkeys(HEDGES, 0.0)
     for task in tasks:
-        for built in (None, without(task.name)):
+        lacking = list(without(task.name))
+        for built, share in [(None, 1.0), *((b, 1 / len(lacking)) for b in lacking)]:
             for hedge in HEDGES:
                 tried = constants.model_copy(update=asdict(hedge))
-                total[hedge] += sum(trial.accuracy(tried, [task], DEFAULT, built).values())
+                found = trial.accuracy(tried, [task], DEFAULT, built)
+                total[hedge] += share * sum(found.values())
         told()
     return constants.model_copy(update=asdict(max(HEDGES, key=total.__getitem__)))
 

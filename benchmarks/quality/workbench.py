@@ -121,8 +121,8 @@ class Bench:
         Nor has its metric seen the task, if it has one.
         """
         built = self.engine.routing.current()
-        metric = self._variation.metric(without=task) if built.metric else None
-        return self._aside.without(task, built, metric)
+        metric = self._variation.metric(without=(task,)) if built.metric else None
+        return self._aside.without((task,), built, metric)
 
     @cached_property
     def _aside(self) -> Aside:

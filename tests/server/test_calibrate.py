@@ -83,24 +83,24 @@ def test_the_first_of_equals_wins_which_is_the_papers(engine, score):
 
 
 def test_a_hedge_is_chosen_by_tasks_with_and_without_their_own_expert(engine, score, weather):
-    seen = score(lambda c: 0.9 if (c.flatness, c.unsure) == (0.3, 0.7) else 0.5)
+    seen = score(lambda c: 0.9 if (c.flatness, c.unsure) == (0.3, 0.25) else 0.5)
     there = engine.routing.current()
     ids = there.shortlist.catalogue.ids
     others = tuple(id for id in ids if id != "weather")
     steps = []
 
     def without(id):
-        left = there.shortlist.catalogue.among([other for other in ids if other != id])
-        return replace(there, shortlist=Shortlist(left))
+        for left in ([other for other in ids if other != id], []):
+            yield replace(there, shortlist=Shortlist(there.shortlist.catalogue.among(left)))
 
     trial = Trial(engine, {})
     best = calibrate_hedge(trial, START, [weather], without, lambda: steps.append(1))
-    assert (best.flatness, best.unsure) == (0.3, 0.7)
+    assert (best.flatness, best.unsure) == (0.3, 0.25)
     assert {Hedge(c.flatness, c.unsure) for *_, c in seen} == set(HEDGES)
     assert {(router, sees, left) for router, sees, left, _ in seen} == {
-        ("sailplane", sees, left) for sees in ("input", "choices") for left in (ids, others)
+        ("sailplane", sees, left) for sees in ("input", "choices") for left in (ids, others, ())
     }  # fmt: skip
-    assert len(seen) == 4 * len(HEDGES)
+    assert len(seen) == 6 * len(HEDGES)
     assert steps == [1], "one a task"
 
 

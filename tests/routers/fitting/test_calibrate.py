@@ -166,7 +166,7 @@ def test_with_a_metric_inputs_are_compared_as_if_their_own_expert_had_never_join
         return Catalogue(experts, metric=metric)
 
     whole = catalogue(variation.metric())
-    left_out = {id: catalogue(variation.metric(without=id)) for id in TASKS}
+    left_out = {id: catalogue(variation.metric(without=(id,))) for id in TASKS}
     aside = {id: [Example(t[0], TASKS[id], 0)] for id, t in texts.items()}
     cards = {id: card_of(id) for id in TASKS}
     asked = ask(backbone, backbone, whole, cards, aside, left_out.__getitem__)

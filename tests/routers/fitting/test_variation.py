@@ -22,7 +22,7 @@ def test_every_task_counts_the_same_however_many_inputs_it_has():
 
 def test_a_task_left_out_leaves_no_trace():
     rest = {"a": features(1.0, 0), "b": features(2.0, 1)}
-    without = Variation.of({**rest, "c": features(9.0, 2)}).metric(without="c")
+    without = Variation.of({**rest, "c": features(9.0, 2)}).metric(without=("c",))
     alone = Variation.of(rest).metric()
     assert torch.equal(without.whitening_FF, alone.whitening_FF)
     assert torch.equal(without.centre_F, alone.centre_F)
@@ -31,4 +31,23 @@ def test_a_task_left_out_leaves_no_trace():
 
 def test_of_one_task_alone_nothing_can_be_left_out():
     only = Variation.of({"a": features(1.0, 0)})
-    assert torch.equal(only.metric(without="a").whitening_FF, only.metric().whitening_FF)
+    assert torch.equal(only.metric(without=("a",)).whitening_FF, only.metric().whitening_FF)
+
+
+def test_the_nearest_task_is_that_of_inputs_most_alike():
+    given = {"a": features(1.0, 0), "b": features(1.0, 1), "c": features(1.0, 5)}
+    variation = Variation.of(given)
+    assert [variation.nearest(id) for id in given] == ["b", "a", "b"]
+    assert Variation.of({"a": given["a"]}).nearest("a") is None
+
+
+def test_near_is_by_the_metric_and_not_by_plain_distance():
+    """All tasks vary widely along the first axis, so to be apart there says little."""
+    wide = torch.tensor([50.0, 1.0, 1.0, 1.0, 1.0])
+    along, across = torch.zeros(5), torch.zeros(5)
+    along[0], across[1] = 10.0, 5.0
+    given = {
+        id: features(1.0, seed) * wide - seed * wide + shift
+        for seed, (id, shift) in enumerate({"a": 0, "b": along, "c": across}.items())
+    }
+    assert Variation.of(given).nearest("a") == "b"
