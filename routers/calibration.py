@@ -22,6 +22,8 @@ USUAL = {"instruction": 15.0, "choices": 15.0, "labels": 15.0, "input": 15.0, "d
 """Weights of a library that was never calibrated, and where a calibration starts."""
 
 
+TEMPERATURE = 0.05
+"""Of answers: what experts are trained with."""
 FOREIGN = (
     "The constants were fitted by another embedder: confidence is not calibrated. "
     "Run `sailplane fit --calibrate` with this one."
@@ -88,6 +90,7 @@ class Calibration(Record):
         flatness, unsure: of the mix for a query that no expert fits: probabilities are raised to
             this power, and its experts act at this strength.
         threshold: p. beta, gamma: `alpha = beta + gamma * [max s_global > p]`.
+        temperature: of answers: cosines with choices are divided by it.
         tensors: the file of the library's statement map and metric.
         reference: by what the request router was given, how questions were routed by the constants.
             It changes no answer, and the version does not name it.
@@ -103,6 +106,7 @@ class Calibration(Record):
     threshold: float = 0.8
     beta: float = 3.0
     gamma: float = 100.0
+    temperature: float = Field(default=TEMPERATURE, gt=0)
     tensors: str | None = None
     reference: Mapping[str, Reference] = Field(default_factory=dict)
     embedder: str | None = None

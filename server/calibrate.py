@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 import torch
@@ -27,20 +26,19 @@ from routers.fitting.confidence import fit_confidence
 from routers.fitting.statements import fit_statement_map
 from routers.fitting.variation import Variation
 from routers.metric import Metric
-from routers.presets import DEFAULT
 from server.aside import Aside, Inputs
 from server.engine.run import Engine
 from server.engine.view import Built
-from server.evaluate import Sees, measure
+from server.trials import (
+    RULE_TRIALS,
+    Trial,
+    calibrate_answers,
+    calibrate_hedge,
+    calibrate_rule,
+)
 
 log = logging.getLogger("sailplane.library")
 
-THRESHOLDS = (0.8, 0.6, 0.95)
-BETAS = (3.0, 10.0, 30.0)
-GAMMAS = (100.0, 30.0, 300.0)
-FLATNESSES = (0.15, 0.3, 0.6)
-UNSURES = (0.5, 0.25)
-PER_TASK = 24
 MOST_INPUTS = 2000
 """Training inputs of a task that are looked at."""
 Told = Callable[[], object]
@@ -48,30 +46,6 @@ Stage = Callable[[str, int], AbstractContextManager[Told]]
 """From what is done next, and in how many steps, to a context that shows it; told of each step."""
 Refer = Callable[[Calibration], Mapping[str, Reference]]
 """How set-aside questions are routed by constants, while the engine routes by them."""
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One trial of the global rule's constants."""
-
-    threshold: float
-    beta: float
-    gamma: float = GAMMAS[0]
-
-
-@dataclass(frozen=True)
-class Hedge:
-    """One trial of how experts are mixed where none fits."""
-
-    flatness: float
-    unsure: float
-
-
-RULES = tuple(Rule(p, beta) for beta in BETAS for p in THRESHOLDS)
-HEDGES = tuple(Hedge(flatness, unsure) for flatness in FLATNESSES for unsure in UNSURES)
-RULE_TRIALS = len(RULES) + len(GAMMAS)
-ASKED: Mapping[str, tuple[Sees, ...]] = {"glider": ("instruction",), DEFAULT: ("input", "choices")}
-"""What a preset's constants are tried with."""
 
 
 def calibrate(
@@ -111,12 +85,13 @@ def calibrate(
     with stage("Asking set-aside questions in words taken out of the artefacts", 1) as step:
         constants = evidence_constants(engine, aside, variation, tasks, cards)
         step()
-    trials, trial = len(tasks) + RULE_TRIALS * words, Trial(engine, cards)
+    trials, trial = 2 * len(tasks) + RULE_TRIALS * words, Trial(engine, cards)
     without = partial(_without, aside, tried, variation)
     with stage("Answering under other constants", trials) as step, engine.routing.trying(tried):
         if words:
             constants = calibrate_rule(trial, constants, tasks, step)
         constants = calibrate_hedge(trial, constants, tasks, without, step)
+        constants = calibrate_answers(trial, constants, tasks, step)
     constants = constants.model_copy(update={"version": version_of(constants, tensors)})
     with engine.routing.trying(tried.under(constants)):
         constants = constants.model_copy(update={"reference": refer(constants)})
@@ -194,78 +169,6 @@ def evidence_constants(
     )  # fmt: skip
     embedder = None if engine.embedder is engine.backbone else engine.embedder.fingerprint
     return fit_confidence(asked, Calibration(views=calibrate_views(asked), embedder=embedder))
-
-
-def calibrate_rule(
-    trial: Trial, constants: Calibration, tasks: Sequence[Task], told: Told = lambda: None
-) -> Calibration:
-    """The global rule's p, beta and gamma of the best accuracy, asked with an unseen instruction.
-
-    p and beta are tried together, then gamma at the best of them. The first of equals wins, so the
-    paper's values win a tie.
-
-    Args:
-        told: called after each trial.
-    """
-
-    def accuracy(rule: Rule) -> float:
-        found = trial.accuracy(constants.model_copy(update=asdict(rule)), tasks, "glider")
-        told()
-        return found["instruction"]
-
-    best = max(RULES, key=accuracy)
-    best = max((replace(best, gamma=gamma) for gamma in GAMMAS), key=accuracy)
-    return constants.model_copy(update=asdict(best))
-
-
-def calibrate_hedge(
-    trial: Trial, constants: Calibration, tasks: Sequence[Task],
-    without: Callable[[str], Iterable[Built]], told: Told = lambda: None,
-) -> Calibration:  # fmt: skip
-    """How flat and how strong a mix is for a query that no expert fits.
-
-    Tasks count half with their own expert there and half without: what helps a query that nobody
-    fits must not cost one that somebody does. Without means once with those that are near, and once
-    without the nearest: a query that nobody fits may be like another task's, or like no one's.
-
-    Args:
-        without: from an expert's id to libraries that lack it. told: called after each task.
-    """
-    total = dict.fromkeys(HEDGES, 0.0)
-    for task in tasks:
-        lacking = list(without(task.name))
-        for built, share in [(None, 1.0), *((b, 1 / len(lacking)) for b in lacking)]:
-            for hedge in HEDGES:
-                tried = constants.model_copy(update=asdict(hedge))
-                found = trial.accuracy(tried, [task], DEFAULT, built)
-                total[hedge] += share * sum(found.values())
-        told()
-    return constants.model_copy(update=asdict(max(HEDGES, key=total.__getitem__)))
-
-
-@dataclass(frozen=True)
-class Trial:
-    """Asks set-aside questions under other constants."""
-
-    engine: Engine
-    cards: Mapping[str, TaskCard]
-
-    def accuracy(
-        self, constants: Calibration, tasks: Sequence[Task], router: str, built: Built | None = None
-    ) -> dict[Sees, float]:
-        """Mean accuracy over tasks, by what the router sees; 0 where nothing is set aside.
-
-        Args:
-            built: the library that is asked; None for the one in force.
-        """
-        routing, found = self.engine.routing, dict[Sees, float]()
-        with routing.trying((built or routing.current()).under(constants)):
-            for sees in ASKED[router]:
-                result = measure(
-                    self.engine, tasks, [router], sees, self.cards, PER_TASK, aside=True
-                )
-                found[sees] = result["means"][router] or 0.0
-        return found
 
 
 def tensors_of(placing: StatementMap | None, metric: Metric | None) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ oracle is the task's own expert, forced by id.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypedDict, get_args
 
@@ -72,7 +72,7 @@ def measure(
         ]
         table[task.name] = {}
         for router in routers:
-            samples = [_sample(a, router, task.name, sees) for a in asked]
+            samples = [sample_of(a, router, task.name, sees) for a in asked]
             table[task.name][router] = _accuracy(engine, task, asked, samples, router)
             if progress:
                 progress(len(asked))
@@ -110,16 +110,20 @@ def _accuracy(
 ) -> float | None:
     if router == ORACLE and task.name not in engine.library.entries:
         return None
-    order = sorted(range(len(samples)), key=lambda i: len(samples[i].input))
-    right = 0
-    for start in range(0, len(order), BATCH):
-        batch = order[start : start + BATCH]
-        for i, outcome in zip(batch, engine.run([samples[i] for i in batch]), strict=True):
-            right += is_right(outcome, asked[i])
+    right = sum(is_right(outcome, asked[i]) for i, outcome in answered(engine, samples))
     return right / len(asked) if asked else None
 
 
-def _sample(asked: Asked, router: str, task: str, sees: Sees) -> Sample:
+def answered(engine: Engine, samples: Sequence[Sample]) -> Iterator[tuple[int, object]]:
+    """Each sample's position and outcome, or error; those of like length are asked together."""
+    order = sorted(range(len(samples)), key=lambda i: len(samples[i].input))
+    for start in range(0, len(order), BATCH):
+        batch = order[start : start + BATCH]
+        yield from zip(batch, engine.run([samples[i] for i in batch]), strict=True)
+
+
+def sample_of(asked: Asked, router: str, task: str, sees: Sees) -> Sample:
+    """What the engine is asked. Only the oracle's expert follows from the task."""
     oracle = router == ORACLE
     return Sample(
         asked.input,

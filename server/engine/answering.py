@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from experts.errors import MixError
 from experts.library import Entry
+from routers.calibration import TEMPERATURE
 from server.engine.features import FeatureStore
 from server.engine.judging import Judge, choose
 from server.engine.messages import Answer, Choice, Question
@@ -26,8 +27,14 @@ def warm(
     words.warm(c.text for w in board if w not in statements for c in offered(w, entries))
 
 
-def answer(work: Work, entries: Mapping[str, Entry], words: FeatureStore, judge: Judge) -> None:
+def answer(
+    work: Work, entries: Mapping[str, Entry], words: FeatureStore, judge: Judge,
+    temperature: float = TEMPERATURE,
+) -> None:  # fmt: skip
     """Set `answer` of one sample from its adapted state, when all it needs is warm.
+
+    Args:
+        temperature: see `Calibration`; of choices. What judges statements was fitted without it.
 
     Raises:
         MixError: the selection's weights drove the state out of the numbers.
@@ -42,7 +49,7 @@ def answer(work: Work, entries: Mapping[str, Entry], words: FeatureStore, judge:
         work.answer = judge.judge(work, question, entries)
     elif choices := offered(work, entries):
         choice_CD = words.stack([c.text for c in choices])
-        work.answer = Answer(tuple(choose(work.state_D, choice_CD).tolist()), choices)
+        work.answer = Answer(tuple(choose(work.state_D, choice_CD, temperature).tolist()), choices)
     else:
         reason = "The question has no choices and no selected expert has labels."
         work.answer = Answer(refusal=reason)

@@ -16,16 +16,15 @@ from torch.nn import functional as F
 from experts.library import Entry
 from experts.manifest import Label
 from experts.statements import StatementMap, sentences, truth_table
+from routers.calibration import TEMPERATURE
 from server.engine.features import FeatureStore
 from server.engine.messages import Answer, Question
 from server.engine.work import Work
 
-TAU = 0.05  # the temperature experts are trained with
 
-
-def choose(state_D: Tensor, choice_CD: Tensor) -> Tensor:
+def choose(state_D: Tensor, choice_CD: Tensor, temperature: float = TEMPERATURE) -> Tensor:
     """Probabilities (C,) of choices, in float64 so that they sum to 1."""
-    return torch.softmax((choice_CD @ state_D).double() / TAU, dim=0)
+    return torch.softmax((choice_CD @ state_D).double() / temperature, dim=0)
 
 
 @dataclass(frozen=True, eq=False)

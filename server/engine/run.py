@@ -88,7 +88,8 @@ class Engine:
                 answering.warm(asked, entries, self.words, judge)
             with clock.stage("forward"):
                 forward(self.backbone, self.stacks, held.experts, asked)
-            self._each(asked, lambda work: answering.answer(work, entries, self.words, judge))
+            heat = built.calibration.temperature
+            self._each(asked, lambda work: answering.answer(work, entries, self.words, judge, heat))
         self._free(before)
         return [
             w.error or Outcome(w.answer, trace_of(w, clock, held.found, built), len(w.tokens))

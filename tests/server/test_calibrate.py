@@ -8,16 +8,19 @@ from dataclasses import replace
 import pytest
 import torch
 
-import server.calibrate
+import server.trials
 from experts.errors import CorruptExpert, UnknownExpert
 from experts.library import Library
 from experts.statements import StatementMap
 from experts.training.data import Task
-from routers.calibration import DATED, Calibration, Reference
+from routers.calibration import DATED, TEMPERATURE, Calibration, Reference
 from routers.shortlist import Shortlist
 from routers.types import Chosen, Selection
 from server.build import build_engine
-from server.calibrate import (
+from server.calibrate import calibrate, tensors_of, version_of
+from server.engine.messages import Choice, Question, RoutingOptions, Sample
+from server.settings import Settings
+from server.trials import (
     BETAS,
     GAMMAS,
     HEDGES,
@@ -25,14 +28,9 @@ from server.calibrate import (
     THRESHOLDS,
     Hedge,
     Trial,
-    calibrate,
     calibrate_hedge,
     calibrate_rule,
-    tensors_of,
-    version_of,
 )
-from server.engine.messages import Choice, Question, RoutingOptions, Sample
-from server.settings import Settings
 from tests.experts.killing import run_killed
 
 WEIGHTS = {"instruction": 1.0, "choices": 2.0, "labels": 3.0, "input": 4.0, "density": 5.0}
@@ -51,7 +49,7 @@ def score(monkeypatch):
             seen.append((routers[0], sees, engine.routing.catalogue.ids, constants))
             return {"means": {routers[0]: accuracy(constants)}, "tasks": {}}
 
-        monkeypatch.setattr(server.calibrate, "measure", measure)
+        monkeypatch.setattr(server.trials, "measure", measure)
         return seen
 
     return use
@@ -212,8 +210,10 @@ def assert_same_answer(outcome, other):
 
 
 def test_a_server_follows_at_its_next_look_and_keeps_the_versions_that_callers_pin(
-    engine, library, weather
+    engine, library, weather, monkeypatch
 ):
+    """All but the temperature, which is the library's: here it stays that of training."""
+    monkeypatch.setattr("server.trials.fit_temperature", lambda *_: TEMPERATURE)
     server = build_engine(Settings(backbone="tiny-random", library=library, threads=1))
     pinned = Selection(mode="single", experts=(Chosen(id="weather", version=1, weight=1.0),))
     routed = Sample("It rains.", Question("choice", "", (Choice("sunny"), Choice("rainy"))))

@@ -12,7 +12,7 @@ from routers.policy import Decision
 from routers.types import Chosen, Selection
 from server.engine import answering
 from server.engine.answering import answer, judges_statement, offered
-from server.engine.judging import TAU, Judge, choose
+from server.engine.judging import Judge, choose
 from server.engine.messages import Choice, Question, Sample
 from server.engine.work import Work
 
@@ -45,11 +45,12 @@ def ask(rich):
     return run
 
 
-def test_a_choice_is_the_softmax_of_cosines_over_tau(rich):
+@pytest.mark.parametrize("temperature", [0.05, 0.07])
+def test_a_choice_is_the_softmax_of_cosines_over_the_temperature(rich, temperature):
     state_D, choice_CD = rich.words.get("a state"), rich.words.stack(["a", "b", "c"])
-    odds = [float(torch.exp((c @ state_D).double() / TAU)) for c in choice_CD]
+    odds = [float(torch.exp((c @ state_D).double() / temperature)) for c in choice_CD]
     expected = [o / sum(odds) for o in odds]
-    assert choose(state_D, choice_CD).tolist() == pytest.approx(expected, abs=1e-5)
+    assert choose(state_D, choice_CD, temperature).tolist() == pytest.approx(expected, abs=1e-5)
 
 
 def test_probabilities_sum_to_one_for_many_choices(ask):
