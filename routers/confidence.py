@@ -22,7 +22,7 @@ VIEWS = ("instruction", "choices", "labels", "input", "density")
 BIAS, BEST, LEAD = "bias", "log_best", "lead"
 MOST_LEAD = 40.0
 LEAST_BEST = -3.0
-"""What an even guess among 20 is: of more experts no less can be learnt from how many there are."""
+"""An even guess among 20. Of a large library's evener ones no fit has seen any."""
 DENSITIES = (-200.0, 100.0)
 """Log-densities outside are no less, and no more, of a sign."""
 OF_INPUTS = (BEST, LEAD, "input", "density")

@@ -147,11 +147,13 @@ class Metric:
     def from_tensors(cls, tensors: Mapping[str, Tensor], width: int) -> Metric | None:
         """The inverse of `tensors`; None where they are not there, or of another width."""
         centre_F, packed, between_RF = (tensors.get(n) for n in (CENTRE, WHITENING, BETWEEN))
-        if centre_F is None or packed is None or between_RF is None or centre_F.shape != (width,):
+        if centre_F is None or packed is None or between_RF is None:
+            return None
+        if centre_F.shape != (width,) or packed.shape != (width * (width + 1) // 2,):
             return None
         if between_RF.ndim != 2 or between_RF.shape[1] != width:
             return None
-        if packed.shape != (width * (width + 1) // 2,) or not packed.isfinite().all():
+        if not all(t.isfinite().all() for t in (centre_F, packed, between_RF)):
             return None
         whitening_FF = torch.zeros(width, width)
         whitening_FF[tuple(torch.tril_indices(width, width))] = packed.float()

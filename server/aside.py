@@ -17,7 +17,7 @@ from routers.catalogue import Catalogue
 from routers.fitting.inputs import mean_and_spread
 from routers.metric import Metric
 from routers.shortlist import Shortlist
-from server.engine.view import Built, gaussian_of, statement_map_of
+from server.engine.view import Built, gaussians_of, statement_map_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,9 +60,10 @@ class Aside:
 
     def catalogue(self, metric: Metric | None) -> Catalogue:
         """The routable experts by a metric."""
+        told = [(t and t.told_PF.float(), t.seen if t else 0) for _, t in self._experts]
+        gaussians = gaussians_of(told, metric)
         experts = [
-            replace(e, gaussian=t and gaussian_of(t.told_PF.float(), t.seen, metric))
-            for e, t in self._experts
+            replace(e, gaussian=g) for (e, _), g in zip(self._experts, gaussians, strict=True)
         ]
         return Catalogue(experts, metric=metric)
 

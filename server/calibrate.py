@@ -31,6 +31,7 @@ from server.engine.run import Engine
 from server.engine.view import Built
 from server.trials import (
     RULE_TRIALS,
+    Told,
     Trial,
     calibrate_answers,
     calibrate_hedge,
@@ -41,7 +42,6 @@ log = logging.getLogger("sailplane.library")
 
 MOST_INPUTS = 2000
 """Training inputs of a task that are looked at."""
-Told = Callable[[], object]
 Stage = Callable[[str, int], AbstractContextManager[Told]]
 """From what is done next, and in how many steps, to a context that shows it; told of each step."""
 Refer = Callable[[Calibration], Mapping[str, Reference]]

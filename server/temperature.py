@@ -1,8 +1,8 @@
 """How sure answers are: the temperature by which they are right as often as they say.
 
 Temperature scaling (Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2): of
-least negative log-likelihood on questions set aside. It changes no answer, only its probability.
-Knows no routing.
+least negative log-likelihood on questions set aside, as the default router has them answered. It
+changes no answer, only its probability. Knows nothing of how that is decided.
 """
 
 from __future__ import annotations

@@ -88,8 +88,11 @@ class Engine:
                 answering.warm(asked, entries, self.words, judge)
             with clock.stage("forward"):
                 forward(self.backbone, self.stacks, held.experts, asked)
-            heat = built.calibration.temperature
-            self._each(asked, lambda work: answering.answer(work, entries, self.words, judge, heat))
+            answer = partial(
+                answering.answer, entries=entries, words=self.words, judge=judge,
+                temperature=built.calibration.temperature,
+            )  # fmt: skip
+            self._each(asked, answer)
         self._free(before)
         return [
             w.error or Outcome(w.answer, trace_of(w, clock, held.found, built), len(w.tokens))

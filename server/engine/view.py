@@ -245,25 +245,14 @@ def statement_map_of(tensors: Mapping[str, Tensor], width: int) -> StatementMap:
     return StatementMap.identity(width)
 
 
-def routed_of(manifest: Manifest, artefacts: Artefacts, metric: Metric | None = None) -> Routed:
-    """What a manifest and its artefacts say, as the catalogue takes it."""
-    (routed,) = routed_all([(manifest, artefacts)], metric)
-    return routed
-
-
 def routed_all(
     told: Sequence[tuple[Manifest, Artefacts]], metric: Metric | None = None
 ) -> list[Routed]:
-    """`routed_of` of many at once."""
-    gaussians: dict[str, Gaussian] = {}
-    if metric is not None:
-        inputs = {m.id: (a.inputs, a.seen) for m, a in told
-                  if a.inputs is not None and a.seen >= LEAST_SEEN}  # fmt: skip
-        found = metric.gaussians([i for i, _ in inputs.values()], [n for _, n in inputs.values()])
-        gaussians = dict(zip(inputs, found, strict=True))
+    """What manifests and artefacts say, as the catalogue takes it; their inputs by a metric."""
+    gaussians = gaussians_of([(a.inputs, a.seen) for _, a in told], metric)
     return [
-        Routed(m.id, a.slim(), m.version, m.merge_group, _forms(m, a), gaussians.get(m.id))
-        for m, a in told
+        Routed(m.id, a.slim(), m.version, m.merge_group, _forms(m, a), gaussian)
+        for (m, a), gaussian in zip(told, gaussians, strict=True)
     ]
 
 
@@ -274,8 +263,18 @@ def _forms(manifest: Manifest, artefacts: Artefacts) -> tuple[int, ...]:
     return forms if known else ()
 
 
-def gaussian_of(inputs_PF: Tensor | None, seen: int, metric: Metric | None) -> Gaussian | None:
-    """What artefacts say of inputs, by a metric; None where too few inputs were seen for that."""
-    if metric is None or inputs_PF is None or seen < LEAST_SEEN:
-        return None
-    return metric.gaussian(inputs_PF, seen)
+def gaussians_of(
+    told: Sequence[tuple[Tensor | None, int]], metric: Metric | None
+) -> list[Gaussian | None]:
+    """What artefacts say of inputs, and of how many, by a metric.
+
+    None where too few inputs were seen for that, or without a metric.
+    """
+    found: list[Gaussian | None] = [None] * len(told)
+    if metric is not None:
+        enough = {i: (inputs_PF, seen) for i, (inputs_PF, seen) in enumerate(told)
+                  if inputs_PF is not None and seen >= LEAST_SEEN}  # fmt: skip
+        made = metric.gaussians([t for t, _ in enough.values()], [n for _, n in enough.values()])
+        for i, gaussian in zip(enough, made, strict=True):
+            found[i] = gaussian
+    return found

@@ -1,6 +1,7 @@
 """The metric and the Gaussians: against plain densities, and what an expert that joins changes."""
 
 import math
+from math import inf, nan
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from routers.metric import FARTHEST, Densities, Gaussian, Metric
 
 WIDTH = 6
 STORED = Metric.of(
-    torch.zeros(1, WIDTH, dtype=torch.float64), torch.eye(WIDTH, dtype=torch.float64)
+    torch.eye(3, WIDTH, dtype=torch.float64), torch.eye(WIDTH, dtype=torch.float64)
 ).tensors()
 
 
@@ -221,7 +222,7 @@ def test_a_metric_is_stored_in_half_precision_and_read_again():
         {"input_centre": torch.zeros(WIDTH), "input_whitening": torch.zeros(21)},
         {**STORED, "input_between": torch.zeros(2, 4)},
         {**STORED, "input_whitening": torch.full((10,), 1.0)},
-        {**STORED, "input_whitening": torch.full((21,), torch.nan)},
+        *({**STORED, n: torch.full_like(STORED[n], bad)} for n in STORED for bad in (nan, inf)),
     ],
 )
 def test_what_is_no_metric_of_this_backbone_is_none(tensors):

@@ -20,7 +20,7 @@ from routers.fitting.inputs import with_inputs
 from routers.fitting.variation import Variation
 from routers.metric import LEAST_SEEN, Metric
 from server.engine import view
-from server.engine.view import LibraryView, routed_all, routed_of
+from server.engine.view import LibraryView, routed_all
 
 TEXTS = [f"{number} clear days at the airfield" for number in range(LEAST_SEEN)]
 
@@ -42,6 +42,12 @@ def told(tiny32: TextEncoder, rich_library: Path, metric: Metric) -> Library:
         write_artefacts(entry, replace(inputs, seen=LEAST_SEEN - (id == "quiz")))
     library.refresh()
     return library
+
+
+def routed_of(manifest: Manifest, artefacts: Artefacts, metric: Metric) -> Routed:
+    """The slow twin: one at a time."""
+    (routed,) = routed_all([(manifest, artefacts)], metric)
+    return routed
 
 
 def shown(expert: Routed) -> dict[str, object]:
