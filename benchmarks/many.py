@@ -17,7 +17,7 @@ from rich.progress import track
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.material import LIBRARY
+from benchmarks.places import CACHE, LIBRARY
 from experts.artefacts import Artefacts
 from experts.backbones import TextEncoder
 from experts.constants import CALIBRATION
@@ -29,7 +29,7 @@ from experts.writing import write_expert
 from routers.metric import Metric
 from routers.types import Features
 
-KEPT = Path(__file__).parent / ".cache" / "libraries"
+KEPT = CACHE / "libraries"
 TOPICS, RANK, VECTORS = 200, 4, 4
 SPREAD_OF_EXPERTS, SPREAD_OF_VECTORS = 1.0, 0.7
 TOPICS_APART, EXPERTS_APART = 0.45, 0.18

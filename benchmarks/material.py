@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
+from benchmarks.places import LIBRARY
 from experts.backbones import TextEncoder
 from experts.kinds import KINDS
 from experts.library import Library
@@ -20,7 +21,6 @@ from experts.loader import load_expert
 from experts.weights import ExpertWeights
 from server.engine.messages import Choice, Question
 
-LIBRARY = Path("library/minilm")
 EXPERTS, RANK = 18, 8
 PROSE = (
     "the a an old new small large green quiet bright early late north south river city market "

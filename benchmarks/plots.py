@@ -8,9 +8,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure as Picture
 
-from benchmarks.figures import RESULTS
+from benchmarks.places import DOCS, RESULTS
 
-DOCS = Path(__file__).parents[1] / "docs"
 CURVE = re.compile(r"throughput / all hot, working set (\d+)x the device, (.+)")
 LINES = {"from disk": "#b5482a", "all on the host": "#20639b"}
 

@@ -18,7 +18,8 @@ from statistics import median
 import httpx
 
 from benchmarks.figures import Figure, at_least, reported
-from benchmarks.material import LIBRARY, decision, write_bodies
+from benchmarks.material import decision, write_bodies
+from benchmarks.places import LIBRARY
 from benchmarks.processes import BenchmarkError, Load, Worker, cores, require, serving, working, wrk
 
 TEXTS = 40_000

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from benchmarks.material import LIBRARY, decision, question, text, write_bodies
+from benchmarks.material import decision, question, text, write_bodies
+from benchmarks.places import LIBRARY
 from experts.backbones.demo import demo_path
 
 if TYPE_CHECKING:

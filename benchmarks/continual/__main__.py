@@ -15,12 +15,13 @@ from rich.table import Table
 from transformers.utils import logging
 
 from benchmarks.continual.constants import make_constants
+from benchmarks.continual.page import write_page
 from benchmarks.continual.plan import DATA, RANKS, STREAMS, Plan, chosen, quick
 from benchmarks.continual.plots import draw
 from benchmarks.continual.report import figures, write
 from benchmarks.continual.rows import ROWS
 from benchmarks.continual.run import run_setting
-from benchmarks.figures import RESULTS
+from benchmarks.places import DOCS, RESULTS
 from experts.errors import ExpertError
 from experts.training.recipe import Retention
 from server.cli.jobs import run_jobs
@@ -40,13 +41,12 @@ def main() -> None:
         parser.error(str(error))
     except ExpertError as error:
         parser.exit(1, f"Error: {error.message}\n")
-    whole = plan.is_whole
-    folder = RESULTS if whole else plan.cache / "report"
-    path = write(plan, folder)
+    results, documents = (RESULTS, DOCS) if plan.is_whole else (plan.cache / "report",) * 2
     found = figures(plan)
-    pictures = draw(found, Path("docs") if whole else folder)
+    path, pictures = write(found, results), draw(found, documents)
+    page = write_page(found, pictures, documents)
     Console().print(_table(found))
-    written = ", ".join(map(str, (path, *pictures)))
+    written = ", ".join(map(str, (page, path, *pictures)))
     Console(stderr=True).print(f"written: {written}", soft_wrap=True)
 
 

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.continual.rows import ROWS, Row
+from benchmarks.places import CACHE, CARDS, DATA, LIBRARY
 from experts.manifest import Record
 from experts.training.data import Task, TaskFormatError
 from experts.training.recipe import Recipe, Retention
 
-ROOT = Path(__file__).parents[2]
-CACHE = ROOT / "benchmarks" / ".cache" / "continual"
-DATA = ROOT.parent / "shared" / "data"
+PLACE = CACHE / "continual"
 STREAMS: dict[str, tuple[str, ...]] = {
     "distant": ("sst2", "trec", "ag_news", "sick", "banking77", "tweet_offensive"),
     "near": ("subj", "sst2", "customer_reviews", "clickbait", "tweet_emotion", "tweet_offensive"),
@@ -57,10 +56,10 @@ class Plan(Record):
     """
 
     data: Path = DATA
-    cache: Path = CACHE / "full"
-    library: Path = ROOT / "library" / "minilm"
+    cache: Path = PLACE / "full"
+    library: Path = LIBRARY
     others: int | None = None
-    cards: Path = ROOT / "library" / "tasks"
+    cards: Path = CARDS
     backbone: str = "demo"
     streams: tuple[str, ...] = tuple(STREAMS)
     kinds: tuple[str, ...] = tuple(RANKS)
@@ -121,7 +120,7 @@ def quick(plan: Plan) -> Plan:
     """The smoke test of a plan: little of everything, and no test file."""
     few = {"length": 3, "examples": 48, "epochs": 1, "limit": 16, "seeds": (0,), "aside": True,
            "others": 3}  # fmt: skip
-    return plan.model_copy(update={**few, "cache": CACHE / "quick"})
+    return plan.model_copy(update={**few, "cache": PLACE / "quick"})
 
 
 def chosen(names: Sequence[str], known: Sequence[str], what: str) -> tuple[str, ...]:

@@ -1,15 +1,15 @@
-"""What a run found: final accuracy and forgetting by row, and what was to be reached."""
+"""What a run found: final accuracy and forgetting by row, and what was to be reached. As JSON."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.continual.plan import Plan
-from benchmarks.continual.rows import DAM, DEFAULT, PROMPTS, ROWS, SEQUENTIAL
+from benchmarks.continual.rows import APART, DAM, DEFAULT, PROMPTS, ROWS, SEQUENTIAL
 from benchmarks.continual.run import cells_of, matrix
 from benchmarks.figures import Figure, at_least
 from experts.files import atomic_write
@@ -36,9 +36,8 @@ def forgetting(matrix: Matrix) -> float:
     return 100 * sum(changes) / len(changes) if changes else 0.0
 
 
-def write(plan: Plan, folder: Path) -> Path:
-    """Write `continual.json`."""
-    found = figures(plan)
+def write(found: Mapping[str, object], folder: Path) -> Path:
+    """Write `continual.json`: what `figures` made."""
     path = folder / "continual.json"
     atomic_write(path, (json.dumps(found, indent=1) + "\n").encode())
     return path
@@ -59,6 +58,7 @@ def figures(plan: Plan) -> dict[str, object]:
         "tasks": {stream: plan.order(stream) for stream in plan.streams},
         "rows": rows,
         "targets": [asdict(figure) for figure in targets(rows)],
+        "gains": [asdict(gain) for gain in gains(rows)],
     }
 
 
@@ -77,6 +77,35 @@ def targets(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[Figure]
                 found.append(at_least(f"{where}: points above {title}", above, least))
             least = LEAST_FORGETTING + 0.01
             found.append(at_least(f"{where}: forgetting, points", ours["forgetting"], least))
+    return found
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What continual initialisation changes for one way to answer.
+
+    Attributes:
+        points: of final accuracy gained. forgetting: with it and without, where there is any.
+    """
+
+    stream: str
+    kind: str
+    row: str
+    points: float
+    forgetting: tuple[float | None, float | None]
+
+
+def gains(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[Gain]:
+    """Every pair of rows that differ in nothing but where their experts start."""
+    found: list[Gain] = []
+    for stream, kinds in rows.items():
+        for kind, by_row in kinds.items():
+            for row, apart in APART.items():
+                if {row, apart} <= by_row.keys():
+                    ours, theirs = by_row[row], by_row[apart]
+                    lost = ours.get("forgetting"), theirs.get("forgetting")
+                    points = round(ours["final"] - theirs["final"], DIGITS)
+                    found.append(Gain(stream, kind, row, points, lost))
     return found
 
 

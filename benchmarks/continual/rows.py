@@ -68,12 +68,18 @@ class Row:
                 return Way(preset=preset, tag=tag_of(self.chain, step))
 
     @property
+    def routes(self) -> bool:
+        """Whether experts are chosen for each input."""
+        return self.by not in ("latest", "own", "all", "average")
+
+    @property
     def forgets(self) -> bool:
         """Whether what it answers may change while the stream goes on."""
         return self.by not in ("own", "all")
 
 
 SEQUENTIAL, DAM, PROMPTS, DEFAULT = "sequential", "dam", "s-prompts", "sailplane"
+ORACLE = "oracle"
 ROWS = {
     row.name: row
     for row in (
@@ -82,12 +88,18 @@ ROWS = {
         Row("ewc", "EWC", "ewc", "latest"),
         Row("average", "average merge", "continual", "average"),
         Row(PROMPTS, "S-Prompts-like top-1", "alone", "retrieval"),
-        Row("s-prompts-continual", "the same, continual initialisation", "continual", "retrieval"),
+        Row("s-prompts-continual", "S-Prompts-like top-1, continual", "continual", "retrieval"),
         Row(DAM, "DAM", "continual", "dam"),
         Row("dam-alone", "DAM, experts trained apart", "alone", "dam"),
         Row(DEFAULT, "Sailplane's default", "continual", "default"),
+        Row("sailplane-alone", "Sailplane's default, experts trained apart", "alone", "default"),
         Row("multitask", "one expert of all tasks", TOGETHER, "all"),
-        Row("oracle", "oracle: the task's own expert", "continual", "own"),
+        Row(ORACLE, "oracle: the task's own expert", "continual", "own"),
         Row("oracle-alone", "oracle, experts trained apart", "alone", "own"),
     )
 }
+APART = {
+    DAM: "dam-alone", DEFAULT: "sailplane-alone", ORACLE: "oracle-alone",
+    "s-prompts-continual": PROMPTS,
+}  # fmt: skip
+"""Rows with continual initialisation, and those that answer alike with experts trained apart."""

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from transformers.utils import logging
 
+from benchmarks.places import DATA, LIBRARY
 from benchmarks.quality.conditions import CONDITIONS, Condition
 from benchmarks.quality.making import make_experts
 from benchmarks.quality.parts import ASIDE_HELD, TEST_HELD, Held, QualityError
@@ -25,10 +26,8 @@ from benchmarks.quality.report import write_report
 from benchmarks.quality.rows import COMPARISON, Row
 from benchmarks.quality.run import Found, Order, run
 from benchmarks.quality.tables import percent
-from benchmarks.quality.workbench import CACHE, ROOT, Places, open_bench
+from benchmarks.quality.workbench import WORK, Places, open_bench
 from experts.errors import ExpertError
-
-DATA = ROOT.parent / "shared" / "data"
 
 
 def main() -> None:
@@ -61,7 +60,7 @@ def main() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m benchmarks.quality", description=__doc__)
     parser.add_argument("--data", type=Path, default=DATA, help="holds held_in and held_out")
-    parser.add_argument("--library", type=Path, default=ROOT / "library" / "minilm")
+    parser.add_argument("--library", type=Path, default=LIBRARY)
     parser.add_argument("--quick", action="store_true", help="a few minutes, against margins")
     parser.add_argument("--accept", action="store_true", help="with --quick: these are the margins")
     parser.add_argument("--aside", action="store_true", help="ask examples set aside, not tests")
@@ -77,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         help="no variants of the default, no accuracy against K",
     )
     parser.add_argument("--threads", type=int, default=0, help="cores; 0 for all")
-    parser.add_argument("--work", type=Path, default=CACHE, help="scratch library and cells")
+    parser.add_argument("--work", type=Path, default=WORK, help="scratch library and cells")
     parser.add_argument("--out", type=Path, help="folder for page, pictures and figures")
     return parser
 

@@ -7,20 +7,19 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.figures import RESULTS
+from benchmarks.documents import commit
+from benchmarks.places import DOCS, RESULTS
 from benchmarks.quality import tables
 from benchmarks.quality.cells import Cell
-from benchmarks.quality.findings import Numbers, paragraphs
+from benchmarks.quality.findings import Numbers, kept_gains, paragraphs
 from benchmarks.quality.parts import Held
 from benchmarks.quality.plots import draw
 from benchmarks.quality.rows import COUNTS, CURVES
-from benchmarks.quality.run import ASIDE_LIMIT, SINGLE, Found, commit
+from benchmarks.quality.run import ASIDE_LIMIT, SINGLE, Found
 from benchmarks.quality.summary import Group, Summary
 from benchmarks.quality.targets import Target, targets_of
-from benchmarks.quality.workbench import ROOT
 from experts.files import atomic_write
 
-DOCS = ROOT / "docs"
 CONDITIONS_TEXT = {
     "input": "the input alone",
     "choices": "the input and the choices, as a client sends them",
@@ -88,7 +87,7 @@ def _page(found: Found, targets: list[Target], pictures: dict[str, Path]) -> Ite
     for condition in order.conditions:
         yield from [f"### {condition}: tasks", "", *tables.per_task(summary, compared, condition)]
     yield from ["## Findings", ""]
-    numbers = Numbers(summary, found.curve, found.ablations, found.milliseconds)
+    numbers = Numbers(summary, found.curve, found.ablations, found.milliseconds, kept_gains())
     yield from paragraphs(numbers, outside(found).held)
 
 

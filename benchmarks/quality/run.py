@@ -7,7 +7,6 @@ measured, then ablations and the curve of accuracy against K on the data set asi
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from benchmarks.documents import commit
 from benchmarks.quality.conditions import CONDITIONS, Condition
 from benchmarks.quality.measure import Missing, count, measure
 from benchmarks.quality.parts import Held, Part, QualityError, parts_of
@@ -39,7 +39,7 @@ from benchmarks.quality.rows import (
 )
 from benchmarks.quality.summary import Summary
 from benchmarks.quality.timing import time_rows, turns
-from benchmarks.quality.workbench import ROOT, Bench
+from benchmarks.quality.workbench import Bench
 
 SINGLE = Part("in", aside=True, limit=60)
 """Where the best single expert is chosen."""
@@ -179,15 +179,3 @@ def log_held_out(order: Order, missing: Sequence[Missing], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as log:
         log.write(json.dumps(line) + "\n")
-
-
-def commit() -> str:
-    """The commit that the working tree stands on; `+` where files differ from it."""
-    try:
-        told = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+", "--exclude=*"],
-            cwd=ROOT, capture_output=True, text=True, check=True,
-        )  # fmt: skip
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return told.stdout.strip()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
+from benchmarks.documents import table
 from benchmarks.quality.cells import Cell
 from benchmarks.quality.conditions import Condition
 from benchmarks.quality.results import Gap
@@ -16,12 +17,6 @@ NOT_MADE = "-"
 HEADS = {"single": "single", "knn": "kNN", "dam": "DAM", "phatgoose": "PHATG.", "base": "bare",
          "arithmetic": "arith.", "glider-3": "GL. 3", "glider-100": "GL. 100"}  # fmt: skip
 """Short heads of the wide tables, where a row's name is too long or too plain."""
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """A Markdown table: the first column to the left, the others to the right."""
-    rule = ["---", *["--:"] * (len(head) - 1)]
-    return [f"| {' | '.join(cells)} |" for cells in (head, rule, *rows)] + [""]
 
 
 def percent(found: Interval | float | Gap) -> str:

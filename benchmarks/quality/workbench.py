@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-from benchmarks.figures import RESULTS
+from benchmarks.places import CACHE, LIBRARY, RESULTS
 from benchmarks.quality.ablations import add_ablations
 from benchmarks.quality.trained import BANK, Trained, read_trained, variation_of
 from experts.artefacts import Artefacts
@@ -36,8 +36,7 @@ from server.engine.view import Built
 from server.evaluate import foreign_words
 from server.settings import read_settings
 
-ROOT = Path(__file__).parents[2]
-CACHE = ROOT / "benchmarks" / ".cache" / "quality"
+WORK = CACHE / "quality"
 CARDS = Path(__file__).parent / "cards"
 TRAINED = Path(__file__).parent / "experts"
 """A library of experts trained for rows: `multitask`. It takes an hour, so it is kept with us."""
@@ -57,10 +56,10 @@ class Places:
     """
 
     data: Path
-    library: Path = ROOT / "library" / "minilm"
+    library: Path = LIBRARY
     backbone: str = "demo"
     cards: Path = CARDS
-    work: Path = CACHE
+    work: Path = WORK
     threads: int = 0
     trained: Path = TRAINED
     held_out_log: Path = RESULTS / "held_out_runs.jsonl"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from benchmarks.continual.report import final, forgetting, steps, targets
-from benchmarks.continual.rows import DAM, DEFAULT, PROMPTS, SEQUENTIAL
+from benchmarks.continual.report import final, forgetting, gains, steps, targets
+from benchmarks.continual.rows import APART, DAM, DEFAULT, PROMPTS, ROWS, SEQUENTIAL
 
 MATRIX = [[0.9], [0.7, 0.8], [0.5, 0.9, 0.6]]
 
@@ -31,3 +31,16 @@ def test_targets_hold_on_their_own_side_of_the_line():
 
 def test_rows_that_were_not_asked_have_no_targets():
     assert targets({"near": {"lora": {DAM: {"final": 1.0}}}}) == []
+
+
+def test_rows_and_their_twins_apart_differ_in_the_chain_alone():
+    for row, apart in APART.items():
+        assert (ROWS[row].chain, ROWS[apart].chain) == ("continual", "alone")
+        assert ROWS[row].by == ROWS[apart].by
+
+
+def test_gains_are_of_pairs_that_were_both_asked():
+    rows = {DAM: {"final": 80.0, "forgetting": -1.0}, APART[DAM]: {"final": 78.5, "forgetting": -3},
+            DEFAULT: {"final": 90.0}}  # fmt: skip
+    (gain,) = gains({"near": {"lora": rows}})
+    assert (gain.row, gain.points, gain.forgetting) == (DAM, 1.5, (-1.0, -3))

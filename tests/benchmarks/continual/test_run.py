@@ -6,6 +6,7 @@ from safetensors.torch import load_file
 
 from benchmarks.continual import experts
 from benchmarks.continual.constants import make_constants, place_of
+from benchmarks.continual.page import write_page
 from benchmarks.continual.plan import Setting
 from benchmarks.continual.plots import draw
 from benchmarks.continual.report import figures
@@ -58,8 +59,13 @@ def test_every_row_has_a_figure_for_every_task_so_far(plan, tmp_path):
     assert set(found["rows"]["short"]["lora"]) == set(ROWS)
     assert "forgetting" not in found["rows"]["short"]["lora"]["oracle"]
     assert len(found["targets"]) == 4
-    (picture,) = draw(found, tmp_path / "report")
+    (picture,) = draw(found, tmp_path)
     assert picture.stat().st_size > 10_000
+    page = write_page(found, [picture], tmp_path).read_text()
+    assert f"({picture.name})" in page
+    for name, row in ROWS.items():
+        assert row.title in page, name
+    assert f"| {found['targets'][0]['value']:g} |" in page
 
 
 def test_a_second_run_finds_everything(plan, monkeypatch):
