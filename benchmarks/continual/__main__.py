@@ -1,8 +1,9 @@
 """`python -m benchmarks.continual`: train the streams, ask all rows, and write what was found.
 
 Experts and cells are kept below `benchmarks/.cache/continual`, and an interrupted run goes on where
-it was. A run that is narrowed, or asks examples set aside (--aside, --quick), writes its report
-there too, and not into `benchmarks/results`.
+it was. What a setting found is a file in `benchmarks/results/continual`, and the report is of all
+that are there: a run of some streams, kinds or seeds keeps the others. A run of some rows, or one
+that asks examples set aside (--aside, --quick), writes below the cache.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from benchmarks.continual.constants import make_constants
 from benchmarks.continual.page import write_page
 from benchmarks.continual.plan import DATA, RANKS, STREAMS, Plan, chosen, quick
 from benchmarks.continual.plots import draw
+from benchmarks.continual.records import kept
 from benchmarks.continual.report import figures, write
 from benchmarks.continual.rows import ROWS
 from benchmarks.continual.run import run_setting
@@ -41,8 +43,8 @@ def main() -> None:
         parser.error(str(error))
     except ExpertError as error:
         parser.exit(1, f"Error: {error.message}\n")
-    results, documents = (RESULTS, DOCS) if plan.is_whole else (plan.cache / "report",) * 2
-    found = figures(plan)
+    results, documents = (RESULTS, DOCS) if plan.is_reported else (plan.report, plan.report)
+    found = figures(kept(plan.records, plan.numbers, plan.shown_settings))
     path, pictures = write(found, results), draw(found, documents)
     page = write_page(found, pictures, documents)
     Console().print(_table(found))

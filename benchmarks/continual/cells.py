@@ -17,7 +17,7 @@ from benchmarks.continual.rows import Row, Way
 from experts.files import atomic_write, sha256_of
 from experts.manifest import Record
 from experts.scope import EVERYTHING, Scope
-from experts.training.data import Task
+from experts.training.data import Task, TaskFormatError
 from server.engine.messages import Outcome, Question, RoutingOptions, Sample
 from server.engine.run import Engine
 from server.evaluate import Asked, is_right, put
@@ -50,8 +50,14 @@ class Questions:
 
     @property
     def asked(self) -> list[Asked]:
-        """The questions, the choices as the task has them."""
+        """The questions, the choices as the task has them.
+
+        Raises:
+            TaskFormatError: there are none.
+        """
         examples = self.task.aside if self.aside else self.task.test
+        if not examples:
+            raise TaskFormatError(f"{self.task.folder} has no example to ask.")
         return [put(e, None, "input", random.Random(0), ()) for e in examples[: self.limit]]
 
     @property

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.continual.rows import DEFAULT, ROWS
-from benchmarks.documents import commit, table
+from benchmarks.documents import table
 from experts.files import atomic_write
 
 NOT_MADE = "-"
@@ -26,7 +26,7 @@ def write_page(found: Mapping[str, Any], pictures: Sequence[Path], folder: Path)
 
 
 def _page(found: Mapping[str, Any], pictures: Sequence[Path]) -> Iterator[str]:
-    yield from _head(found["plan"])
+    yield from _head(found)
     yield from ["## Targets", "", *_targets(found["targets"])]
     for (stream, kinds), picture in zip(found["rows"].items(), pictures, strict=True):
         tasks = found["tasks"][stream]
@@ -45,23 +45,27 @@ GAINS_TEXT = (
 )
 
 
-def _head(plan: Mapping[str, Any]) -> Iterator[str]:
+def _head(found: Mapping[str, Any]) -> Iterator[str]:
+    numbers = found["numbers"]
     yield "# Continual learning"
     yield ""
-    yield f"Written by `python -m benchmarks.continual` at commit {commit()}; do not edit."
-    yield ""
-    limit = f", at most {plan['limit']} a task" if plan["limit"] else ""
     yield (
-        f"Streams of tasks that come one after the other: {plan['examples']:,} examples and "
-        f"{plan['epochs']} epochs each, seeds {', '.join(map(str, plan['seeds']))}, the demo "
-        f"backbone; asked are the {plan['asked']} examples{limit}. The router sees the input "
+        f"Written by `python -m benchmarks.continual`, asked at {', '.join(found['commits'])}; do "
+        "not edit."
+    )
+    yield ""
+    limit = f", at most {numbers['limit']} a task" if numbers["limit"] else ""
+    yield (
+        f"Streams of tasks that come one after the other: {numbers['examples']:,} examples and "
+        f"{numbers['epochs']} epochs each, the demo backbone; asked are the {numbers['asked']} "
+        f"examples{limit}. The router sees the input "
         "only, and its constants are of a library without any of the stream's tasks. *Final*: "
         "mean accuracy over all tasks after the last step, in percent, in brackets for each "
         "seed. *Forgetting*: mean over all tasks but the last of the accuracy after the last "
         "step less the accuracy right after the task was learnt, in points; below 0 is a loss. "
         "*Own first*: share of inputs for which the task's own expert has the most weight. Rows "
-        f"with a memory keep {100 * plan['retention']['replay']:g}% of each former task's "
-        f"examples; EWC has strength {plan['retention']['ewc']:g}, chosen on examples set aside."
+        f"with a memory keep {100 * numbers['retention']['replay']:g}% of each former task's "
+        f"examples; EWC has strength {numbers['retention']['ewc']:g}, chosen on examples set aside."
     )
     yield ""
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.continual.records import Numbers
 from benchmarks.continual.rows import ROWS, Row
-from benchmarks.places import CACHE, CARDS, DATA, LIBRARY
+from benchmarks.places import CACHE, CARDS, DATA, LIBRARY, RESULTS
 from experts.manifest import Record
 from experts.training.data import Task, TaskFormatError
 from experts.training.recipe import Recipe, Retention
@@ -79,10 +80,35 @@ class Plan(Record):
         return [Setting(s, k, n) for n in self.seeds for s in self.streams for k in self.kinds]
 
     @property
-    def is_whole(self) -> bool:
-        """Whether this is what the documents report."""
-        whole = Plan(data=self.data, cache=self.cache, again=self.again)
-        return self == whole
+    def is_reported(self) -> bool:
+        """Whether this is what the documents report, or some settings of it."""
+        return self == Plan(
+            data=self.data, cache=self.cache, again=self.again, streams=self.streams,
+            kinds=self.kinds, seeds=self.seeds,
+        )  # fmt: skip
+
+    @property
+    def report(self) -> Path:
+        """Where the report of this run goes, and what it is made from; not of the documents'."""
+        return self.cache / "report"
+
+    @property
+    def records(self) -> Path:
+        """Where what is found of a setting is kept."""
+        return (RESULTS if self.is_reported else self.report) / "continual"
+
+    @property
+    def shown_settings(self) -> list[Setting]:
+        """Those a report is of: the run's; where documents report it, also those kept before."""
+        return Plan().settings if self.is_reported else self.settings
+
+    @property
+    def numbers(self) -> Numbers:
+        """What figures must have in common to be compared."""
+        return Numbers(
+            examples=self.examples, epochs=self.epochs, limit=self.limit,
+            asked="set aside" if self.aside else "test", retention=self.retention,
+        )  # fmt: skip
 
     @property
     def shown(self) -> list[Row]:

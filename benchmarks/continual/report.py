@@ -8,13 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.continual.plan import Plan
+from benchmarks.continual.records import Learnt, Matrix
 from benchmarks.continual.rows import APART, DAM, DEFAULT, PROMPTS, ROWS, SEQUENTIAL
-from benchmarks.continual.run import cells_of, matrix
 from benchmarks.figures import Figure, at_least
 from experts.files import atomic_write
 
-Matrix = Sequence[Sequence[float]]
 DIGITS = 2
 MARGIN, LEAST_FORGETTING = 10.4, -2.3
 """DAM's own margin above sequential fine-tuning, and its forgetting (Cheng et al. 2024)."""
@@ -43,19 +41,21 @@ def write(found: Mapping[str, object], folder: Path) -> Path:
     return path
 
 
-def figures(plan: Plan) -> dict[str, object]:
-    """Everything a run found, as JSON: by stream, kind and row, and against what was to be."""
-    rows = {
-        stream: {kind: {row.name: _row(plan, stream, kind, row.name) for row in plan.shown}
-                 for kind in plan.kinds}
-        for stream in plan.streams
-    }  # fmt: skip
-    told = {"examples": plan.examples, "epochs": plan.epochs, "seeds": plan.seeds,
-            "asked": "set aside" if plan.aside else "test", "limit": plan.limit,
-            "retention": plan.retention.model_dump()}  # fmt: skip
+def figures(learnt: Sequence[Learnt]) -> dict[str, Any]:
+    """Everything that was found, as JSON: by stream, kind and row, and against what was to be.
+
+    Args:
+        learnt: settings of the same numbers, at least one.
+    """
+    rows: dict[str, dict[str, dict[str, object]]] = {}
+    for one in learnt:
+        same = [other for other in learnt if (other.stream, other.kind) == (one.stream, one.kind)]
+        by_row = {n: _row(n, same) for n in ROWS if all(n in other.accuracy for other in same)}
+        rows.setdefault(one.stream, {})[one.kind] = by_row
     return {
-        "plan": told,
-        "tasks": {stream: plan.order(stream) for stream in plan.streams},
+        "numbers": learnt[0].numbers.model_dump(),
+        "commits": sorted({one.commit for one in learnt}),
+        "tasks": {one.stream: one.tasks for one in learnt},
         "rows": rows,
         "targets": [asdict(figure) for figure in targets(rows)],
         "gains": [asdict(gain) for gain in gains(rows)],
@@ -109,20 +109,18 @@ def gains(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[Gain]:
     return found
 
 
-def _row(plan: Plan, stream: str, kind: str, name: str) -> dict[str, object]:
+def _row(name: str, learnt: Sequence[Learnt]) -> dict[str, object]:
     """A row's figures: means over seeds, and each seed's matrix in percent."""
-    settings = [s for s in plan.settings if (s.stream, s.kind) == (stream, kind)]
-    found = [matrix(cells_of(plan, s), ROWS[name], plan.order(stream)) for s in settings]
-    chosen = [matrix(cells_of(plan, s), ROWS[name], plan.order(stream), "own") for s in settings]
+    found, chosen = [one.accuracy[name] for one in learnt], [one.own[name] for one in learnt]
     row: dict[str, object] = {"title": ROWS[name].title, "final": _mean([final(m) for m in found])}
     if ROWS[name].forgets:
         row["forgetting"] = _mean([forgetting(m) for m in found])
         row["own expert first"] = _mean([final(m) for m in chosen])
     row["steps"] = [_mean(values) for values in zip(*map(steps, found), strict=True)]
     row["seeds"] = [
-        {"seed": s.seed, "final": _mean([final(m)]), "forgetting": _mean([forgetting(m)]),
+        {"seed": one.seed, "final": _mean([final(m)]), "forgetting": _mean([forgetting(m)]),
          "matrix": [[round(100 * a, DIGITS) for a in line] for line in m]}
-        for s, m in zip(settings, found, strict=True)
+        for one, m in zip(learnt, found, strict=True)
     ]  # fmt: skip
     return row
 

@@ -1,4 +1,4 @@
-"""One setting from beginning to end, in a process of its own: train, gather, ask."""
+"""One setting from beginning to end, in a process of its own: train, gather, ask, keep."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from benchmarks.continual.cells import Cells, Questions, measure
 from benchmarks.continual.constants import place_of, take_over
 from benchmarks.continual.experts import Chains, gather
 from benchmarks.continual.plan import Plan, Setting
+from benchmarks.continual.records import Learnt, Matrix, keep
 from benchmarks.continual.rows import Row
+from benchmarks.documents import commit
 from experts.backbones import TextEncoder, open_backbone
 from experts.library import Library
 from experts.training.build import read_cards
@@ -23,7 +25,7 @@ MAKING = 28
 
 
 def run_setting(name: str, plan: str, report: Report) -> None:
-    """Have everything of a setting on disk: its experts and its cells.
+    """Have everything of a setting on disk: its experts, its cells, and what it found.
 
     Args:
         plan: a `Plan` as JSON. `make_constants` has been there before.
@@ -56,6 +58,20 @@ def run_setting(name: str, plan: str, report: Report) -> None:
         [Questions(t, ordered.aside, ordered.limit) for t in ordered.tasks(setting)],
         ordered.shown, ordered.again, asked,
     )  # fmt: skip
+    keep(learnt(ordered, setting), ordered.records)
+
+
+def learnt(plan: Plan, setting: Setting) -> Learnt:
+    """What every row of a run did in a setting, from its cells."""
+    cells, order = cells_of(plan, setting), plan.order(setting.stream)
+
+    def of(figure: str) -> dict[str, Matrix]:
+        return {row.name: matrix(cells, row, order, figure) for row in plan.shown}
+
+    return Learnt(
+        commit=commit(), numbers=plan.numbers, stream=setting.stream, kind=setting.kind,
+        seed=setting.seed, tasks=order, accuracy=of("accuracy"), own=of("own"),
+    )  # fmt: skip
 
 
 def cells_of(plan: Plan, setting: Setting) -> Cells:
@@ -63,15 +79,13 @@ def cells_of(plan: Plan, setting: Setting) -> Cells:
     return Cells(plan.cache / setting.name / f"cells-{'aside' if plan.aside else 'test'}.json")
 
 
-def matrix(
-    cells: Cells, row: Row, order: Sequence[str], of: str = "accuracy"
-) -> list[list[float]]:  # fmt: skip
+def matrix(cells: Cells, row: Row, order: Sequence[str], of: str = "accuracy") -> Matrix:
     """A row's figure after each step (outer) on each task so far (inner), as a share."""
-    found: list[list[float]] = []
+    found: list[tuple[float, ...]] = []
     for step in range(len(order)):
         there = [cells.get(row.way(order, step, i), order[i]) for i in range(step + 1)]
-        found.append([c.accuracy if of == "accuracy" else c.own / c.asked for c in there])
-    return found
+        found.append(tuple(c.accuracy if of == "accuracy" else c.own / c.asked for c in there))
+    return tuple(found)
 
 
 def _engine(plan: Plan, setting: Setting, backbone: TextEncoder) -> Engine:

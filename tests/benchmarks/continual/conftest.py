@@ -18,7 +18,7 @@ from server.stream import Stream
 
 TASKS = Path(__file__).parents[2] / "data" / "tasks"
 CARDS = Path(__file__).parents[3] / "library" / "tasks"
-ORDER = ("trec", "sst2", "snips")
+ORDER = ("trec", "subj", "snips")
 OTHERS = ("cola", "language_id", "mrpc")
 """Tasks of the demo library that are not the stream's; it has an expert of `ORDER[0]` too."""
 

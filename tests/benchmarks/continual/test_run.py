@@ -9,6 +9,7 @@ from benchmarks.continual.constants import make_constants, place_of
 from benchmarks.continual.page import write_page
 from benchmarks.continual.plan import Setting
 from benchmarks.continual.plots import draw
+from benchmarks.continual.records import kept
 from benchmarks.continual.report import figures
 from benchmarks.continual.rows import ROWS, Way
 from benchmarks.continual.run import cells_of, matrix, run_setting
@@ -55,7 +56,7 @@ def test_every_row_has_a_figure_for_every_task_so_far(plan, tmp_path):
         found = matrix(cells_of(plan, SETTING), row, ORDER)
         assert [len(line) for line in found] == [1, 2, 3]
         assert all(0 <= share <= 1 for line in found for share in line)
-    found = figures(plan)
+    found = figures(kept(plan.records, plan.numbers, plan.settings))
     assert set(found["rows"]["short"]["lora"]) == set(ROWS)
     assert "forgetting" not in found["rows"]["short"]["lora"]["oracle"]
     assert len(found["targets"]) == 4
@@ -132,10 +133,10 @@ def test_every_chain_begins_with_the_same_expert_and_has_its_own_past(plan):
     assert len(first) == 1
     told = {id: entry.manifest.provenance for id, entry in entries.items()}
     assert "start" not in told["alone.snips"]
-    assert told["snips"]["start"].startswith("sst2 ")
-    assert told["replay.snips"]["memory"] == "1 of trec, 1 of sst2"
+    assert told["snips"]["start"].startswith("subj ")
+    assert told["replay.snips"]["memory"] == "1 of trec, 1 of subj"
     assert told["ewc.snips"]["ewc"].endswith("x 2 tasks")
-    assert told["together"]["tasks"] == "trec, sst2, snips"
+    assert told["together"]["tasks"] == "trec, subj, snips"
 
 
 def test_a_cell_is_asked_again_where_what_it_depends_on_changed(plan):

@@ -1,0 +1,68 @@
+"""What is kept of a setting, and which of it a report is of."""
+
+import pytest
+
+from benchmarks.continual.plan import Plan, Setting
+from benchmarks.continual.records import Learnt, keep, kept
+from benchmarks.continual.report import figures
+from benchmarks.continual.rows import DAM, DEFAULT, PROMPTS, SEQUENTIAL
+from benchmarks.places import RESULTS
+
+PLAN = Plan()
+ROWS = (SEQUENTIAL, PROMPTS, DAM, DEFAULT)
+
+
+def learnt(setting, last=0.5, numbers=PLAN.numbers, rows=ROWS):
+    matrix = ((0.8,), (0.6, last))
+    return Learnt(
+        commit="abc", numbers=numbers, stream=setting.stream, kind=setting.kind, seed=setting.seed,
+        tasks=("a", "b"), accuracy=dict.fromkeys(rows, matrix), own=dict.fromkeys(rows, matrix),
+    )  # fmt: skip
+
+
+def test_what_is_kept_is_read_again_and_a_later_run_takes_its_place(tmp_path):
+    one, other, absent = PLAN.settings[:3]
+    assert kept(tmp_path, PLAN.numbers, PLAN.settings) == []
+    for found in (learnt(other), learnt(one), learnt(one, last=0.7)):
+        keep(found, tmp_path)
+    both = [learnt(one, last=0.7), learnt(other)]
+    assert kept(tmp_path, PLAN.numbers, [one, absent, other]) == both
+
+
+@pytest.mark.parametrize("change", [{"epochs": 1}, {"asked": "set aside"}, {"limit": 3}])
+def test_figures_of_other_numbers_are_not_mixed_in(tmp_path, change):
+    one, other = PLAN.settings[:2]
+    keep(learnt(one), tmp_path)
+    keep(learnt(other, numbers=PLAN.numbers.model_copy(update=change)), tmp_path)
+    assert kept(tmp_path, PLAN.numbers, PLAN.settings) == [learnt(one)]
+
+
+def test_files_of_another_form_are_as_if_they_were_not_there(tmp_path):
+    (one,) = PLAN.settings[:1]
+    keep(learnt(one), tmp_path).write_text('{"commit": "abc"}')
+    assert kept(tmp_path, PLAN.numbers, PLAN.settings) == []
+
+
+def test_figures_are_means_over_the_seeds_that_were_measured():
+    first, second = Setting("near", "lora", 0), Setting("near", "lora", 1)
+    alone = Setting("near", "bottleneck", 0)
+    found = figures([learnt(first, 0.4), learnt(alone, 0.9), learnt(second, 0.8)])
+    by_kind = found["rows"]["near"]
+    assert by_kind["lora"][DAM]["final"] == pytest.approx(100 * (0.5 + 0.7) / 2)
+    assert [seed["seed"] for seed in by_kind["lora"][DAM]["seeds"]] == [0, 1]
+    assert by_kind["bottleneck"][DAM]["final"] == pytest.approx(75.0)
+    assert len(found["targets"]) == 8
+
+
+def test_a_row_that_one_seed_lacks_is_left_out():
+    first, second = Setting("near", "lora", 0), Setting("near", "lora", 1)
+    found = figures([learnt(first), learnt(second, rows=(DAM,))])
+    assert set(found["rows"]["near"]["lora"]) == {DAM}
+
+
+def test_only_runs_by_the_documents_numbers_are_kept_with_them():
+    assert Plan(seeds=(1,), streams=("near",), kinds=("lora",)).records == RESULTS / "continual"
+    for other in (Plan(aside=True), Plan(limit=3), Plan(rows=("dam",)), Plan(epochs=1)):
+        assert other.records != RESULTS / "continual"
+        assert other.shown_settings == other.settings
+    assert Plan(seeds=(1,)).shown_settings == PLAN.settings
