@@ -10,6 +10,7 @@ from pathlib import Path
 from benchmarks.documents import commit
 from benchmarks.places import DOCS, RESULTS
 from benchmarks.quality import tables
+from benchmarks.quality.bounds import shortfalls
 from benchmarks.quality.cells import Cell
 from benchmarks.quality.findings import Numbers, kept_gains, paragraphs
 from benchmarks.quality.parts import Held
@@ -89,6 +90,7 @@ def _page(found: Found, targets: list[Target], pictures: dict[str, Path]) -> Ite
     yield from ["## Findings", ""]
     numbers = Numbers(summary, found.curve, found.ablations, found.milliseconds, kept_gains())
     yield from paragraphs(numbers, outside(found).held)
+    yield from ["## What bounds it", "", *shortfalls(numbers, outside(found))]
 
 
 ROUTING_TEXT = (

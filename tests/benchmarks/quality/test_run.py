@@ -93,6 +93,8 @@ def test_page_figures_and_pictures_are_written(whole, tmp_path):
     for row in COMPARISON:
         assert row.title in page
     assert "TIES: " in page, "with the reason why it is not there"
+    assert page.rstrip().count("## What bounds it") == 1
+    assert "AUROC 0." in page
     figures = json.loads((tmp_path / "quality.json").read_text())
     assert {"figure", "value", "target", "holds"} <= figures["targets"][0].keys()
     asked = len(COMPARISON) * 5 * len(CONDITIONS)

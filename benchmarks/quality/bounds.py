@@ -1,0 +1,115 @@
+"""Where the default falls short and what bounds it, in sentences with numbers from the tables.
+
+As with `findings`, the words are written by hand, and a number that was not made shows as `-`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+
+from benchmarks.quality.cells import Cell
+from benchmarks.quality.conditions import CONDITIONS, Condition
+from benchmarks.quality.findings import Numbers
+from benchmarks.quality.results import Gap
+from benchmarks.quality.rows import BARE, DAM, DEFAULT_ROW, ORACLE
+from benchmarks.quality.summary import Group, Summary
+from benchmarks.quality.targets import NO_LOSS
+
+SUREST = 4
+"""So many tasks are named of those on which confidence is highest without an expert."""
+
+
+def shortfalls(numbers: Numbers, outside: Group) -> list[str]:
+    """Paragraphs of Markdown.
+
+    Args:
+        outside: the tasks without an expert.
+    """
+    return [
+        line for text in (_without(numbers, outside), _losing(numbers.summary, outside),
+                          _unsure(numbers.summary, outside))
+        for line in (text, "")
+    ]  # fmt: skip
+
+
+def _without(n: Numbers, outside: Group) -> str:
+    out = outside.held
+    likeness = ", ".join(
+        f"{title} {n.gain(row, BARE, out, 'choices')}"
+        for row, title in (("retrieval", "retrieval"), ("knn", "kNN"), (DAM, "DAM"))
+    )
+    return (
+        "**On tasks without an expert** the default is "
+        f"{', '.join(f'{n.gain(DEFAULT_ROW, BARE, out, c)} ({c})' for c in CONDITIONS)} points "
+        "from the bare backbone. The best expert for each task, chosen on the test itself, is "
+        f"{n.gain(ORACLE, BARE, out, 'choices')} (choices): that is the room, and likeness does "
+        f"not find it. What chooses by likeness alone is {likeness} points from bare (choices), "
+        "for the likest expert often hurts. Leaving a library task's own expert out promises "
+        f"more, {n.effect(DEFAULT_ROW, BARE, 'left', 'choices')} (choices): its siblings are in "
+        "the library. So calibration also tries libraries that lack the nearest expert too, and "
+        "chooses how flat and how weak a mix is on both; the ablation *no hedging* says what that "
+        "is worth."
+    )
+
+
+def _losing(summary: Summary, outside: Group) -> str:
+    found = list(losses(summary, outside))
+    if not found:
+        return "**Nowhere** is the default surely more than a point below no expert."
+    return (
+        "**Where an expert hurts.** The default is surely more than a point below no expert "
+        f"(95% interval wholly below {NO_LOSS:g} point) on {'; '.join(found)}. In brackets stand "
+        "the experts that come first most often. Nothing that a router may know tells them from "
+        "experts that help."
+    )
+
+
+def losses(summary: Summary, outside: Group) -> Iterator[str]:
+    """Tasks on which the default is surely worse than no expert: by how much, and by whom."""
+    for group in (Group("in"), outside):
+        worse: dict[str, list[str]] = {}
+        for condition in CONDITIONS:
+            for task, gain in summary.paired(group, condition):
+                if not isinstance(gain, Gap) and 100 * gain.high < NO_LOSS:
+                    worse.setdefault(task, []).append(f"{100 * gain.mean:+.1f} {condition}")
+        for task, by_condition in worse.items():
+            yield f"{task} ({_first(summary, group, task)}): {', '.join(by_condition)}"
+
+
+def _unsure(summary: Summary, outside: Group) -> str:
+    found = summary.confidence(outside)
+    if isinstance(found, Gap):
+        return f"**Confidence** was not measured: {found.reason}."
+    means = {
+        task.name: float(np.mean(cell.confidence_N))
+        for task in summary.tasks(outside)
+        if (cell := _cell(summary, outside, task.name, "input"))
+    }
+    surest = sorted(means, key=lambda task: -means[task])[:SUREST]
+    told = ", ".join(
+        f"{task} ({means[task]:.2f}; {_first(summary, outside, task)})" for task in surest
+    )
+    return (
+        "**Telling a task that has an expert from one that has none** by the input alone: AUROC "
+        f"{found.auroc:.3f}. Without an expert, mean confidence is highest on {told}: inputs that "
+        "look like those of another task, whose expert comes first."
+    )
+
+
+def _first(summary: Summary, group: Group, task: str) -> str:
+    """The expert that comes first most often, over all conditions."""
+    cells = [_cell(summary, group, task, condition) for condition in CONDITIONS]
+    counted = Counter(first for cell in cells if cell for first in cell.first)
+    return str(counted.most_common(1)[0][0])
+
+
+def _cell(summary: Summary, group: Group, name: str, condition: Condition) -> Cell | None:
+    part, row = summary.results.part(group.held), summary.row(DEFAULT_ROW)
+    task = next(task for task in summary.tasks(group) if task.name == name)
+    if part is None or row is None:
+        return None
+    found = summary.results.cell(row, part, task, condition)
+    return found if isinstance(found, Cell) else None
