@@ -1,4 +1,7 @@
-"""A picture a stream: average accuracy over the tasks seen so far, a line a row."""
+"""A picture a stream: average accuracy over the tasks seen so far, a line a row.
+
+Rows that differ from another in where experts start alone are left to the tables.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,11 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure as Picture
 
-from benchmarks.continual.rows import DEFAULT, ROWS
+from benchmarks.continual.rows import DAM, DEFAULT, ORACLE, PROMPTS, ROWS, SEQUENTIAL
+
+DRAWN = (SEQUENTIAL, "replay", "ewc", "average", PROMPTS, DAM, "multitask", ORACLE, DEFAULT)
+OURS = "#b5482a"
+OTHERS = [c for place, c in enumerate(colormaps["tab10"].colors) if place != 3]  # too near to OURS
 
 
 def draw(found: Mapping[str, Any], folder: Path) -> list[Path]:
@@ -31,12 +38,12 @@ def draw(found: Mapping[str, Any], folder: Path) -> list[Path]:
 
 
 def _panel(axes: Any, kind: str, rows: Mapping[str, Any], tasks: Sequence[str]) -> None:
-    colours = colormaps["tab20"](np.linspace(0, 1, len(ROWS)))
-    for (name, row), colour in zip(ROWS.items(), colours, strict=True):
+    for name, colour in zip(DRAWN, OTHERS, strict=True):
+        row = ROWS[name]
         if name in rows:
             axes.plot(
                 range(1, len(tasks) + 1), rows[name]["steps"], "o-" if row.forgets else "--",
-                color=colour, label=row.title, markersize=3,
+                color=OURS if name == DEFAULT else colour, label=row.title, markersize=3,
                 linewidth=2.6 if name == DEFAULT else 1.3,
             )  # fmt: skip
     axes.set_xticks(range(1, len(tasks) + 1), tasks, rotation=30, ha="right", fontsize=8)
