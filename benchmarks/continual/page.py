@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.continual.plan import Plan
 from benchmarks.continual.rows import DEFAULT, ROWS
 from benchmarks.documents import table
 from experts.files import atomic_write
@@ -54,6 +55,11 @@ def _head(found: Mapping[str, Any]) -> Iterator[str]:
         "not edit."
     )
     yield ""
+    there, all_of_them = len(found["settings"]), len(Plan().settings)
+    if there < all_of_them:
+        names = ", ".join(found["settings"])
+        yield f"**Not whole yet**: {there} of {all_of_them} settings are measured ({names})."
+        yield ""
     limit = f", at most {numbers['limit']} a task" if numbers["limit"] else ""
     yield (
         f"Streams of tasks that come one after the other: {numbers['examples']:,} examples and "

@@ -56,9 +56,15 @@ class Learnt(Record):
 
 
 def keep(learnt: Learnt, folder: Path) -> Path:
-    """Write a setting's file in the place of a former one."""
+    """Write a setting's file in the place of a former one; one that says the same stays.
+
+    A run that finds all its cells asks nothing: the commit that asked is still the former one.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{learnt.stream}-{learnt.kind}-{learnt.seed}.json"
+    former = _read(path)
+    if former and former.model_copy(update={"commit": learnt.commit}) == learnt:
+        return path
     atomic_write(path, (learnt.model_dump_json(indent=1) + "\n").encode())
     return path
 

@@ -55,6 +55,7 @@ def figures(learnt: Sequence[Learnt]) -> dict[str, Any]:
     return {
         "numbers": learnt[0].numbers.model_dump(),
         "commits": sorted({one.commit for one in learnt}),
+        "settings": [f"{one.stream}-{one.kind}-{one.seed}" for one in learnt],
         "tasks": {one.stream: one.tasks for one in learnt},
         "rows": rows,
         "targets": [asdict(figure) for figure in targets(rows)],

@@ -16,7 +16,7 @@ from benchmarks.quality.findings import Numbers
 from benchmarks.quality.results import Gap
 from benchmarks.quality.rows import BARE, DAM, DEFAULT_ROW, ORACLE
 from benchmarks.quality.summary import Group, Summary
-from benchmarks.quality.targets import NO_LOSS
+from benchmarks.quality.targets import NO_LOSS, is_loss
 
 SUREST = 4
 """So many tasks are named of those on which confidence is highest without an expert."""
@@ -73,7 +73,7 @@ def losses(summary: Summary, outside: Group) -> Iterator[str]:
         worse: dict[str, list[str]] = {}
         for condition in CONDITIONS:
             for task, gain in summary.paired(group, condition):
-                if not isinstance(gain, Gap) and 100 * gain.high < NO_LOSS:
+                if not isinstance(gain, Gap) and is_loss(gain):
                     worse.setdefault(task, []).append(f"{100 * gain.mean:+.1f} {condition}")
         for task, by_condition in worse.items():
             yield f"{task} ({_first(summary, group, task)}): {', '.join(by_condition)}"

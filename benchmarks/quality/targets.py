@@ -19,7 +19,7 @@ from benchmarks.quality.rows import (
     ExpertRow,
     PerTaskRow,
 )
-from benchmarks.quality.statistics import calibration_error
+from benchmarks.quality.statistics import Interval, calibration_error
 from benchmarks.quality.summary import Group, Summary
 
 OF_ORACLE: dict[Condition, float] = {
@@ -143,12 +143,17 @@ def _no_loss(summary: Summary, outside: Group) -> Target:
                 asked += 1
                 if isinstance(gain, Gap):
                     gaps.append(f"{task} ({condition}): {gain.reason}")
-                elif 100 * gain.high < NO_LOSS:
+                elif is_loss(gain):
                     worse.append(f"{task} ({condition})")
     complete = asked and not gaps
     note = "; ".join([*worse, *gaps[:1], *(["nothing was asked"] if not asked else [])])
     return Target(figure, float(len(worse)) if asked else None, "0",
                   bool(complete) and not worse, note)  # fmt: skip
+
+
+def is_loss(gain: Interval) -> bool:
+    """Whether an interval lies wholly below what counts as no loss."""
+    return 100 * gain.high < NO_LOSS
 
 
 def _confidence(summary: Summary, outside: Group) -> Iterator[Target]:

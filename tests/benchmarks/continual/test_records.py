@@ -29,6 +29,13 @@ def test_what_is_kept_is_read_again_and_a_later_run_takes_its_place(tmp_path):
     assert kept(tmp_path, PLAN.numbers, [one, absent, other]) == both
 
 
+def test_a_run_that_asks_nothing_leaves_the_commit_that_asked(tmp_path):
+    one = learnt(PLAN.settings[0])
+    keep(one, tmp_path)
+    keep(one.model_copy(update={"commit": "later"}), tmp_path)
+    assert kept(tmp_path, PLAN.numbers, PLAN.settings) == [one]
+
+
 @pytest.mark.parametrize("change", [{"epochs": 1}, {"asked": "set aside"}, {"limit": 3}])
 def test_figures_of_other_numbers_are_not_mixed_in(tmp_path, change):
     one, other = PLAN.settings[:2]
