@@ -87,6 +87,7 @@ class Calibration(Record):
         confidence: by sort of query, weights of what says that the first expert is its own
             (`routers.confidence`); empty where that was not fitted. usual: what is usual of a first
             expert that is the query's own, by what is told of it.
+        fitted_on: ids of the experts that the constants were fitted on; all others joined later.
         flatness, unsure: of the mix for a query that no expert fits: probabilities are raised to
             this power, and its experts act at this strength.
         threshold: p. beta, gamma: `alpha = beta + gamma * [max s_global > p]`.
@@ -101,6 +102,7 @@ class Calibration(Record):
     views: Views = Field(default_factory=lambda: dict(USUAL))
     confidence: Mapping[str, Mapping[str, float]] = Field(default_factory=dict)
     usual: Mapping[str, float] = Field(default_factory=dict)
+    fitted_on: tuple[str, ...] = ()
     flatness: Share = 0.3
     unsure: Share = 0.6
     threshold: float = 0.8
@@ -137,6 +139,10 @@ class Calibration(Record):
         if not self.confidence or (self.embedder or backbone) == embedder:
             return self, None
         return self.model_copy(update={"confidence": {}, "usual": {}}), FOREIGN
+
+    def joined_later(self, id: str) -> bool:
+        """Whether an expert was not there when the constants were fitted."""
+        return bool(self.fitted_on) and id not in self.fitted_on
 
     def alpha(self, best: float) -> float:
         """The rule's alpha for a query whose best global score is `best`."""

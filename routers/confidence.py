@@ -1,8 +1,9 @@
 """How sure it is that the expert of most weight is the right one: P(its task is the query's own).
 
-A logistic model of few numbers for each sort of query, by what it comes with, fitted once per
-library with each expert left out in turn (`routers.fitting.confidence`), so that a query which no
-expert fits counts as wrong. Knows scores and views, and decides nothing.
+A logistic model of few numbers for each sort of query, by what it comes with and by whether the
+library's metric was fitted on the first expert's task. Fitted once per library with each expert
+left out in turn (`routers.fitting.confidence`), so that a query which no expert fits counts as
+wrong. Knows scores and views, and decides nothing.
 """
 
 from __future__ import annotations
@@ -34,15 +35,18 @@ TERMS = (BIAS, BEST, *USUAL_TERMS, *("*".join(pair) for pair in PRODUCTS))
 
 def confidence(
     log_best: float, lead: float | None, first: int, views: Mapping[str, Tensor],
-    constants: Calibration,
+    constants: Calibration, *, late: bool = False,
 ) -> float:  # fmt: skip
     """The probability that the first expert is the query's own.
 
     Args:
         log_best: the logarithm of its probability among those that may answer. lead: how far that
             is above the second's; None without a second. first: its position in `views`.
+        late: it joined after the constants were fitted. Where these have no model of such, it
+            counts as one of before.
     """
-    model = constants.confidence.get(sort_of(views))
+    models = constants.confidence
+    model = models.get(sort_of(views, late=late)) or models.get(sort_of(views))
     if model is None:
         return math.exp(log_best)
     seen = {LEAD: lead, **{name: float(view_E[first]) for name, view_E in views.items()}}
@@ -51,9 +55,14 @@ def confidence(
     return 1 / (1 + math.exp(-max(-60.0, min(60.0, logit))))
 
 
-def sort_of(views: Collection[str]) -> str:
-    """Names queries that come with the same parts: "input", "choices,input", ..."""
-    return ",".join(sorted(set(views) & {"instruction", "choices", "input"}))
+def sort_of(views: Collection[str], *, late: bool = False) -> str:
+    """Names queries that come with the same parts, as "choices,input".
+
+    Args:
+        late: the first expert joined after the constants were fitted: "choices,input,late".
+    """
+    parts = sorted(set(views) & {"instruction", "choices", "input"})
+    return ",".join([*parts, "late"] if late else parts)
 
 
 def told(

@@ -77,7 +77,9 @@ def decide(
         reason = "No expert of the library may answer."
         return Decision(Selection(mode="base", reason=reason), confidence=0.0, fallback="no_expert")
     fitting, dropped = _one_group(able, catalogue)
-    weighed = weigh(preset, fitting, scores, calibration, limit_of(preset, wishes))
+    late = calibration.joined_later(catalogue.ids[fitting[0]])
+    limit = limit_of(preset, wishes)
+    weighed = weigh(preset, fitting, scores, calibration, limit, late=late)
     count = len(able) if catalogue.whole == len(catalogue) else catalogue.whole
     selection = _select(preset, weighed, count, scores, catalogue, wishes)
     return Decision(

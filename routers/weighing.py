@@ -73,15 +73,17 @@ class Weighed:
 
 
 def weigh(
-    preset: Preset, ranked: Sequence[int], scores: Scores, constants: Calibration, limit: int
-) -> Weighed:
+    preset: Preset, ranked: Sequence[int], scores: Scores, constants: Calibration, limit: int,
+    *, late: bool = False,
+) -> Weighed:  # fmt: skip
     """How a preset mixes these experts.
 
     Args:
         ranked: positions of those that may be mixed, best first. limit: of how many.
+        late: the best one joined after the constants were fitted.
     """
     if preset.rule == "hedged":
-        return _hedged(ranked, scores, constants, limit)
+        return _hedged(ranked, scores, constants, limit, late=late)
     kept = list(ranked[:limit])
     score_K = scores.score_E[kept].double()
     alpha = constants.alpha(float(score_K[0])) if preset.rule == "global" else None
@@ -94,7 +96,9 @@ def _scale(preset: Preset) -> float:
     return 1 / preset.temperature if preset.rule == "softmax" else 0.0
 
 
-def _hedged(ranked: Sequence[int], scores: Scores, constants: Calibration, limit: int) -> Weighed:
+def _hedged(
+    ranked: Sequence[int], scores: Scores, constants: Calibration, limit: int, *, late: bool
+) -> Weighed:
     """The mean of two mixes, weighed by how sure it is that the first expert fits.
 
     Where an expert fits, experts are mixed by their probability. Where none does, any single one
@@ -104,7 +108,7 @@ def _hedged(ranked: Sequence[int], scores: Scores, constants: Calibration, limit
     score_K = scores.score_E[positions].double()
     log_K = torch.log_softmax(score_K.clamp(min=torch.finfo(torch.float64).tiny).log(), dim=0)
     lead = float(log_K[0] - log_K[1]) if len(positions) > 1 else None
-    sure = confidence(float(log_K[0]), lead, positions[0], scores.views, constants)
+    sure = confidence(float(log_K[0]), lead, positions[0], scores.views, constants, late=late)
     sharp_K = log_K[:limit].softmax(dim=0)
     flat_K = (constants.flatness * log_K[:limit]).softmax(dim=0)
     weight_K = sure * sharp_K + (1 - sure) * constants.unsure * flat_K

@@ -58,9 +58,12 @@ class Aside:
             (e, told.get(e.id) or _stored(built, e.id)) for e in built.shortlist.catalogue.experts
         ]
 
-    def catalogue(self, metric: Metric | None) -> Catalogue:
-        """The routable experts by a metric."""
-        told = [(t and t.told_PF.float(), t.seen if t else 0) for _, t in self._experts]
+    def catalogue(
+        self, metric: Metric | None, anew: Mapping[str, Inputs] | None = None
+    ) -> Catalogue:
+        """The routable experts by a metric; some of them with yet `anew` told inputs, by id."""
+        inputs = [(anew or {}).get(e.id) or t for e, t in self._experts]
+        told = [(t and t.told_PF.float(), t.seen if t else 0) for t in inputs]
         gaussians = gaussians_of(told, metric)
         experts = [
             replace(e, gaussian=g) for (e, _), g in zip(self._experts, gaussians, strict=True)

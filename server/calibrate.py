@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 
@@ -21,6 +21,7 @@ from experts.manifest import TaskCard
 from experts.statements import StatementMap, read_statements
 from experts.training.data import Task
 from routers.calibration import Calibration, Reference
+from routers.catalogue import Catalogue
 from routers.fitting.calibrate import ask, calibrate_views
 from routers.fitting.confidence import fit_confidence
 from routers.fitting.statements import fit_statement_map
@@ -75,7 +76,6 @@ def calibrate(
         variation = Variation.of(features)
         metric = variation.metric()
         told = {id: Inputs.of(f, metric) for id, f in features.items()}
-        del features  # the largest of all there is here
         read = partial(read_statements, engine.backbone)
         placing = fit_statement_map(list(cards.values()), read) if words else None
         tensors = tensors_of(placing, metric)
@@ -83,7 +83,8 @@ def calibrate(
         tried = aside.built(tensors, engine.backbone.width, engine.backbone.feature_width)
         step()
     with stage("Asking set-aside questions in words taken out of the artefacts", 1) as step:
-        constants = evidence_constants(engine, aside, variation, tasks, cards)
+        constants = evidence_constants(engine, aside, variation, features, tasks, cards)
+        del features  # the largest of all there is here
         step()
     trials, trial = 2 * len(tasks) + RULE_TRIALS * words, Trial(engine, cards)
     without = partial(_without, aside, tried, variation)
@@ -158,17 +159,32 @@ def write(
 
 
 def evidence_constants(
-    engine: Engine, aside: Aside, variation: Variation, tasks: Sequence[Task],
-    cards: Mapping[str, TaskCard],
+    engine: Engine, aside: Aside, variation: Variation, features: Mapping[str, Tensor],
+    tasks: Sequence[Task], cards: Mapping[str, TaskCard],
 ) -> Calibration:  # fmt: skip
-    """Weights of the views and of confidence, by this embedder; the rest keeps its defaults."""
+    """Weights of the views and of confidence, by this embedder; the rest keeps its defaults.
+
+    Args:
+        features: of the training inputs of each task.
+    """
+
+    def without(id: str) -> Catalogue:
+        return aside.catalogue(variation.metric(without=(id,)))
+
+    def later(ids: Collection[str]) -> Catalogue:
+        metric = variation.metric(without=ids)
+        return aside.catalogue(metric, {id: Inputs.of(features[id], metric) for id in ids})
+
     asked = ask(
         engine.backbone, engine.embedder, aside.catalogue(variation.metric()), cards,
-        {t.name: t.aside for t in tasks},
-        lambda id: aside.catalogue(variation.metric(without=(id,))),
+        {t.name: t.aside for t in tasks}, without, later,
     )  # fmt: skip
-    embedder = None if engine.embedder is engine.backbone else engine.embedder.fingerprint
-    return fit_confidence(asked, Calibration(views=calibrate_views(asked), embedder=embedder))
+    constants = Calibration(
+        views=calibrate_views(asked),
+        embedder=None if engine.embedder is engine.backbone else engine.embedder.fingerprint,
+        fitted_on=tuple(sorted(features)),
+    )
+    return fit_confidence(asked, constants)
 
 
 def tensors_of(placing: StatementMap | None, metric: Metric | None) -> dict[str, Tensor]:

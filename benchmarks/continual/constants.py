@@ -30,7 +30,7 @@ from server.calibrate import Stage, Told, calibrate
 from server.cli.jobs import Report
 from server.settings import Settings
 
-FORMAT = 1
+FORMAT = 2
 LEAST = FEWEST
 """Experts that are needed: one is left out in turn."""
 

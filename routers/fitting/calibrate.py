@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -38,8 +38,29 @@ WORDS = (
 """Which words a query may come with, beside its input; the weights must do for all of them."""
 
 
+ROUNDS, PARTS = 3, 3
+"""Experts are put into so many parts, by chance, so many times; those of a part join later."""
+FEWEST_PARTED = 2 * PARTS
+"""Experts: two that join later are there to differ."""
+
 Without = Callable[[str], Catalogue]
 """From an expert to the catalogue as it would be if it had never joined."""
+Later = Callable[[Collection[str]], Catalogue]
+"""From experts to the catalogue as it would be if the metric had never seen their tasks."""
+
+
+@dataclass(frozen=True, eq=False)
+class Joined:
+    """Set-aside queries of experts that joined after the metric was fitted.
+
+    Attributes:
+        late_E: who joined later. queries: positions of the queries among all that were asked.
+        density_QE: log-densities, by the metric of the other experts' tasks.
+    """
+
+    late_E: Tensor
+    queries: Sequence[int]
+    density_QE: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,12 +68,13 @@ class Asked:
     """Set-aside queries of known owner: view name -> (Q, E), and the owner's position.
 
     `away` is the view of log-densities as it would be had the owner never joined: what its column
-    holds means nothing.
+    holds means nothing. `joined`: the same, had some experts joined later.
     """
 
     views: Mapping[str, Tensor]
     owner_Q: Tensor
     away_QE: Tensor | None = None
+    joined: Sequence[Joined] = ()
 
     @property
     def conditions(self) -> list[frozenset[str]]:
@@ -89,12 +111,13 @@ def ask(
     cards: Mapping[str, TaskCard],
     aside: Mapping[str, Sequence[Example]],
     without: Without | None = None,
+    later: Later | None = None,
 ) -> Asked:
     """Score set-aside examples of every expert against the catalogue, a fold of words at a time.
 
     Args:
         backbone: sees inputs. embedder: sees words. cards, aside: by expert id.
-        without: see `Without`; None where inputs are not compared by a metric.
+        without, later: see `Without` and `Later`; None where inputs are not compared by a metric.
     """
     rng = random.Random(0)
     labels = [w.text for card in cards.values() for label in card.labels for w in label.known]
@@ -120,8 +143,10 @@ def ask(
             rows.setdefault(view, []).append(score_E)
     owner_Q = torch.tensor([catalogue.position(id) for _, id, _ in queries])
     owners = [id for _, id, _ in queries]
-    away_QE = _away(owners, input_QF, without) if without and "density" in rows else None
-    return Asked({v: torch.stack(r) for v, r in rows.items()}, owner_Q, away_QE)
+    compared = "density" in rows
+    away_QE = _away(owners, input_QF, without) if without and compared else None
+    joined = list(_joined(owners, input_QF, later)) if later and compared else []
+    return Asked({v: torch.stack(r) for v, r in rows.items()}, owner_Q, away_QE, joined)
 
 
 def _away(owners: Sequence[str], input_QF: Tensor, without: Without) -> Tensor:
@@ -132,11 +157,28 @@ def _away(owners: Sequence[str], input_QF: Tensor, without: Without) -> Tensor:
     found: dict[int, Tensor] = {}
     for id, positions in own.items():
         catalogue = without(id)  # one at a time: each is as large as the library
-        for q in positions:
-            row_E = catalogue.densities(Features(input_F=input_QF[q]))
-            assert row_E is not None  # as the view is there
-            found[q] = row_E
+        found.update(zip(positions, _densities(catalogue, input_QF[positions]), strict=True))
     return torch.stack([found[q] for q in range(len(owners))])
+
+
+def _joined(owners: Sequence[str], input_QF: Tensor, later: Later) -> Iterator[Joined]:
+    """A part of the experts after another, each as if these had joined later."""
+    ids, rng = sorted(set(owners)), random.Random(0)
+    if len(ids) < FEWEST_PARTED:
+        return
+    for _ in range(ROUNDS):
+        rng.shuffle(ids)
+        for part in (frozenset(ids[i::PARTS]) for i in range(PARTS)):
+            queries = [q for q, id in enumerate(owners) if id in part]
+            catalogue = later(part)
+            late_E = torch.tensor([id in part for id in catalogue.ids])
+            yield Joined(late_E, queries, _densities(catalogue, input_QF[queries]))
+
+
+def _densities(catalogue: Catalogue, input_QF: Tensor) -> Tensor:
+    """(Q, E) of a catalogue that compares by density."""
+    rows = [catalogue.densities(Features(input_F=input_F)) for input_F in input_QF]
+    return torch.stack([row_E for row_E in rows if row_E is not None])
 
 
 def _query(example: Example, card: TaskCard, fold: int, foreign: str) -> Query:

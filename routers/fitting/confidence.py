@@ -2,7 +2,11 @@
 
 Every set-aside query is asked twice: with all experts there, and as if its own had never joined, so
 that whoever comes first is wrong. Half of what a confidence must tell apart is of each kind. The
-same few numbers hold for all experts.
+same few numbers hold for all experts that the metric was fitted on.
+
+To experts that join later the metric is blind, and their densities are far higher, of inputs that
+fit and of others. They have numbers of their own, fitted with parts of the library as if these had
+joined later: among all others, and among themselves alone.
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ FEWEST = 3
 class Case:
     """One query under one condition: what is told of its first expert, and the truth."""
 
+    first: int
     log_best: float
     seen: dict[str, float | None]
     is_own: bool
@@ -45,6 +50,12 @@ def fit_confidence(asked: Asked, constants: Calibration) -> Calibration:
     every = [case for cases in sorts.values() for case in cases]
     usual = {term: _usual(term, every) for term in USUAL_TERMS}
     constants = constants.model_copy(update={"usual": usual})
+    if asked.joined:
+        late = {
+            sort_of(views, late=True): list(_late_cases(asked, views, constants))
+            for views in _sorts(asked)
+        }
+        sorts |= {sort: cases for sort, cases in late.items() if cases}
     fitted = {sort: _fit(cases, constants) for sort, cases in sorts.items()}
     return constants.model_copy(update={"confidence": fitted})
 
@@ -61,7 +72,22 @@ def _cases(asked: Asked, views: frozenset[str], constants: Calibration) -> Itera
     away = here if asked.away_QE is None else {**here, "density": asked.away_QE}
     for query, owner in enumerate(asked.owner_Q.tolist()):
         yield _case({n: v[query] for n, v in here.items()}, owner, constants)
-        yield _case({n: v[query] for n, v in away.items()}, owner, constants, gone=True)
+        yield _case({n: v[query] for n, v in away.items()}, owner, constants, gone=[owner])
+
+
+def _late_cases(asked: Asked, views: frozenset[str], constants: Calibration) -> Iterator[Case]:
+    """Queries of experts that joined later, where one of these comes first."""
+    for joined in asked.joined:
+        known = torch.nonzero(~joined.late_E).flatten().tolist()
+        for query, density_E in zip(joined.queries, joined.density_QE, strict=True):
+            owner = int(asked.owner_Q[query])
+            told = {n: density_E if n == "density" else asked.views[n][query] for n in views}
+            for gone in ([], [owner], known, [owner, *known]):
+                if len(gone) == len(density_E):
+                    continue
+                case = _case(told, owner, constants, gone=gone)
+                if joined.late_E[case.first]:
+                    yield case
 
 
 def _fit(cases: Sequence[Case], constants: Calibration) -> dict[str, float]:
@@ -75,17 +101,17 @@ def _fit(cases: Sequence[Case], constants: Calibration) -> dict[str, float]:
 
 
 def _case(
-    views: dict[str, Tensor], owner: int, constants: Calibration, *, gone: bool = False
+    views: dict[str, Tensor], owner: int, constants: Calibration, *, gone: Sequence[int] = ()
 ) -> Case:
+    """Args: gone: experts, by position, that are not there."""
     logit_E = fuse(views, {n: constants.views[n] for n in weighed(views)}).double()
-    if gone:
-        logit_E[owner] = -torch.inf
+    logit_E[list(gone)] = -torch.inf
     log_E = logit_E.log_softmax(dim=0)
     first = int(log_E.argmax())
     ranked = log_E[log_E > -torch.inf].sort(descending=True).values
     lead = float(ranked[0] - ranked[1]) if len(ranked) > 1 else None
     seen = {LEAD: lead, **{n: float(views[n][first]) for n in VIEWS if n in views}}
-    return Case(float(log_E[first]), seen, first == owner and not gone)
+    return Case(first, float(log_E[first]), seen, first == owner)
 
 
 def _usual(term: str, cases: Sequence[Case]) -> float:

@@ -53,6 +53,19 @@ def test_every_sort_of_query_has_a_model_of_its_own():
     assert sure(0.9, choices=0.6) == pytest.approx(0.9), "one without an input was never fitted"
 
 
+def test_an_expert_that_joined_later_has_a_model_of_its_own_where_one_was_fitted():
+    assert sort_of({"input", "choices", "labels"}, late=True) == "choices,input,late"
+    views = {"input": torch.tensor([0.7])}
+    late = CONSTANTS.model_copy(
+        update={"confidence": {**CONSTANTS.confidence, "input,late": {"bias": 2.0}}}
+    )
+    for constants, wanted in ((late, 2.0), (CONSTANTS, None)):
+        now = confidence(-0.1, 2.0, 0, views, constants)
+        later = confidence(-0.1, 2.0, 0, views, constants, late=True)
+        assert now == confidence(-0.1, 2.0, 0, views, CONSTANTS)
+        assert later == pytest.approx(now if wanted is None else 1 / (1 + math.exp(-wanted)))
+
+
 def test_the_first_ones_own_views_count():
     views = {"input": torch.tensor([0.1, 0.9])}
     nearer, farther = (confidence(-0.1, 2.0, i, views, CONSTANTS) for i in (1, 0))

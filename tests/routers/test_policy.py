@@ -335,3 +335,18 @@ def test_every_preset_names_a_request_router_that_exists():
         assert preset.name == name
         assert preset.request is None or preset.request in REQUEST_ROUTERS
         assert preset.token is None or preset.token in TOKEN_ROUTERS
+
+
+def test_who_joined_after_the_constants_were_fitted_is_weighed_as_such(choose):
+    """By the expert that comes first; without a list of those fitted on, nobody did."""
+    models = {"": {"bias": 4.0}, "late": {"bias": -4.0}}
+    early, late = 1 / (1 + math.exp(-4)), 1 / (1 + math.exp(4))
+    constants = Calibration(confidence=models, fitted_on=("e00", "e02"))
+    for given, wanted in ((scores(0.9, 0.1, 0.0), early), (scores(0.1, 0.9, 0.0), late)):
+        decision = choose("sailplane", given, constants=constants)
+        assert decision.confidence == pytest.approx(wanted)
+        assert (decision.fallback == "no_fit") == (wanted < 0.5)
+    nobody = constants.model_copy(update={"fitted_on": ()})
+    assert choose("sailplane", scores(0.1, 0.9), constants=nobody).confidence == (
+        pytest.approx(early)
+    )

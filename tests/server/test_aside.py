@@ -53,6 +53,15 @@ def test_what_is_not_told_anew_stays_as_it_is_stored(engine, feature_MF):
         assert (mine.id, mine.version, mine.forms) == (theirs.id, theirs.version, theirs.forms)
 
 
+def test_some_experts_are_told_of_anew(engine, feature_MF):
+    told = {"weather": Inputs.of(feature_MF, METRIC), "mood": Inputs.of(feature_MF, METRIC)}
+    aside = Aside(engine.routing.current(), told)
+    changed = aside.catalogue(METRIC, {"mood": Inputs.of(features(1), METRIC)})
+    for id, same in (("mood", False), ("weather", True)):
+        before, now = (c.get(id).gaussian.packed for c in (aside.catalogue(METRIC), changed))
+        assert torch.equal(before, now) == same
+
+
 def test_without_a_metric_or_with_few_inputs_no_expert_is_told_of_by_density(engine, feature_MF):
     built = engine.routing.current()
     few = Aside(built, {"mood": Inputs.of(feature_MF[1:], METRIC)})

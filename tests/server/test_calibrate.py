@@ -152,6 +152,8 @@ def test_a_library_is_calibrated_whole_or_for_inputs_alone(
     assert ("statement_map" in engine.library.calibration_tensors()) == words
     assert engine.routing.metric is not None
     assert engine.routing.calibration.model_copy(update={"tensors": None}) == constants
+    assert constants.fitted_on == ("weather",)
+    assert constants.joined_later("mood")
     assert engine.library.get("weather").read_artefacts().inputs is not None
 
 

@@ -14,6 +14,8 @@ from routers.calibration import USUAL, VIEWS
 from routers.catalogue import Catalogue, Routed
 from routers.fitting.calibrate import (
     FOLDS,
+    PARTS,
+    ROUNDS,
     Asked,
     _query,
     _without,
@@ -28,13 +30,14 @@ TASKS = {"sky": ("sunny", "rainy"), "tone": ("loud", "quiet"), "taste": ("sweet"
 
 
 def card_of(id):
+    """The card of a task of `TASKS`, or of another like it: "sky-2"."""
     labels = tuple(
         Label(
             value=value,
             wordings=tuple(Wording(value=f"{value} {word}") for word in ("it is", "indeed", "yes")),
             unseen=Wording(value=f"hidden {value}"),
         )
-        for value in TASKS[id]
+        for value in TASKS[id.split("-")[0]]
     )
     said = tuple(f"{verb} what the {id} is like." for verb in ("Say", "Tell", "Judge", "Give"))
     return TaskCard(id=id, title=id, instructions=said, labels=labels)
@@ -151,31 +154,72 @@ def test_asking_scores_every_set_aside_example_of_every_expert(routed, backbone)
     assert asked.views["instruction"].max() < 1 - 1e-4, "no query meets its own sentence"
 
 
+@pytest.fixture
+def library_of(routed, backbone):
+    """Experts with inputs, a catalogue by a metric of all tasks but some, and set-aside examples:
+    `library_of(names)`."""
+
+    def make(ids):
+        texts = {id: [f"Example {i} of {id}." for i in range(12)] for id in ids}
+        features = {id: backbone.features(t) for id, t in texts.items()}
+        variation = Variation.of(features)
+
+        def without(*gone):
+            metric = variation.metric(without=gone)
+            experts = [
+                replace(routed(id), gaussian=metric.gaussian(mean_and_spread(f, metric), len(f)))
+                for id, f in features.items()
+            ]
+            return Catalogue(experts, metric=metric)
+
+        return without, {id: [Example(t[0], ("a", "b"), 0)] for id, t in texts.items()}
+
+    return make
+
+
+close = partial(torch.testing.assert_close, rtol=1e-3, atol=1e-2)
+
+
 def test_with_a_metric_inputs_are_compared_as_if_their_own_expert_had_never_joined(
-    routed, backbone
+    library_of, backbone
 ):
-    texts = {id: [f"Example {i} of {id}." for i in range(12)] for id in TASKS}
-    features = {id: backbone.features(t) for id, t in texts.items()}
-    variation = Variation.of(features)
-
-    def catalogue(metric):
-        experts = [
-            replace(routed(id), gaussian=metric.gaussian(mean_and_spread(f, metric), len(f)))
-            for id, f in features.items()
-        ]
-        return Catalogue(experts, metric=metric)
-
-    whole = catalogue(variation.metric())
-    left_out = {id: catalogue(variation.metric(without=(id,))) for id in TASKS}
-    aside = {id: [Example(t[0], TASKS[id], 0)] for id, t in texts.items()}
+    catalogue, aside = library_of(TASKS)
+    whole = catalogue()
     cards = {id: card_of(id) for id in TASKS}
-    asked = ask(backbone, backbone, whole, cards, aside, left_out.__getitem__)
+    asked = ask(backbone, backbone, whole, cards, aside, catalogue)
     assert asked.views.keys() == set(VIEWS)
     for row, owner in enumerate(asked.owner_Q.tolist()):
-        query = Features(input_F=backbone.features([texts[whole.ids[owner]][0]])[0])
-        close = partial(torch.testing.assert_close, rtol=1e-3, atol=1e-2)
+        id = whole.ids[owner]
+        query = Features(input_F=backbone.features([aside[id][0].input])[0])
         close(asked.views["density"][row], whole.densities(query))
-        close(asked.away_QE[row], left_out[whole.ids[owner]].densities(query))
+        close(asked.away_QE[row], catalogue(id).densities(query))
+
+
+def test_parts_of_a_library_are_compared_as_if_they_had_joined_later(library_of, backbone):
+    ids = [f"{id}-{i}" for id in TASKS for i in range(3)]
+    catalogue, aside = library_of(ids)
+    cards = {id: card_of(id) for id in ids}
+    asked = ask(backbone, backbone, catalogue(), cards, aside, None, lambda gone: catalogue(*gone))
+    assert len(asked.joined) == ROUNDS * PARTS
+    for start in range(0, len(asked.joined), PARTS):
+        together = [q for joined in asked.joined[start : start + PARTS] for q in joined.queries]
+        assert sorted(together) == list(range(len(ids))), "each query once a round"
+    for joined in asked.joined:
+        gone = [id for id, late in zip(sorted(ids), joined.late_E.tolist(), strict=True) if late]
+        assert len(gone) == len(ids) / PARTS
+        whole = catalogue(*gone)
+        for query, density_E in zip(joined.queries, joined.density_QE, strict=True):
+            owner = whole.ids[int(asked.owner_Q[query])]
+            assert owner in gone
+            input_F = backbone.features([aside[owner][0].input])[0]
+            close(density_E, whole.densities(Features(input_F=input_F)))
+
+
+def test_a_library_of_few_has_no_parts(library_of, backbone):
+    catalogue, aside = library_of(TASKS)
+    cards = {id: card_of(id) for id in TASKS}
+    asked = ask(backbone, backbone, catalogue(), cards, aside, catalogue, lambda gone: 1 / 0)
+    assert not asked.joined
 
 
 def test_weights_belong_to_views_and_not_to_experts():

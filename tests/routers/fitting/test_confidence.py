@@ -1,13 +1,15 @@
 """Confidence is fitted with each expert left out: who says so must be right as often as it says."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn import functional as F
 
 from routers.calibration import Calibration
 from routers.confidence import confidence
-from routers.fitting.calibrate import Asked
-from routers.fitting.confidence import fit_confidence
+from routers.fitting.calibrate import Asked, Joined
+from routers.fitting.confidence import _late_cases, fit_confidence
 
 EXPERTS = 6
 
@@ -69,3 +71,55 @@ def test_easy_and_few_queries_leave_the_weights_finite():
     models = fit_confidence(asked, Calibration()).confidence
     assert len(models) == 4
     assert all(abs(w) < 200 for model in models.values() for w in model.values())
+
+
+HIGHER = 90.0
+"""By so much are densities higher of experts that the metric does not know."""
+
+
+def joined(asked, part):
+    """Experts of a part as if they had joined later: of inputs that fit, and of others."""
+    rng = torch.Generator().manual_seed(4)
+    late_E = torch.tensor([e in part for e in range(EXPERTS)])
+    queries = [q for q, owner in enumerate(asked.owner_Q.tolist()) if owner in part]
+    own_QE = F.one_hot(asked.owner_Q[queries], EXPERTS).float()
+    behind_QE = 40 + 40 * torch.rand(own_QE.shape, generator=rng)
+    return Joined(late_E, queries, HIGHER * late_E - behind_QE * (1 - own_QE))
+
+
+def test_experts_that_join_later_are_told_by_cases_of_their_own():
+    """What a density is worth depends on whether the metric knows the task."""
+    asked = asked_of(density=True)
+    assert not any("late" in sort for sort in fit_confidence(asked, Calibration()).confidence)
+    late = replace(asked, joined=[joined(asked, part) for part in ((0, 1, 2), (3, 4, 5))])
+    constants = fit_confidence(late, Calibration())
+    before = fit_confidence(asked, Calibration())
+    assert {s: m for s, m in constants.confidence.items() if "late" not in s} == before.confidence
+    assert constants.usual == before.usual
+    assert len(constants.confidence) == 2 * len(before.confidence)
+
+    cases = list(_late_cases(late, frozenset({"input", "density"}), constants))
+
+    def sure(case, *, late):
+        views = {n: torch.tensor([v]) for n, v in case.seen.items() if n != "lead"}
+        return confidence(case.log_best, case.seen["lead"], 0, views, constants, late=late)
+
+    own, other = ([c for c in cases if c.is_own is is_own] for is_own in (True, False))
+    assert min(len(own), len(other)) > 100
+    assert sum(sure(c, late=True) for c in own) / len(own) > 0.9
+    assert sum(sure(c, late=True) for c in other) / len(other) < 0.1
+    # To the others' model a density like that is a sign of its own whoever it is.
+    assert sum(sure(c, late=False) for c in other) / len(other) > 0.5
+
+
+def test_no_case_is_of_a_first_expert_that_was_there_before():
+    """Who joined later and lies far behind is never first: there is nothing to learn of it."""
+    asked = asked_of(density=True)
+    late_E = torch.tensor([True, *[False] * (EXPERTS - 1)])
+    queries = torch.nonzero(asked.owner_Q == 0).flatten().tolist()
+    density_QE = torch.zeros(len(queries), EXPERTS)
+    density_QE[:, 0] = -1000.0
+    far = replace(asked, joined=[Joined(late_E, queries, density_QE)])
+    cases = list(_late_cases(far, frozenset({"input", "density"}), Calibration()))
+    assert [case.first for case in cases] == [0] * len(queries), "where it is all there is"
+    assert all(case.is_own for case in cases)
