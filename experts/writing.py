@@ -103,7 +103,8 @@ def put_artefacts(folder: Path, artefacts: Artefacts, dtype: torch.dtype = torch
     Raises:
         CorruptExpert: a value is not finite, or does not fit `dtype`.
     """
-    metadata = {"format": "pt", "embedder": artefacts.embedder}
+    # One entry: safetensors writes several in any order, and equal artefacts would differ as files.
+    metadata = {"embedder": artefacts.embedder}
     (folder / ROUTING).write_bytes(_packed(artefacts.to_tensors(), dtype, metadata))
 
 

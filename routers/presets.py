@@ -54,6 +54,11 @@ class Preset:
         """Whether every expert of the library is wanted."""
         return self.request is not None and self.experts == ALL
 
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether selections depend on the library's constants."""
+        return self.request == RANKING or self.rule in ("hedged", "global")
+
 
 PRESETS: dict[str, Preset] = {
     p.name: p

@@ -17,7 +17,9 @@ from benchmarks.continual.rows import Row, Way
 from experts.files import atomic_write, sha256_of
 from experts.manifest import Record
 from experts.scope import EVERYTHING, Scope
+from experts.snapshot import Snapshot
 from experts.training.data import Task, TaskFormatError
+from routers.presets import Preset
 from server.engine.messages import Outcome, Question, RoutingOptions, Sample
 from server.engine.run import Engine
 from server.evaluate import Asked, is_right, put
@@ -159,10 +161,16 @@ def _digest(engine: Engine, way: Way, questions: Questions) -> str:
     seen = engine.library.snapshot.within(Scope(frozenset((way.tag,))) if way.tag else EVERYTHING)
     who = (
         engine.library.get(way.expert).digest if way.expert
-        else [repr(engine.presets[str(way.preset)]), seen.generation]
+        else _knows(engine.presets[str(way.preset)], seen)
     )  # fmt: skip
     said = json.dumps([FORMAT, engine.backbone.fingerprint, who, questions.digest])
     return hashlib.blake2b(said.encode(), digest_size=12).hexdigest()
+
+
+def _knows(preset: Preset, seen: Snapshot) -> list[object]:
+    """What decides how a preset routes: experts, and constants where it goes by any."""
+    constants = (seen.calibration or {}).get("version") if preset.is_calibrated else None
+    return [repr(preset), [entry.digest for entry in seen.entries.values()], constants]
 
 
 def _name(way: Way, task: str) -> str:

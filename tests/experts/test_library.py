@@ -236,6 +236,15 @@ def test_manifests_say_the_merge_group(
     assert open_library().get("copied").manifest == copied.manifest
 
 
+def test_equal_artefacts_are_equal_files(stored: Stored, artefacts: Artefacts) -> None:
+    """So a refit that changed nothing changes no digest."""
+    entry, found = stored("tides"), set[str]()
+    for _ in range(8):
+        entry = write_artefacts(entry, artefacts)
+        found.add(entry.manifest.files["routing.safetensors"])
+    assert len(found) == 1
+
+
 def test_replacing_an_expert_or_its_artefacts_grows_the_version(
     stored: Stored, open_library: Open, artefacts: Artefacts
 ) -> None:

@@ -350,3 +350,14 @@ def test_who_joined_after_the_constants_were_fitted_is_weighed_as_such(choose):
     assert choose("sailplane", scores(0.1, 0.9), constants=nobody).confidence == (
         pytest.approx(early)
     )
+
+
+def test_presets_that_route_by_constants_say_so(choose):
+    """Under other constants all others choose and weigh as before."""
+    given = scores(0.5, 0.3, 0.2)
+    other = Calibration(threshold=0.1, beta=30.0, confidence={"": {"bias": 1.0}}, flatness=1.0)
+    for name, preset in PRESETS.items():
+        if preset.request is not None and not preset.is_calibrated:
+            first, second = (choose(name, given, constants=c) for c in (CONSTANTS, other))
+            assert first == second
+    assert {n for n, p in PRESETS.items() if p.is_calibrated} == {"sailplane", "glider"}

@@ -1,5 +1,7 @@
 """A whole setting on the tiny backbone: trained, gathered, asked, and found again."""
 
+import shutil
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -15,7 +17,7 @@ from benchmarks.continual.rows import ROWS, Way
 from benchmarks.continual.run import cells_of, matrix, run_setting
 from experts.artefacts import Artefacts
 from experts.backbones.tiny import tiny_encoder
-from experts.constants import CALIBRATION
+from experts.constants import CALIBRATION, write_constants
 from experts.library import Library
 from experts.scope import Scope
 from experts.training.data import Task
@@ -147,6 +149,20 @@ def test_a_cell_is_asked_again_where_what_it_depends_on_changed(plan):
     changed = cells_of(plan, SETTING)._cells
     differing = {name for name in kept if kept[name].digest != changed[name].digest}
     assert differing == {f"ewc.snips | {task}" for task in ORDER}
+
+
+def test_other_constants_have_only_those_asked_again_who_route_by_them(plan, tmp_path):
+    rows = ("sequential", "dam", "s-prompts", "sailplane", "sailplane-alone")
+    copied = plan.model_copy(update={"cache": tmp_path / "cache", "rows": rows})
+    shutil.copytree(plan.cache, copied.cache)
+    kept, root = cells_of(copied, SETTING)._cells, place_of(copied, SETTING.stream)
+    constants = Library.open(root)
+    changed = {**constants.calibration, "version": "another", "unsure": 0.9}
+    write_constants(root, changed, constants.calibration_tensors(), None)
+    run(copied)
+    now = cells_of(copied, SETTING)._cells
+    differing = {name for name in kept if kept[name].digest != now[name].digest}
+    assert differing == {name for name in kept if name.startswith("default@")}
 
 
 def test_strengths_are_compared_on_what_is_set_aside_and_share_what_is_trained(plan, monkeypatch):
