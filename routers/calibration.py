@@ -90,6 +90,7 @@ class Calibration(Record):
         fitted_on: ids of the experts that the constants were fitted on; all others joined later.
         flatness, unsure: of the mix for a query that no expert fits: probabilities are raised to
             this power, and its experts act at this strength.
+        late_sure: so sure of an expert that joined later is as good as wholly sure.
         threshold: p. beta, gamma: `alpha = beta + gamma * [max s_global > p]`.
         temperature: of answers: cosines with choices are divided by it.
         tensors: the file of the library's statement map and metric.
@@ -105,6 +106,7 @@ class Calibration(Record):
     fitted_on: tuple[str, ...] = ()
     flatness: Share = 0.3
     unsure: Share = 0.6
+    late_sure: Annotated[float, Field(gt=0, le=1)] = 1.0
     threshold: float = 0.8
     beta: float = 3.0
     gamma: float = 100.0

@@ -103,15 +103,19 @@ def _hedged(
 
     Where an expert fits, experts are mixed by their probability. Where none does, any single one
     hurts, but many of the nearest help a little, at less than full strength.
+
+    Of an expert that joined later one is seldom wholly sure, as the metric knows nothing of its
+    task, and to answer at less strength for that costs more than it spares.
     """
     positions = list(ranked)
     score_K = scores.score_E[positions].double()
     log_K = torch.log_softmax(score_K.clamp(min=torch.finfo(torch.float64).tiny).log(), dim=0)
     lead = float(log_K[0] - log_K[1]) if len(positions) > 1 else None
     sure = confidence(float(log_K[0]), lead, positions[0], scores.views, constants, late=late)
+    trust = min(1.0, sure / constants.late_sure) if late else sure
     sharp_K = log_K[:limit].softmax(dim=0)
     flat_K = (constants.flatness * log_K[:limit]).softmax(dim=0)
-    weight_K = sure * sharp_K + (1 - sure) * constants.unsure * flat_K
+    weight_K = trust * sharp_K + (1 - trust) * constants.unsure * flat_K
     strength = float(weight_K.sum())
     count = int((weight_K >= LEAST_SHARE * weight_K[0]).sum())
     return Weighed(

@@ -10,7 +10,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import partial
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ from experts.statements import StatementMap, read_statements
 from experts.training.data import Task
 from routers.calibration import Calibration, Reference
 from routers.catalogue import Catalogue
-from routers.fitting.calibrate import ask, calibrate_views
+from routers.fitting.calibrate import ask, calibrate_views, parts_of
 from routers.fitting.confidence import fit_confidence
 from routers.fitting.statements import fit_statement_map
 from routers.fitting.variation import Variation
@@ -36,6 +36,7 @@ from server.trials import (
     Trial,
     calibrate_answers,
     calibrate_hedge,
+    calibrate_late,
     calibrate_rule,
 )
 
@@ -84,14 +85,15 @@ def calibrate(
         step()
     with stage("Asking set-aside questions in words taken out of the artefacts", 1) as step:
         constants = evidence_constants(engine, aside, variation, features, tasks, cards)
-        del features  # the largest of all there is here
         step()
-    trials, trial = 2 * len(tasks) + RULE_TRIALS * words, Trial(engine, cards)
+    trials, trial = 3 * len(tasks) + RULE_TRIALS * words, Trial(engine, cards)
     without = partial(_without, aside, tried, variation)
+    later = _later(aside, tried, variation, features)
     with stage("Answering under other constants", trials) as step, engine.routing.trying(tried):
         if words:
             constants = calibrate_rule(trial, constants, tasks, step)
         constants = calibrate_hedge(trial, constants, tasks, without, step)
+        constants = calibrate_late(trial, constants, tasks, later, step)
         constants = calibrate_answers(trial, constants, tasks, step)
     constants = constants.model_copy(update={"version": version_of(constants, tensors)})
     with engine.routing.trying(tried.under(constants)):
@@ -108,6 +110,30 @@ def _without(aside: Aside, built: Built, variation: Variation, id: str) -> Itera
     if (nearest := variation.nearest(id)) is not None:
         gone = (id, nearest)
         yield aside.without(gone, built, variation.metric(without=gone))
+
+
+def _later(
+    aside: Aside, built: Built, variation: Variation, features: Mapping[str, Tensor]
+) -> Callable[[str], Iterator[Built]]:
+    """From an expert to the library as if its part had joined later, with it and without it.
+
+    Once among all others and once among its part alone; none where a library has no parts.
+    """
+    part_of = {id: part for part in parts_of(features) for id in part}
+
+    @lru_cache(1)  # one at a time: each is as large as the library
+    def told(part: frozenset[str]) -> tuple[dict[str, Inputs], Metric]:
+        metric = variation.metric(without=part)
+        return {id: Inputs.of(features[id], metric) for id in part}, metric
+
+    def later(id: str) -> Iterator[Built]:
+        if (part := part_of.get(id)) is not None:
+            late, metric = told(part)
+            for others in (set[str](), features.keys() - part):
+                for own in (set[str](), {id}):
+                    yield aside.later(late, others | own, built, metric)
+
+    return later
 
 
 def features_of(

@@ -30,7 +30,7 @@ from server.calibrate import Stage, Told, calibrate
 from server.cli.jobs import Report
 from server.settings import Settings
 
-FORMAT = 2
+FORMAT = 3
 LEAST = FEWEST
 """Experts that are needed: one is left out in turn."""
 

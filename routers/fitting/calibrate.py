@@ -163,16 +163,21 @@ def _away(owners: Sequence[str], input_QF: Tensor, without: Without) -> Tensor:
 
 def _joined(owners: Sequence[str], input_QF: Tensor, later: Later) -> Iterator[Joined]:
     """A part of the experts after another, each as if these had joined later."""
-    ids, rng = sorted(set(owners)), random.Random(0)
+    for part in parts_of(set(owners), ROUNDS):
+        queries = [q for q, id in enumerate(owners) if id in part]
+        catalogue = later(part)
+        late_E = torch.tensor([id in part for id in catalogue.ids])
+        yield Joined(late_E, queries, _densities(catalogue, input_QF[queries]))
+
+
+def parts_of(experts: Collection[str], rounds: int = 1) -> Iterator[frozenset[str]]:
+    """Parts of a library to take as if they had joined later, `PARTS` a round; none of a few."""
+    ids, rng = sorted(experts), random.Random(0)
     if len(ids) < FEWEST_PARTED:
         return
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         rng.shuffle(ids)
-        for part in (frozenset(ids[i::PARTS]) for i in range(PARTS)):
-            queries = [q for q, id in enumerate(owners) if id in part]
-            catalogue = later(part)
-            late_E = torch.tensor([id in part for id in catalogue.ids])
-            yield Joined(late_E, queries, _densities(catalogue, input_QF[queries]))
+        yield from (frozenset(ids[i::PARTS]) for i in range(PARTS))
 
 
 def _densities(catalogue: Catalogue, input_QF: Tensor) -> Tensor:

@@ -82,3 +82,19 @@ def test_experts_that_may_not_answer_leave_their_share_to_the_rest():
 def test_scores_of_nothing_are_no_error():
     found = weigh(HEDGED, [0, 1], Scores(torch.zeros(2, dtype=torch.float64)), constants(0.5), 8)
     assert found.weight_K.tolist() == pytest.approx([0.5, 0.5])
+
+
+def test_of_a_late_one_it_is_enough_to_be_somewhat_sure():
+    """It is told to be no surer than it is, and of the others nothing changes."""
+    score_E = torch.tensor([0.9, 0.1], dtype=torch.float64)
+    bias = constants(0.4).confidence[""]
+    eager = constants(0.4).model_copy(
+        update={"confidence": {"": bias, "late": bias}, "late_sure": 0.5}
+    )
+    for late, trust in ((False, 0.4), (True, 0.8)):
+        found = weigh(HEDGED, [0, 1], Scores(score_E), eager, 8, late=late)
+        assert found.confidence == pytest.approx(0.4)
+        assert found.strength == pytest.approx(trust + (1 - trust) * 0.6, abs=0.03)
+    wholly = weigh(HEDGED, [0, 1], Scores(score_E), eager.model_copy(update={"late_sure": 0.3}), 8,
+                   late=True)  # fmt: skip
+    assert wholly.strength == 1
