@@ -46,6 +46,8 @@ MOST_INPUTS = 2000
 """Training inputs of a task that are looked at."""
 Stage = Callable[[str, int], AbstractContextManager[Told]]
 """From what is done next, and in how many steps, to a context that shows it; told of each step."""
+Libraries = Callable[[str], Iterator[Built]]
+"""From an expert's id to libraries that differ in it."""
 Refer = Callable[[Calibration], Mapping[str, Reference]]
 """How set-aside questions are routed by constants, while the engine routes by them."""
 
@@ -92,8 +94,7 @@ def calibrate(
     with stage("Answering under other constants", trials) as step, engine.routing.trying(tried):
         if words:
             constants = calibrate_rule(trial, constants, tasks, step)
-        constants = calibrate_hedge(trial, constants, tasks, without, step)
-        constants = calibrate_late(trial, constants, tasks, later, step)
+        constants = _calibrate_mixes(trial, constants, tasks, without, later, step)
         constants = calibrate_answers(trial, constants, tasks, step)
     constants = constants.model_copy(update={"version": version_of(constants, tensors)})
     with engine.routing.trying(tried.under(constants)):
@@ -101,6 +102,19 @@ def calibrate(
     with stage("Writing", len(told)) as step:
         write(engine, told, constants, tensors, step)
     return constants
+
+
+def _calibrate_mixes(
+    trial: Trial, constants: Calibration, tasks: Sequence[Task], without: Libraries,
+    later: Libraries, step: Told,
+) -> Calibration:  # fmt: skip
+    """What the default router does where it is not sure, of experts that were there and of others.
+
+    Args:
+        without, later: see `_without` and `_later`.
+    """
+    constants = calibrate_hedge(trial, constants, tasks, without, step)
+    return calibrate_late(trial, constants, tasks, later, step)
 
 
 def _without(aside: Aside, built: Built, variation: Variation, id: str) -> Iterator[Built]:
@@ -114,7 +128,7 @@ def _without(aside: Aside, built: Built, variation: Variation, id: str) -> Itera
 
 def _later(
     aside: Aside, built: Built, variation: Variation, features: Mapping[str, Tensor]
-) -> Callable[[str], Iterator[Built]]:
+) -> Libraries:
     """From an expert to the library as if its part had joined later, with it and without it.
 
     Once among all others and once among its part alone; none where a library has no parts.
