@@ -133,14 +133,14 @@ class Calibration(Record):
         """The constants as they hold under an embedder, and what is wrong with that, if anything.
 
         Weights of views stay. Confidence goes: cosines of another embedder lie elsewhere, and what
-        was far by the one may be near by the other.
+        was far by the one may be near by the other. So who joined later makes no difference.
 
         Args:
             embedder, backbone: fingerprints of those in force.
         """
         if not self.confidence or (self.embedder or backbone) == embedder:
             return self, None
-        return self.model_copy(update={"confidence": {}, "usual": {}}), FOREIGN
+        return self.model_copy(update={"confidence": {}, "usual": {}, "fitted_on": ()}), FOREIGN
 
     def joined_later(self, id: str) -> bool:
         """Whether an expert was not there when the constants were fitted."""

@@ -10,7 +10,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import lru_cache, partial
+from functools import cache, partial
 
 import torch
 from torch import Tensor
@@ -134,20 +134,24 @@ def _later(
     Once among all others and once among its part alone; none where a library has no parts.
     """
     part_of = {id: part for part in parts_of(features) for id in part}
-
-    @lru_cache(1)  # one at a time: each is as large as the library
-    def told(part: frozenset[str]) -> tuple[dict[str, Inputs], Metric]:
-        metric = variation.metric(without=part)
-        return {id: Inputs.of(features[id], metric) for id in part}, metric
+    told = cache(partial(_told_later, variation, features))  # a part's, for all its experts
 
     def later(id: str) -> Iterator[Built]:
         if (part := part_of.get(id)) is not None:
-            late, metric = told(part)
+            metric, late = told(part)
             for others in (set[str](), features.keys() - part):
                 for own in (set[str](), {id}):
                     yield aside.later(late, others | own, built, metric)
 
     return later
+
+
+def _told_later(
+    variation: Variation, features: Mapping[str, Tensor], ids: Collection[str]
+) -> tuple[Metric, dict[str, Inputs]]:
+    """The metric of all other tasks, and the inputs of these experts by it."""
+    metric = variation.metric(without=ids)
+    return metric, {id: Inputs.of(features[id], metric) for id in ids}
 
 
 def features_of(
@@ -212,8 +216,7 @@ def evidence_constants(
         return aside.catalogue(variation.metric(without=(id,)))
 
     def later(ids: Collection[str]) -> Catalogue:
-        metric = variation.metric(without=ids)
-        return aside.catalogue(metric, {id: Inputs.of(features[id], metric) for id in ids})
+        return aside.catalogue(*_told_later(variation, features, ids))
 
     asked = ask(
         engine.backbone, engine.embedder, aside.catalogue(variation.metric()), cards,
