@@ -127,9 +127,14 @@ class Snapshot:
             raise UnknownExpert(f"Expert {id!r} cannot be served: {why}", reason=why)
         if ref := self.aliases.get(id):
             raise UnknownExpert(f"{id!r} is an alias; name the expert itself: {ref!r}.")
-        close = difflib.get_close_matches(id, [*self.entries, *self.aliases], n=3)
+        close = self._closest(id)
         hint = f" Did you mean {', '.join(close)}?" if close else ""
         raise UnknownExpert(f"The library has no expert {id!r}.{hint}", closest=close)
+
+    def _closest(self, id: str) -> list[str]:
+        """Up to 3 names that are spelt almost like `id`, in whatever case."""
+        names = {name.casefold(): name for name in (*self.aliases, *self.entries)}
+        return [names[close] for close in difflib.get_close_matches(id.casefold(), names, n=3)]
 
     def find(self, name: str) -> Entry:
         """The entry of an expert, or of one of its versions: `id`, `id@version`, or an alias.

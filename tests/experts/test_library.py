@@ -268,10 +268,11 @@ def test_values_that_do_not_fit_the_stored_type_are_not_written(
     assert list(root.iterdir()) == []
 
 
-def test_unknown_ids_name_the_closest(stored: Stored, open_library: Open) -> None:
+@pytest.mark.parametrize("unknown", ["tide", "TIDES", "Tidse"])
+def test_unknown_ids_name_the_closest(stored: Stored, open_library: Open, unknown: str) -> None:
     stored("tides")
     with pytest.raises(UnknownExpert, match="Did you mean tides") as caught:
-        open_library().get("tide")
+        open_library().get(unknown)
     assert caught.value.details == {"closest": ["tides"]}
 
 
