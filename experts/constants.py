@@ -14,8 +14,15 @@ from pathlib import Path
 import safetensors.torch
 from torch import Tensor
 
-from experts.errors import CorruptExpert
-from experts.files import MAX_TENSOR_BYTES, atomic_write, parse_tensors, read_bytes
+from experts.errors import CorruptExpert, StaleConstants
+from experts.files import (
+    MAX_TENSOR_BYTES,
+    locked,
+    parse_tensors,
+    read_bytes,
+    read_json,
+    replace_file,
+)
 
 CALIBRATION = "calibration.json"
 NAME = "calibration-{}.safetensors"
@@ -30,21 +37,38 @@ def write_constants(
     """Write constants, and tensors when there are new ones; returns what was stored.
 
     Args:
-        before: the constants in force, whose tensors stay when `tensors` is None.
+        before: the constants that these grew from; their tensors stay when `tensors` is None.
+
+    Raises:
+        StaleConstants: `tensors` is None, and others than `before` lie there.
     """
     name = (before or {}).get("tensors")
+    blob = None
     if tensors is not None:
         blob = safetensors.torch.save({n: t.contiguous() for n, t in tensors.items()})
         name = NAME.format(hashlib.sha256(blob).hexdigest())
-        atomic_write(root / name, blob)
-    stored = {**constants, "tensors": name}
-    text = json.dumps(stored, indent=2, allow_nan=False) + "\n"
-    atomic_write(root / CALIBRATION, text.encode())
-    stored = json.loads(text)
-    for stale in root.glob(NAME.format("*")):
-        if stale.name != name:
-            stale.unlink()
-    return stored
+    text = json.dumps({**constants, "tensors": name}, indent=2, allow_nan=False) + "\n"
+    root.mkdir(parents=True, exist_ok=True)
+    with locked(root):
+        if blob is not None:
+            replace_file(root / str(name), blob)
+        elif read_constants(root) != before:
+            raise StaleConstants("Another process has changed the library's constants meanwhile.")
+        replace_file(root / CALIBRATION, text.encode())
+        for stale in root.glob(NAME.format("*")):
+            if stale.name != name:
+                stale.unlink()
+    return json.loads(text)
+
+
+def read_constants(root: Path) -> Mapping[str, object] | None:
+    """The constants as they lie there, if any.
+
+    Raises:
+        CorruptExpert: the file is damaged.
+    """
+    path = root / CALIBRATION
+    return read_json(path) if path.exists() else None
 
 
 def read_constant_tensors(root: Path, constants: Mapping[str, object] | None) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ ExpertError
 ├── UnknownAlias           the caller named an alias the library lacks
 ├── DuplicateExpert        the id is taken: choose another, or remove it first
 ├── AliasedExpert          aliases stand for it: remove them first
+├── StaleConstants         others have changed the library's constants: begin again
 ├── BadTags                tags without their form, or that this caller may not give
 ├── ForbiddenSource        the folder lies outside the roots an operator allowed
 ├── BadExpert              the expert's own files are at fault: its author must act
@@ -47,6 +48,10 @@ class UnknownAlias(ExpertError):
 
 class AliasedExpert(ExpertError):
     """An expert that aliases stand for cannot go."""
+
+
+class StaleConstants(ExpertError):
+    """The library's constants are no longer those that a change began with."""
 
 
 class BadTags(ExpertError):

@@ -27,7 +27,7 @@ from experts.errors import ExpertError, UnknownExpert
 from experts.files import atomic_folder, locked, resolve_inside, take_away
 from experts.joining import Describe, settle
 from experts.kinds import Site
-from experts.manifest import BackboneRef, Label
+from experts.manifest import BackboneRef, Label, TaskCard
 from experts.reader import LibraryReader
 from experts.scanning import Progress, Scanner
 from experts.scope import EVERYTHING, Scope
@@ -150,8 +150,11 @@ class Library(LibraryReader):
             self._forget_old(entry)
         return entry
 
-    def refit(self, entry: Entry, artefacts: Artefacts) -> Entry:
+    def refit(self, entry: Entry, artefacts: Artefacts, card: TaskCard | None = None) -> Entry:
         """Give an expert other artefacts, as its next version; the former is kept.
+
+        Args:
+            card: what the manifest says of the task from now on; None leaves that as it is.
 
         Raises:
             UnknownExpert: that version was replaced or removed meanwhile.
@@ -161,7 +164,8 @@ class Library(LibraryReader):
                 former = self._former(entry.id)
                 if former is None or not former.same_tensors(entry):
                     raise UnknownExpert(f"Expert {entry.id!r} was replaced or removed meanwhile.")
-                grown = former.manifest.model_copy(update={"version": 1 + self._highest(entry.id)})
+                grown = former.manifest.of_task(card) if card else former.manifest
+                grown = grown.model_copy(update={"version": 1 + self._highest(entry.id)})
                 manifest = refill(folder, former, grown, artefacts)
                 kept = keep(self.root, former)
             self._put(fitted := Entry(self.root / entry.id, manifest), kept)
@@ -248,7 +252,11 @@ class Library(LibraryReader):
     def write_calibration(
         self, constants: Mapping[str, object], tensors: Mapping[str, Tensor] | None = None
     ) -> None:
-        """Store the routing constants, atomically; without `tensors` the old ones stay."""
+        """Store the routing constants, atomically; without `tensors` the old ones stay.
+
+        Raises:
+            StaleConstants: without `tensors`, and another process has stored others meanwhile.
+        """
         with self._writing:
             stored = write_constants(self.root, constants, tensors, self.calibration)
             self._swap(lambda now: now.calibrated(stored))

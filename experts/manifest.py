@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -119,3 +119,8 @@ class Manifest(TaskCard):
     def merge_group(self) -> str:
         """The merge group, or the kind, which is all that older manifests say."""
         return self.group or self.kind
+
+    def of_task(self, card: TaskCard) -> Self:
+        """The manifest as it is once this card says what the task is; the id stays."""
+        said = {name: getattr(card, name) for name in TaskCard.model_fields if name != "id"}
+        return self.model_copy(update=said)

@@ -10,9 +10,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from experts.constants import CALIBRATION, read_constant_tensors
+from experts.constants import read_constant_tensors, read_constants
 from experts.entries import Entry, problems
-from experts.files import read_json
 from experts.snapshot import Snapshot
 
 
@@ -77,8 +76,7 @@ class LibraryReader:
 
     def _constants(self) -> Mapping[str, object] | None:
         """The constants as they lie there; new ones only together with the tensors they name."""
-        path = self.root / CALIBRATION
-        constants = read_json(path) if path.exists() else None
+        constants = read_constants(self.root)
         if self._looked and constants != self.calibration:
             self._tensors = ((constants or {}).get("tensors"),
                              read_constant_tensors(self.root, constants))  # fmt: skip

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from experts.entries import LIMITS, MANIFEST, Entry, read_entry, read_manifest
+from experts.entries import LIMITS, MANIFEST, Entry, problems, read_entry, read_manifest
 from experts.errors import CorruptExpert, ExpertError
 from experts.files import atomic_folder, remove_folder
 
@@ -48,6 +48,15 @@ def find_kept(root: Path, ref: str) -> Entry | None:
         return read_kept(folder) if folder.is_dir() else None
     except ExpertError:
         return None
+
+
+def sound_entry(folder: Path) -> Entry | None:
+    """The expert in a folder; None where there is none, or one whose files are damaged."""
+    try:
+        entry = read_entry(folder) if folder.is_dir() else None
+    except ExpertError:
+        return None
+    return entry if entry and not problems(entry) else None
 
 
 def highest(root: Path, id: str) -> int:

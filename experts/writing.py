@@ -1,6 +1,7 @@
-"""Write an expert's folder: whole, or its artefacts or scores anew; always atomically.
+"""Write an expert's folder: whole, or its scores anew; always atomically.
 
-Knows the form of one folder, nothing of the library it stands in, nor of backbones.
+Knows the form of one folder and that former versions are kept beside it; nothing else of the
+library it stands in, nor of backbones.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from experts.entries import CONFIG, LIMITS, MANIFEST, ROUTING, WEIGHTS, Entry
 from experts.errors import CorruptExpert
 from experts.files import atomic_folder, atomic_write, sha256_of
 from experts.kinds import KINDS, group_text
-from experts.manifest import Manifest, TaskCard
-from experts.versions import highest, link_or_copy
+from experts.manifest import Manifest
+from experts.versions import highest, keep, link_or_copy, sound_entry
 from experts.weights import ExpertWeights
 
 
@@ -33,7 +34,7 @@ def write_expert(
 ) -> Entry:
     """Write a whole expert folder under `root`, atomically, with tensors stored as `dtype`.
 
-    An expert that is there already is replaced, and its version grows.
+    An expert that is there already is replaced: its version grows, and the former one is kept.
 
     Raises:
         CorruptExpert: a value is not finite, or does not fit `dtype`.
@@ -41,36 +42,17 @@ def write_expert(
     target = root / manifest.id
     adapter = KINDS[weights.kind].write(weights)
     manifest = manifest.model_copy(update={"group": group_text(weights)})
-    version = max(manifest.version, highest(root, manifest.id) + 1)
-    manifest = manifest.model_copy(update={"version": version})
     with atomic_folder(target) as folder:
+        version = max(manifest.version, highest(root, manifest.id) + 1)
         text = json.dumps(dict(adapter.config), indent=2)
         (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
         (folder / WEIGHTS).write_bytes(_packed(adapter.tensors, dtype, {"format": "pt"}))
         if artefacts is not None:
             put_artefacts(folder, artefacts, dtype)
-        sealed = seal(folder, manifest)
+        sealed = seal(folder, manifest.model_copy(update={"version": version}))
+        if former := sound_entry(target):
+            keep(root, former)
     return Entry(target, sealed)
-
-
-def write_artefacts(
-    entry: Entry,
-    artefacts: Artefacts,
-    *,
-    card: TaskCard | None = None,
-    dtype: torch.dtype = torch.float16,
-) -> Entry:
-    """Replace an expert's artefacts, and what its card says, atomically; its version grows.
-
-    Raises:
-        CorruptExpert: a value is not finite, or does not fit `dtype`.
-    """
-    said = {n: getattr(card, n) for n in TaskCard.model_fields if n != "id"} if card else {}
-    with atomic_folder(entry.path) as folder:
-        version = 1 + max(entry.manifest.version, highest(entry.path.parent, entry.id))
-        grown = entry.manifest.model_copy(update={**said, "version": version})
-        sealed = refill(folder, entry, grown, artefacts, dtype)
-    return Entry(entry.path, sealed)
 
 
 def refill(

@@ -23,7 +23,6 @@ from experts.errors import UnknownExpert
 from experts.files import sha256_of
 from experts.library import Library
 from experts.training.data import Task, read_tasks
-from experts.writing import write_artefacts
 from routers.fitting.confidence import FEWEST
 from server.build import build_engine
 from server.calibrate import Stage, Told, calibrate
@@ -97,9 +96,9 @@ def take_over(source: Path, root: Path) -> None:
         raise UnknownExpert(f"{source} has no constants. Run this again: they are made first.")
     if _told(theirs) == _told(ours):
         return
-    for entry in ours.entries.values():
+    for entry in list(ours.entries.values()):
         if ROUTING in entry.manifest.files:
-            write_artefacts(entry, Artefacts(embedder=""))
+            ours.refit(entry, Artefacts(embedder=""))
     write_constants(root, _told(theirs), theirs.calibration_tensors(), None)
 
 

@@ -16,7 +16,6 @@ from experts.training.build import foreign_labels
 from experts.training.data import Example, Task
 from experts.training.recipe import Recipe
 from experts.training.train import Progress
-from experts.writing import write_artefacts
 from routers.fitting.artefacts import fit_artefacts
 from routers.fitting.describe import describe
 from routers.fitting.gates import fit_gates
@@ -36,7 +35,11 @@ def fit_task(
     backbone: TextEncoder, embedder: Embedder, library: Library, task: Task,
     cards: Mapping[str, TaskCard], progress: Progress | None = None,
 ) -> None:  # fmt: skip
-    """Compute the artefacts of the task's expert from the task's training examples."""
+    """Compute the artefacts of the task's expert from the task's training examples.
+
+    Raises:
+        UnknownExpert: there is none, or it was replaced or removed meanwhile.
+    """
     entry = library.get(task.name)
     expert = load_expert(entry, backbone.sites, dtype=backbone.dtype, device=backbone.device)
     recipe = _recipe_of(entry)
@@ -45,13 +48,17 @@ def fit_task(
         backbone, embedder, expert, task.train[: recipe.examples], card,
         foreign_labels(cards, task.name), recipe, metric_of(library, backbone), progress,
     )  # fmt: skip
-    write_artefacts(entry, artefacts, card=card)
+    library.refit(entry, artefacts, card)
 
 
 def describe_task(
     backbone: TextEncoder, embedder: Embedder, library: Library, task: Task
 ) -> None:  # fmt: skip
-    """Give the task's expert what routers can know at once: all but gates."""
+    """Give the task's expert what routers can know at once: all but gates.
+
+    Raises:
+        UnknownExpert: there is none, or it was replaced or removed meanwhile.
+    """
     entry = library.get(task.name)
     expert = load_expert(entry, backbone.sites, dtype=backbone.dtype, device=backbone.device)
     learnt = task.train[: _recipe_of(entry).examples]
@@ -59,7 +66,7 @@ def describe_task(
         backbone, embedder, expert, entry.manifest, Artefacts(embedder.fingerprint),
         [e.input for e in learnt], metric_of(library, backbone),
     )  # fmt: skip
-    write_artefacts(entry, artefacts)
+    library.refit(entry, artefacts)
 
 
 def _recipe_of(entry: Entry) -> Recipe:

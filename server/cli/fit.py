@@ -99,7 +99,11 @@ def _calibrate(settings: Settings, tasks: list[Task]) -> None:
 
 
 def _note_reference(settings: Settings, tasks: list[Task]) -> None:
-    """The reference alone: for a library that has grown since it was calibrated."""
+    """The reference alone: for a library that has grown since it was calibrated.
+
+    Raises:
+        StaleConstants: another process has calibrated the library meanwhile.
+    """
     from server.build import build_engine
     from server.engine.view import calibration_of
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from experts.constants import CALIBRATION, read_constant_tensors, write_constants
-from experts.errors import CorruptExpert
+from experts.errors import CorruptExpert, StaleConstants
 from experts.library import Library
 
 CONSTANTS = {"version": "v1", "beta": 3.0, "views": {"input": 60.5}}
@@ -48,6 +48,20 @@ def test_new_tensors_replace_the_old_file(tmp_path):
     assert blobs(tmp_path) == [after["tensors"]]
     write_constants(tmp_path, CONSTANTS, {"map": torch.ones(2)}, after)
     assert blobs(tmp_path) == [after["tensors"]]
+
+
+def test_constants_that_grew_from_others_than_lie_there_are_refused(tmp_path):
+    """They would name tensors that are gone, and undo what was fitted meanwhile."""
+    Library.open(tmp_path).write_calibration(CONSTANTS, TENSORS)
+    slow = Library.open(tmp_path)
+    Library.open(tmp_path).write_calibration({"version": "v2"}, {"map": torch.ones(2)})
+    lies_there = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(StaleConstants, match="changed the library's constants"):
+        slow.write_calibration({**CONSTANTS, "reference": {}})
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == lies_there
+    slow.refresh()
+    slow.write_calibration({"version": "v2", "reference": {}})
+    assert list(Library.open(tmp_path).calibration_tensors()) == ["map"]
 
 
 def test_there_may_be_none(tmp_path):

@@ -13,7 +13,6 @@ from experts.constants import CALIBRATION
 from experts.errors import UnknownExpert
 from experts.library import Library
 from experts.training.data import Task
-from experts.writing import write_artefacts
 from routers.calibration import Calibration
 from routers.fitting.variation import Variation
 from routers.metric import Metric
@@ -47,7 +46,8 @@ def metric_of(*names):
 
 def change(plan: Plan, name: str):
     """Have the demo library's expert of a task say something else."""
-    write_artefacts(Library.open(plan.library).get(name), CENTROID)
+    library = Library.open(plan.library)
+    library.refit(library.get(name), CENTROID)
 
 
 def test_they_are_of_a_library_without_the_tasks_of_the_stream(made):
@@ -104,17 +104,18 @@ def test_what_was_described_by_other_constants_is_dropped_once(made, plan):
     """Arrow prototypes of the full width are what the loader refuses: nobody reads them here."""
     library = Library.open(plan.library)
     old = Artefacts("other", centroids=torch.eye(1, 32), vectors={"arrow": {"x": torch.ones(99)}})
-    write_artefacts(library.get("cola"), old)
+    library.refit(library.get("cola"), old)
     take_over(made[0], plan.library)
-    entries = Library.open(plan.library).entries
-    assert not any(entry.read_artefacts().routable for entry in entries.values())
-    assert not any(entry.read_artefacts().vectors for entry in entries.values())
+    taken = Library.open(plan.library)
+    entries = taken.entries.values()
+    assert not any(entry.read_artefacts().routable for entry in entries)
+    assert not any(entry.read_artefacts().vectors for entry in entries)
     theirs = Library.open(made[0]).calibration_tensors()
     ours = Metric.from_tensors(Library.open(plan.library).calibration_tensors(), 64)
     assert ours is not None
     assert torch.equal(ours.centre_F, theirs["input_centre"])
 
-    write_artefacts(entries["cola"], CENTROID)
+    taken.refit(taken.get("cola"), CENTROID)
     take_over(made[0], plan.library)
     assert Library.open(plan.library).get("cola").read_artefacts().routable
 

@@ -22,7 +22,6 @@ from experts.library import Library
 from experts.scope import Scope
 from experts.training.data import Task
 from experts.training.recipe import Retention
-from experts.writing import write_artefacts
 from routers.fitting.build import metric_of
 from routers.fitting.inputs import mean_and_spread
 from server import stream
@@ -112,12 +111,12 @@ def test_what_older_code_described_is_described_anew_and_not_trained(plan, monke
     library = plan.cache / SETTING.name / "library"
     before = {path: load_file(path) for path in sorted(library.rglob("*/*.safetensors"))}
     chain = Library.open(plan.cache / SETTING.name / "continual")
-    for entry in chain.entries.values():
+    for entry in list(chain.entries.values()):
         known = entry.read_artefacts()
         full = {site: torch.ones(999) for site in known.vectors["arrow"]}
         old = Artefacts(known.embedder, known.instructions, centroids=known.centroids,
                         vectors={"arrow": full})  # fmt: skip
-        write_artefacts(entry, old)
+        chain.refit(entry, old)
     (chain.root / CALIBRATION).unlink()
     for module in (experts, stream):
         monkeypatch.setattr(module, "train_tasks", lambda *_: pytest.fail("it is trained"))

@@ -13,7 +13,6 @@ from experts.backbones import TextEncoder
 from experts.entries import ROUTING
 from experts.library import Library
 from experts.manifest import BackboneRef, Manifest
-from experts.writing import write_artefacts
 from routers.calibration import Calibration
 from routers.catalogue import Routed
 from routers.fitting.inputs import with_inputs
@@ -39,8 +38,7 @@ def told(tiny32: TextEncoder, rich_library: Path, metric: Metric) -> Library:
         entry = library.get(id)
         texts = [f"{text} and {id} " * length for text in TEXTS]
         inputs = with_inputs(entry.read_artefacts(), tiny32, texts, metric)
-        write_artefacts(entry, replace(inputs, seen=LEAST_SEEN - (id == "quiz")))
-    library.refresh()
+        library.refit(entry, replace(inputs, seen=LEAST_SEEN - (id == "quiz")))
     return library
 
 
