@@ -5,12 +5,13 @@ Knows the routes and the shape of errors; of experts no more than where their fo
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from http import HTTPStatus
 
 import httpx
 
 from experts.entries import Entry
+from server.api.wire.examples import MAX_EXAMPLES
 from server.errors import RemoteError
 
 PATIENCE = 60.0
@@ -43,25 +44,42 @@ class RemoteLibrary:
                 f"{', '.join(taken)}. Remove them there, or rename the task folders."
             )
 
-    def join(self, entry: Entry) -> bool:
+    def join(self, entry: Entry, inputs: Sequence[str] = ()) -> bool:
         """Have the server serve an expert, from its folder; whether it did not before.
+
+        One that the server has without the gates that are in the folder is replaced by it.
+
+        Args:
+            inputs: of its task. The server describes it by some of them, as its own library's
+                metric sees them: what the folder tells of inputs is by no metric or by another's.
 
         Raises:
             RemoteError: the server cannot be reached, or refuses; an expert of the same name that
                 was trained otherwise stays as it is.
         """
-        said = entry.manifest.provenance
-        if any(e["id"] == entry.id and e["provenance"] == said for e in self._experts()):
-            return False
         source = entry.path.resolve()
+        some = [text for text in inputs if text.strip()][:MAX_EXAMPLES]
+        body = {"source": str(source), "examples": some}
+        served = self._served(entry)
         try:
-            self._ask("POST", "/v1/experts", {"id": entry.id, "source": str(source)})
+            if served is None:
+                self._ask("POST", "/v1/experts", {"id": entry.id, **body})
+            elif "gate" in entry.read_artefacts().vectors and not served["gates"]:
+                self._ask("PUT", f"/v1/experts/{entry.id}", body)
+            else:
+                return False
         except RemoteError as error:
             if error.status != HTTPStatus.FORBIDDEN:
                 raise
             hint = f"Start it with --adapter-root {source.parent}."
             raise RemoteError(f"{error.message} {hint}", error.status) from None
         return True
+
+    def _served(self, entry: Entry) -> dict[str, object] | None:
+        """What the server tells of an expert of this name that was made in the same way."""
+        made = entry.manifest.provenance
+        found = (e for e in self._experts() if e["id"] == entry.id and e["provenance"] == made)
+        return next(found, None)
 
     def _experts(self) -> list[dict[str, object]]:
         return self._ask("GET", "/v1/experts").json()["data"]

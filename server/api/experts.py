@@ -178,7 +178,7 @@ def _roll_back(ctx: Context, id: str, version: int) -> Entry:
 
 def _body(entry: Entry, seen: Snapshot, ctx: Context) -> ExpertBody:
     """What a caller is told of an expert: of its versions, aliases and tags those that it sees."""
-    manifest, routed = entry.manifest, ctx.service.engine.routing.catalogue
+    manifest, routed = entry.manifest, ctx.service.engine.routing.catalogue.get(entry.id)
     versions, fit = seen.versions(entry.id), ctx.fits.of(entry.id)
     return ExpertBody(
         id=manifest.id,
@@ -190,7 +190,8 @@ def _body(entry: Entry, seen: Snapshot, ctx: Context) -> ExpertBody:
         instructions=list(manifest.instructions),
         labels=[label.value for label in manifest.labels],
         tags=ctx.scope.shown(manifest.tags),
-        state="routed" if routed.get(entry.id) else "unrouted",
+        state="routed" if routed else "unrouted",
+        gates=routed is not None and "gate" in routed.artefacts.vectors,
         fit=FitBody(**asdict(fit)) if fit else None,
         without_effect=list(manifest.without_effect),
         backbone=manifest.backbone.id,

@@ -50,8 +50,10 @@ def train_stream(
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"),
                    TimeElapsedColumn(), TimeRemainingColumn())  # fmt: skip
         with Progress(*columns, console=notes) as bars:
-            for entry in stream.train(tasks, lambda what: _bar(bars, what)):
-                joined = remote is not None and remote.join(entry)
+            made = stream.train(tasks, lambda what: _bar(bars, what))
+            for task, entry in zip(tasks, made, strict=True):
+                inputs = [e.input for e in task.train[: recipe.examples]]
+                joined = remote is not None and remote.join(entry, inputs)
                 served = f" is served at {server} now" if joined else " is ready"
                 notes.print(f"{entry.ref}{served}.", highlight=False, soft_wrap=True)
 

@@ -12,6 +12,9 @@ from experts.library import Library
 from experts.training.build import read_cards
 from experts.training.data import Task
 from experts.training.recipe import Recipe
+from routers.calibration import Calibration
+from routers.fitting.inputs import mean_and_spread
+from routers.fitting.variation import Variation
 from server.build import build_app
 from server.errors import RemoteError
 from server.remote import RemoteLibrary
@@ -148,6 +151,37 @@ def test_an_expert_that_the_server_has_is_not_sent_again(make, server):
     remote = RemoteLibrary(server)
     assert remote.join(entry)
     assert not remote.join(entry)
+
+
+def test_an_expert_that_the_server_has_without_gates_gets_them(make, server):
+    remote = RemoteLibrary(server)
+    (plain,) = make().train(of("trec"), quiet)
+    remote.join(plain)
+    assert not server.get("/v1/experts/trec").json()["gates"]
+    (gated,) = make(gates=True).train(of("trec"), quiet)
+    assert remote.join(gated)
+    listed = server.get("/v1/experts/trec").json()
+    assert (listed["gates"], listed["state"], len(listed["versions"])) == (True, "routed", 2)
+    assert not remote.join(gated)
+    assert not remote.join(plain), "gates are not taken away"
+
+
+def test_the_server_describes_inputs_by_its_own_metric(make, server, tmp_path):
+    """A stream's library has no metric, so the folder tells no more than the mean of inputs."""
+    backbone, task = tiny_encoder(), Task(TASKS / "trec")
+    inputs = [e.input for e in task.train]
+    metric = Variation.of({"some": backbone.features([f"text {i}" for i in range(99)])}).metric()
+    served = Library.open(tmp_path / "served")
+    served.write_calibration(Calibration().model_dump(mode="json"), metric.tensors())
+    server.post("/v1/experts/scan")
+    (entry,) = make().train([task], quiet)
+    assert len(entry.read_artefacts().inputs) == 1
+    RemoteLibrary(server).join(entry, [*inputs, " "])
+    found = Library.open(tmp_path / "served").get("trec").read_artefacts()
+    wanted = mean_and_spread(backbone.features(inputs), metric)
+    assert len(found.inputs) == len(wanted) > 1
+    assert found.seen == len(inputs)
+    assert torch.allclose(found.inputs, wanted, rtol=1e-2, atol=1e-3)
 
 
 def test_an_expert_of_the_same_name_stays_and_is_told(make, server, tmp_path):

@@ -85,6 +85,7 @@ class ExpertBody(BaseModel):
     `state` "unrouted": it answers when named, and no router will choose it. `without_effect`: sites
     that the adapter changes and that cannot reach the backbone's output. `versions`: all that can
     answer as `id@version`. `aliases`: other names of it, and whether they stand for one version.
+    `gates`: it has some, so token routing weighs it anew at every token.
     `fit`: the last one this server was asked for.
     """
 
@@ -99,6 +100,7 @@ class ExpertBody(BaseModel):
     labels: list[str]
     tags: list[str]
     state: Literal["routed", "unrouted"]
+    gates: bool
     fit: FitBody | None
     without_effect: list[str]
     backbone: str
