@@ -85,12 +85,13 @@ class Calibration(Record):
     Attributes:
         views: weight of each view in the logarithm of an expert's odds.
         confidence: by sort of query, weights of what says that the first expert is its own
-            (`routers.confidence`); empty where that was not fitted. usual: what is usual of a first
-            expert that is the query's own, by what is told of it.
+            (`routers.confidence`); empty where that was not fitted.
+        usual, usual_late: what is usual of a first expert that is the query's own, by what is told
+            of it; of one that was there when the constants were fitted, and of one that joined
+            later.
         fitted_on: ids of the experts that the constants were fitted on; all others joined later.
         flatness, unsure: of the mix for a query that no expert fits: probabilities are raised to
             this power, and its experts act at this strength.
-        late_sure: so sure of an expert that joined later is as good as wholly sure.
         threshold: p. beta, gamma: `alpha = beta + gamma * [max s_global > p]`.
         temperature: of answers: cosines with choices are divided by it.
         tensors: the file of the library's statement map and metric.
@@ -103,10 +104,10 @@ class Calibration(Record):
     views: Views = Field(default_factory=lambda: dict(USUAL))
     confidence: Mapping[str, Mapping[str, float]] = Field(default_factory=dict)
     usual: Mapping[str, float] = Field(default_factory=dict)
+    usual_late: Mapping[str, float] = Field(default_factory=dict)
     fitted_on: tuple[str, ...] = ()
     flatness: Share = 0.3
     unsure: Share = 0.6
-    late_sure: Annotated[float, Field(gt=0, le=1)] = 1.0
     threshold: float = 0.8
     beta: float = 3.0
     gamma: float = 100.0
@@ -140,7 +141,8 @@ class Calibration(Record):
         """
         if not self.confidence or (self.embedder or backbone) == embedder:
             return self, None
-        return self.model_copy(update={"confidence": {}, "usual": {}, "fitted_on": ()}), FOREIGN
+        bare = {"confidence": {}, "usual": {}, "usual_late": {}, "fitted_on": ()}
+        return self.model_copy(update=bare), FOREIGN
 
     def joined_later(self, id: str) -> bool:
         """Whether an expert was not there when the constants were fitted."""

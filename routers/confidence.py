@@ -46,11 +46,12 @@ def confidence(
             counts as one of before.
     """
     models = constants.confidence
-    model = models.get(sort_of(views, late=late)) or models.get(sort_of(views))
+    late = late and sort_of(views, late=True) in models
+    model = models.get(sort_of(views, late=late))
     if model is None:
         return math.exp(log_best)
     seen = {LEAD: lead, **{name: float(view_E[first]) for name, view_E in views.items()}}
-    terms = told(log_best, seen, constants)
+    terms = told(log_best, seen, constants.usual_late if late else constants.usual)
     logit = sum(weight * terms[name] for name, weight in model.items())
     return 1 / (1 + math.exp(-max(-60.0, min(60.0, logit))))
 
@@ -66,17 +67,17 @@ def sort_of(views: Collection[str], *, late: bool = False) -> str:
 
 
 def told(
-    log_best: float, seen: Mapping[str, float | None], constants: Calibration
+    log_best: float, seen: Mapping[str, float | None], usual: Mapping[str, float]
 ) -> dict[str, float]:
     """What the model reads. What is not there says as much as usual: nothing.
 
     Args:
-        seen: by names of `USUAL_TERMS`: the lead, and views of the first expert.
+        seen, usual: by names of `USUAL_TERMS`: the lead, and views of the first expert.
     """
     terms = {BIAS: 1.0, BEST: max(log_best, LEAST_BEST)}
     for name in USUAL_TERMS:
         value = within(name, seen.get(name))
-        terms[name] = 0.0 if value is None else value - constants.usual.get(name, 0.0)
+        terms[name] = 0.0 if value is None else value - usual.get(name, 0.0)
     return terms | {f"{a}*{b}": terms[a] * terms[b] for a, b in PRODUCTS}
 
 

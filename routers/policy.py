@@ -76,10 +76,10 @@ def decide(
     if not able:
         reason = "No expert of the library may answer."
         return Decision(Selection(mode="base", reason=reason), confidence=0.0, fallback="no_expert")
-    fitting, dropped = _one_group(able, catalogue)
+    fitting, others = _one_group(able, catalogue)
     late = calibration.joined_later(catalogue.ids[fitting[0]])
     limit = limit_of(preset, wishes)
-    weighed = weigh(preset, fitting, scores, calibration, limit, late=late)
+    weighed = weigh(preset, fitting, scores, calibration, limit, others=others, late=late)
     count = len(able) if catalogue.whole == len(catalogue) else catalogue.whole
     selection = _select(preset, weighed, count, scores, catalogue, wishes)
     return Decision(
@@ -87,7 +87,7 @@ def decide(
         weighed.alpha,
         weighed.confidence,
         narrowed=preset.wants_all and len(weighed.kept) < count,
-        dropped=dropped,
+        dropped=_dropped(fitting[0], others, catalogue),
         fallback="no_fit" if weighed.is_unsure else None,
     )
 
@@ -126,15 +126,20 @@ def may_answer(id: str, wishes: Wishes) -> bool:
     return id not in wishes.deny and (wishes.allow is None or id in wishes.allow)
 
 
-def _one_group(ranked: Sequence[int], catalogue: Catalogue) -> tuple[list[int], dict[str, str]]:
-    """Experts merge only within a group: keep the best expert's, and say who was dropped."""
+def _one_group(ranked: Sequence[int], catalogue: Catalogue) -> tuple[list[int], list[int]]:
+    """Experts merge only within a group: those of the best expert's, and the others."""
     group_E = [e.group for e in catalogue.experts]
     best = group_E[ranked[0]]
     kept = [i for i in ranked if group_E[i] == best]
-    other = [i for i in ranked if group_E[i] != best]
-    return kept, {
-        catalogue.ids[i]: f"merge group {group_E[i]} differs from {best}"
-        for i in other[:NAMED_DROPPED]
+    return kept, [i for i in ranked if group_E[i] != best]
+
+
+def _dropped(best: int, others: Sequence[int], catalogue: Catalogue) -> dict[str, str]:
+    """Why experts of other groups than the best one's are not merged with it, by id."""
+    group_E = [e.group for e in catalogue.experts]
+    return {
+        catalogue.ids[i]: f"merge group {group_E[i]} differs from {group_E[best]}"
+        for i in others[:NAMED_DROPPED]
     }
 
 

@@ -32,6 +32,11 @@ UNSURE = 0.5
 """Below this confidence the mix says that no expert fits."""
 LEAST_SHARE = 0.05
 """Of the first one's weight: an expert with less costs more than it says."""
+LATE_SURE = 0.75
+"""So sure of an expert that joined later is as good as wholly sure. One is seldom surer, as the
+metric knows nothing of its task. On questions set aside of the demo library's tasks, a part of the
+experts late and their own there or gone, 1.0 is as good and 0.5 is not; what a later expert is
+asked for gains by it."""
 STRENGTHS = 20
 """Steps of strength from 0 to 1: equal selections share a pass, and finer steps say nothing."""
 
@@ -74,16 +79,17 @@ class Weighed:
 
 def weigh(
     preset: Preset, ranked: Sequence[int], scores: Scores, constants: Calibration, limit: int,
-    *, late: bool = False,
+    *, others: Sequence[int] = (), late: bool = False,
 ) -> Weighed:  # fmt: skip
     """How a preset mixes these experts.
 
     Args:
         ranked: positions of those that may be mixed, best first. limit: of how many.
+        others: positions of those that may answer too, but not be mixed with the best one.
         late: the best one joined after the constants were fitted.
     """
     if preset.rule == "hedged":
-        return _hedged(ranked, scores, constants, limit, late=late)
+        return _hedged(ranked, others, scores, constants, limit, late=late)
     kept = list(ranked[:limit])
     score_K = scores.score_E[kept].double()
     alpha = constants.alpha(float(score_K[0])) if preset.rule == "global" else None
@@ -97,22 +103,22 @@ def _scale(preset: Preset) -> float:
 
 
 def _hedged(
-    ranked: Sequence[int], scores: Scores, constants: Calibration, limit: int, *, late: bool
-) -> Weighed:
+    ranked: Sequence[int], others: Sequence[int], scores: Scores, constants: Calibration,
+    limit: int, *, late: bool,
+) -> Weighed:  # fmt: skip
     """The mean of two mixes, weighed by how sure it is that the first expert fits.
 
     Where an expert fits, experts are mixed by their probability. Where none does, any single one
     hurts, but many of the nearest help a little, at less than full strength.
-
-    Of an expert that joined later one is seldom wholly sure, as the metric knows nothing of its
-    task, and to answer at less strength for that costs more than it spares.
+    How sure it is, those say too who cannot be mixed with the first.
     """
-    positions = list(ranked)
-    score_K = scores.score_E[positions].double()
-    log_K = torch.log_softmax(score_K.clamp(min=torch.finfo(torch.float64).tiny).log(), dim=0)
-    lead = float(log_K[0] - log_K[1]) if len(positions) > 1 else None
-    sure = confidence(float(log_K[0]), lead, positions[0], scores.views, constants, late=late)
-    trust = min(1.0, sure / constants.late_sure) if late else sure
+    positions = [*ranked, *others]
+    score_A = scores.score_E[positions].double()
+    log_A = torch.log_softmax(score_A.clamp(min=torch.finfo(torch.float64).tiny).log(), dim=0)
+    lead = float(log_A[0] - log_A[1:].max()) if len(positions) > 1 else None
+    sure = confidence(float(log_A[0]), lead, positions[0], scores.views, constants, late=late)
+    trust = min(1.0, sure / LATE_SURE) if late else sure
+    log_K = log_A[: len(ranked)]
     sharp_K = log_K[:limit].softmax(dim=0)
     flat_K = (constants.flatness * log_K[:limit]).softmax(dim=0)
     weight_K = trust * sharp_K + (1 - trust) * constants.unsure * flat_K
@@ -121,7 +127,7 @@ def _hedged(
     return Weighed(
         positions[:count],
         (weight_K[:count] / weight_K[:count].sum()).log(),
-        len(positions[:limit]) - 1,
+        len(log_K[:limit]) - 1,
         round(strength * STRENGTHS) / STRENGTHS,
         confidence=sure,
     )

@@ -89,25 +89,9 @@ class Aside:
         Args:
             metric: of the other experts' tasks.
         """
-        return _among_others(self.catalogue(metric), gone, built)
-
-    def later(
-        self, late: Mapping[str, Inputs], gone: Collection[str], built: Built, metric: Metric
-    ) -> Built:
-        """What is built, as if some experts had joined after its constants were fitted.
-
-        Args:
-            late: their inputs, by the metric. gone: experts that never joined.
-            metric: of the tasks of all that are not late.
-        """
-        known = tuple(e.id for e, _ in self._experts if e.id not in late)
-        constants = built.calibration.model_copy(update={"fitted_on": known})
-        return _among_others(self.catalogue(metric, late), gone, built.under(constants))
-
-
-def _among_others(catalogue: Catalogue, gone: Collection[str], built: Built) -> Built:
-    others = [id for id in catalogue.ids if id not in gone]
-    return replace(built, shortlist=Shortlist(catalogue.among(others)))
+        catalogue = self.catalogue(metric)
+        others = [id for id in catalogue.ids if id not in gone]
+        return replace(built, shortlist=Shortlist(catalogue.among(others)))
 
 
 def _stored(built: Built, id: str) -> Inputs | None:

@@ -10,7 +10,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import cache, partial
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ from experts.statements import StatementMap, read_statements
 from experts.training.data import Task
 from routers.calibration import Calibration, Reference
 from routers.catalogue import Catalogue
-from routers.fitting.calibrate import ask, calibrate_views, parts_of
+from routers.fitting.calibrate import ask, calibrate_views
 from routers.fitting.confidence import fit_confidence
 from routers.fitting.statements import fit_statement_map
 from routers.fitting.variation import Variation
@@ -36,7 +36,6 @@ from server.trials import (
     Trial,
     calibrate_answers,
     calibrate_hedge,
-    calibrate_late,
     calibrate_rule,
 )
 
@@ -46,8 +45,6 @@ MOST_INPUTS = 2000
 """Training inputs of a task that are looked at."""
 Stage = Callable[[str, int], AbstractContextManager[Told]]
 """From what is done next, and in how many steps, to a context that shows it; told of each step."""
-Libraries = Callable[[str], Iterator[Built]]
-"""From an expert's id to libraries that differ in it."""
 Refer = Callable[[Calibration], Mapping[str, Reference]]
 """How set-aside questions are routed by constants, while the engine routes by them."""
 
@@ -88,13 +85,12 @@ def calibrate(
     with stage("Asking set-aside questions in words taken out of the artefacts", 1) as step:
         constants = evidence_constants(engine, aside, variation, features, tasks, cards)
         step()
-    trials, trial = 3 * len(tasks) + RULE_TRIALS * words, Trial(engine, cards)
+    trials, trial = 2 * len(tasks) + RULE_TRIALS * words, Trial(engine, cards)
     without = partial(_without, aside, tried, variation)
-    later = _later(aside, tried, variation, features)
     with stage("Answering under other constants", trials) as step, engine.routing.trying(tried):
         if words:
             constants = calibrate_rule(trial, constants, tasks, step)
-        constants = _calibrate_mixes(trial, constants, tasks, without, later, step)
+        constants = calibrate_hedge(trial, constants, tasks, without, step)
         constants = calibrate_answers(trial, constants, tasks, step)
     constants = constants.model_copy(update={"version": version_of(constants, tensors)})
     with engine.routing.trying(tried.under(constants)):
@@ -104,19 +100,6 @@ def calibrate(
     return constants
 
 
-def _calibrate_mixes(
-    trial: Trial, constants: Calibration, tasks: Sequence[Task], without: Libraries,
-    later: Libraries, step: Told,
-) -> Calibration:  # fmt: skip
-    """What the default router does where it is not sure, of experts that were there and of others.
-
-    Args:
-        without, later: see `_without` and `_later`.
-    """
-    constants = calibrate_hedge(trial, constants, tasks, without, step)
-    return calibrate_late(trial, constants, tasks, later, step)
-
-
 def _without(aside: Aside, built: Built, variation: Variation, id: str) -> Iterator[Built]:
     """The library as if an expert had never joined, and as if its nearest had not either."""
     gone = (id,)
@@ -124,34 +107,6 @@ def _without(aside: Aside, built: Built, variation: Variation, id: str) -> Itera
     if (nearest := variation.nearest(id)) is not None:
         gone = (id, nearest)
         yield aside.without(gone, built, variation.metric(without=gone))
-
-
-def _later(
-    aside: Aside, built: Built, variation: Variation, features: Mapping[str, Tensor]
-) -> Libraries:
-    """From an expert to the library as if its part had joined later, with it and without it.
-
-    Once among all others and once among its part alone; none where a library has no parts.
-    """
-    part_of = {id: part for part in parts_of(features) for id in part}
-    told = cache(partial(_told_later, variation, features))  # a part's, for all its experts
-
-    def later(id: str) -> Iterator[Built]:
-        if (part := part_of.get(id)) is not None:
-            metric, late = told(part)
-            for others in (set[str](), features.keys() - part):
-                for own in (set[str](), {id}):
-                    yield aside.later(late, others | own, built, metric)
-
-    return later
-
-
-def _told_later(
-    variation: Variation, features: Mapping[str, Tensor], ids: Collection[str]
-) -> tuple[Metric, dict[str, Inputs]]:
-    """The metric of all other tasks, and the inputs of these experts by it."""
-    metric = variation.metric(without=ids)
-    return metric, {id: Inputs.of(features[id], metric) for id in ids}
 
 
 def features_of(
@@ -216,7 +171,8 @@ def evidence_constants(
         return aside.catalogue(variation.metric(without=(id,)))
 
     def later(ids: Collection[str]) -> Catalogue:
-        return aside.catalogue(*_told_later(variation, features, ids))
+        metric = variation.metric(without=ids)
+        return aside.catalogue(metric, {id: Inputs.of(features[id], metric) for id in ids})
 
     asked = ask(
         engine.backbone, engine.embedder, aside.catalogue(variation.metric()), cards,

@@ -22,7 +22,6 @@ BETAS = (3.0, 10.0, 30.0)
 GAMMAS = (100.0, 30.0, 300.0)
 FLATNESSES = (0.15, 0.3, 0.6)
 UNSURES = (0.5, 0.25)
-LATE_SURES = (1.0, 0.75, 0.5)  # below, a trace would say that none fits
 PER_TASK = 24
 Told = Callable[[], object]
 
@@ -96,30 +95,6 @@ def calibrate_hedge(
                 total[hedge] += share * sum(found.values())
         told()
     return constants.model_copy(update=asdict(max(HEDGES, key=total.__getitem__)))
-
-
-def calibrate_late(
-    trial: Trial, constants: Calibration, tasks: Sequence[Task],
-    later: Callable[[str], Iterable[Built]], told: Told = lambda: None,
-) -> Calibration:  # fmt: skip
-    """How sure of an expert that joined later is sure enough.
-
-    As in `calibrate_hedge`, tasks count half with their own expert there and half without. The
-    first of equals wins, so a tie is for caution.
-
-    Args:
-        later: from an expert's id to libraries that it is late in, and ones where it is not at all;
-            their constants say who is not late. told: called after each task.
-    """
-    total = dict.fromkeys(LATE_SURES, 0.0)
-    for task in tasks:
-        for built in later(task.name):
-            for late_sure in LATE_SURES:
-                changed = {"late_sure": late_sure, "fitted_on": built.calibration.fitted_on}
-                tried = constants.model_copy(update=changed)
-                total[late_sure] += sum(trial.accuracy(tried, [task], DEFAULT, built).values())
-        told()
-    return constants.model_copy(update={"late_sure": max(LATE_SURES, key=total.__getitem__)})
 
 
 def calibrate_answers(

@@ -23,7 +23,8 @@ from experts.manifest import TaskCard
 from experts.training.data import Example
 from routers.calibration import USUAL, VIEWS
 from routers.catalogue import Catalogue, Routed
-from routers.request.evidence import view_scores
+from routers.index import UNSCORED
+from routers.request.evidence import filled, view_scores
 from routers.types import Features, Query
 
 FOLDS = 4
@@ -54,7 +55,8 @@ class Joined:
     """Set-aside queries of experts that joined after the metric was fitted.
 
     Attributes:
-        late_E: who joined later. queries: positions of the queries among all that were asked.
+        late_E: who joined later, and who has no task that the metric could have seen.
+        queries: positions of the queries among all that were asked.
         density_QE: log-densities, by the metric of the other experts' tasks.
     """
 
@@ -67,12 +69,16 @@ class Joined:
 class Asked:
     """Set-aside queries of known owner: view name -> (Q, E), and the owner's position.
 
-    `away` is the view of log-densities as it would be had the owner never joined: what its column
-    holds means nothing. `joined`: the same, had some experts joined later.
+    What a query has not, as an instruction where no card says one, no expert is scored by.
+
+    `known` says which experts have tasks that the metric has seen. `away` is the view of
+    log-densities as it would be had the owner never joined: what its column holds means nothing.
+    `joined`: the same, had some experts joined later.
     """
 
     views: Mapping[str, Tensor]
     owner_Q: Tensor
+    known_E: Tensor
     away_QE: Tensor | None = None
     joined: Sequence[Joined] = ()
 
@@ -86,14 +92,18 @@ class Asked:
 def calibrate_views(asked: Asked) -> dict[str, float]:
     """Weights of the views, by maximum likelihood of each query's own expert."""
     usual_V = torch.tensor([math.log(USUAL[v]) for v in VIEWS])
+    view_QE = {name: filled(name, score_QE) for name, score_QE in asked.views.items()}
     log_weight_V = usual_V.clone().requires_grad_()
     optimiser = torch.optim.LBFGS([log_weight_V], max_iter=200, line_search_fn="strong_wolfe")
+
+    def logits(views: frozenset[str], weight: Mapping[str, Tensor]) -> Tensor:
+        return torch.stack([weight[v] * view_QE[v] for v in sorted(views)]).sum(dim=0)
 
     def loss() -> Tensor:
         optimiser.zero_grad()
         weight = dict(zip(VIEWS, log_weight_V.exp(), strict=True))
         total = sum(
-            (F.cross_entropy(_logits(asked, weight, c), asked.owner_Q) for c in asked.conditions),
+            (F.cross_entropy(logits(c, weight), asked.owner_Q) for c in asked.conditions),
             start=PRIOR * (log_weight_V - usual_V).square().sum(),
         )
         total.backward()
@@ -127,7 +137,7 @@ def ask(
         for id, examples in aside.items()
         for example in examples[fold:PER_TASK:FOLDS]
     ]
-    words = list(dict.fromkeys(t for *_, q in queries for t in (q.instruction, *q.choices)))
+    words = list(dict.fromkeys(t for *_, q in queries for t in (q.instruction, *q.choices) if t))
     vector = dict(zip(words, embedder.embed(words), strict=True))
     input_QF = backbone.features([q.input for *_, q in queries])
     folds = [
@@ -138,15 +148,18 @@ def ask(
     for (fold, _, query), input_F in zip(queries, input_QF, strict=True):
         choice_CD = torch.stack([vector[c] for c in query.choices])
         half_D = backbone.halfway(input_F)
-        asked = Features(half_D, vector[query.instruction], choice_CD, input_F=input_F)
-        for view, score_E in view_scores(asked, folds[fold]).items():
+        asked = Features(half_D, vector.get(query.instruction), choice_CD, input_F=input_F)
+        said = {"instruction": torch.full((len(catalogue),), UNSCORED)}
+        for view, score_E in {**said, **view_scores(asked, folds[fold])}.items():
             rows.setdefault(view, []).append(score_E)
     owner_Q = torch.tensor([catalogue.position(id) for _, id, _ in queries])
     owners = [id for _, id, _ in queries]
     compared = "density" in rows
     away_QE = _away(owners, input_QF, without) if without and compared else None
-    joined = list(_joined(owners, input_QF, later)) if later and compared else []
-    return Asked({v: torch.stack(r) for v, r in rows.items()}, owner_Q, away_QE, joined)
+    joined = list(_joined(owners, aside, input_QF, later)) if later and compared else []
+    known_E = torch.tensor([id in aside for id in catalogue.ids])
+    views = {v: torch.stack(r) for v, r in rows.items()}
+    return Asked(views, owner_Q, known_E, away_QE, joined)
 
 
 def _away(owners: Sequence[str], input_QF: Tensor, without: Without) -> Tensor:
@@ -161,12 +174,14 @@ def _away(owners: Sequence[str], input_QF: Tensor, without: Without) -> Tensor:
     return torch.stack([found[q] for q in range(len(owners))])
 
 
-def _joined(owners: Sequence[str], input_QF: Tensor, later: Later) -> Iterator[Joined]:
+def _joined(
+    owners: Sequence[str], known: Collection[str], input_QF: Tensor, later: Later
+) -> Iterator[Joined]:
     """A part of the experts after another, each as if these had joined later."""
     for part in parts_of(set(owners), ROUNDS):
         queries = [q for q, id in enumerate(owners) if id in part]
         catalogue = later(part)
-        late_E = torch.tensor([id in part for id in catalogue.ids])
+        late_E = torch.tensor([id in part or id not in known for id in catalogue.ids])
         yield Joined(late_E, queries, _densities(catalogue, input_QF[queries]))
 
 
@@ -212,10 +227,3 @@ def _without(expert: Routed, fold: int) -> Routed:
         forms = tuple(max(1, n - 1) for n in forms)
     changed = replace(artefacts, instructions=instructions, choices=choices)
     return replace(expert, artefacts=changed, forms=forms)
-
-
-def _logits(asked: Asked, weight: Mapping[str, Tensor | float], views: frozenset[str]) -> Tensor:
-    return sum(
-        (weight[v] * asked.views[v] for v in sorted(views)),
-        start=torch.zeros_like(next(iter(asked.views.values()))),
-    )

@@ -6,12 +6,12 @@ same few numbers hold for all experts that the metric was fitted on.
 
 To experts that join later the metric is blind, and their densities are far higher, of inputs that
 fit and of others. They have numbers of their own, fitted with parts of the library as if these had
-joined later: among all others, and among themselves alone.
+joined later: among all others, and among themselves alone. Experts of no task count as later ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,16 +19,21 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from routers.calibration import Calibration
-from routers.confidence import LEAD, TERMS, USUAL_TERMS, VIEWS, sort_of, told, within
+from routers.confidence import BIAS, LEAD, TERMS, USUAL_TERMS, VIEWS, sort_of, told, within
 from routers.fitting.calibrate import WORDS, Asked
+from routers.index import UNSCORED
 from routers.request.evidence import fuse, weighed
 
 RIDGE = 1e-3
+LEAST_SPREAD = 1e-3
+"""Terms that differ less between cases say nothing."""
+FEWEST_CASES = 12
+"""Of either kind, right and wrong, that a sort of query is learnt from."""
 FEWEST = 3
 """Experts: one is away, and two must be left to differ."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Case:
     """One query under one condition: what is told of its first expert, and the truth."""
 
@@ -46,18 +51,16 @@ def fit_confidence(asked: Asked, constants: Calibration) -> Calibration:
     """
     if len(asked.views["input"][0]) < FEWEST:
         return constants
-    sorts = {sort_of(views): list(_cases(asked, views, constants)) for views in _sorts(asked)}
-    every = [case for cases in sorts.values() for case in cases]
-    usual = {term: _usual(term, every) for term in USUAL_TERMS}
-    constants = constants.model_copy(update={"usual": usual})
-    if asked.joined:
-        late = {
-            sort_of(views, late=True): list(_late_cases(asked, views, constants))
-            for views in _sorts(asked)
-        }
-        sorts |= {sort: cases for sort, cases in late.items() if cases}
-    fitted = {sort: _fit(cases, constants) for sort, cases in sorts.items()}
-    return constants.model_copy(update={"confidence": fitted})
+    known = {sort_of(views): list(_cases(asked, views, constants)) for views in _sorts(asked)}
+    later = {
+        sort_of(views, late=True): list(_late_cases(asked, views, constants))
+        for views in _sorts(asked)
+    }
+    usual, usual_late = _usual(known), _usual(later)
+    fitted = _fitted(known, usual) | _fitted(later, usual_late)
+    return constants.model_copy(
+        update={"confidence": fitted, "usual": usual, "usual_late": usual_late}
+    )
 
 
 def _sorts(asked: Asked) -> Iterator[frozenset[str]]:
@@ -67,62 +70,105 @@ def _sorts(asked: Asked) -> Iterator[frozenset[str]]:
 
 
 def _cases(asked: Asked, views: frozenset[str], constants: Calibration) -> Iterator[Case]:
-    """Every query with these views, its own expert there and away."""
+    """Every query with these views, its own expert there and away.
+
+    Only where an expert comes first whose task the metric has seen.
+    """
     here = {name: asked.views[name] for name in views}
     away = here if asked.away_QE is None else {**here, "density": asked.away_QE}
-    for query, owner in enumerate(asked.owner_Q.tolist()):
-        yield _case({n: v[query] for n, v in here.items()}, owner, constants)
-        yield _case({n: v[query] for n, v in away.items()}, owner, constants, gone=[owner])
+    there = torch.ones(len(asked.known_E), dtype=torch.bool)
+    for query in _queries(asked, views):
+        owner = int(asked.owner_Q[query])
+        for of, there_E in ((here, there), (away, _but(there, owner))):
+            case = _case({n: v[query] for n, v in of.items()}, owner, constants, there_E)
+            if asked.known_E[case.first]:
+                yield case
 
 
 def _late_cases(asked: Asked, views: frozenset[str], constants: Calibration) -> Iterator[Case]:
     """Queries of experts that joined later, where one of these comes first."""
+    asked_of = set(_queries(asked, views))
     for joined in asked.joined:
-        known = torch.nonzero(~joined.late_E).flatten().tolist()
+        there = torch.ones_like(joined.late_E)
         for query, density_E in zip(joined.queries, joined.density_QE, strict=True):
+            if query not in asked_of:
+                continue
             owner = int(asked.owner_Q[query])
-            told = {n: density_E if n == "density" else asked.views[n][query] for n in views}
-            for gone in ([], [owner], known, [owner, *known]):
-                if len(gone) == len(density_E):
-                    continue
-                case = _case(told, owner, constants, gone=gone)
-                if joined.late_E[case.first]:
-                    yield case
+            of = {n: density_E if n == "density" else asked.views[n][query] for n in views}
+            for among_E in (there, joined.late_E):
+                for there_E in (among_E, _but(among_E, owner)):
+                    if not there_E.any():
+                        continue
+                    case = _case(of, owner, constants, there_E)
+                    if joined.late_E[case.first]:
+                        yield case
 
 
-def _fit(cases: Sequence[Case], constants: Calibration) -> dict[str, float]:
+def _queries(asked: Asked, views: frozenset[str]) -> list[int]:
+    """Those that have an instruction, where it is among the views; else all."""
+    if "instruction" not in views:
+        return list(range(len(asked.owner_Q)))
+    has_Q = (asked.views["instruction"] > UNSCORED).any(dim=1)
+    return torch.nonzero(has_Q).flatten().tolist()
+
+
+def _but(there_E: Tensor, one: int) -> Tensor:
+    """The same experts but one."""
+    left_E = there_E.clone()
+    left_E[one] = False
+    return left_E
+
+
+def _fitted(
+    sorts: Mapping[str, Sequence[Case]], usual: Mapping[str, float]
+) -> dict[str, dict[str, float]]:
+    """Weights of what is told of each sort of query of which there are cases to learn from."""
+    right = {sort: sum(case.is_own for case in cases) for sort, cases in sorts.items()}
+    return {
+        sort: _fit(cases, usual)
+        for sort, cases in sorts.items()
+        if FEWEST_CASES <= right[sort] <= len(cases) - FEWEST_CASES
+    }
+
+
+def _fit(cases: Sequence[Case], usual: Mapping[str, float]) -> dict[str, float]:
     """Weights of what is told of one sort of query."""
-    rows = [told(c.log_best, c.seen, constants) for c in cases]
-    names = [t for t in TERMS if any(row[t] for row in rows)]
-    term_NT = torch.tensor([[row[t] for t in names] for row in rows], dtype=torch.float64)
+    rows = [told(c.log_best, c.seen, usual) for c in cases]
+    every_NT = torch.tensor([[row[t] for t in TERMS] for row in rows], dtype=torch.float64)
+    varies_T = every_NT.std(dim=0, unbiased=False) > LEAST_SPREAD
+    names = [t for t, varies in zip(TERMS, varies_T.tolist(), strict=True) if varies or t == BIAS]
     own_N = torch.tensor([c.is_own for c in cases], dtype=torch.float64)
-    weight_T = _logistic(term_NT, own_N)
+    weight_T = _logistic(every_NT[:, [TERMS.index(t) for t in names]], own_N)
     return {n: float(f"{w:.4g}") for n, w in zip(names, weight_T.tolist(), strict=True)}
 
 
-def _case(
-    views: dict[str, Tensor], owner: int, constants: Calibration, *, gone: Sequence[int] = ()
-) -> Case:
-    """Args: gone: experts, by position, that are not there."""
-    logit_E = fuse(views, {n: constants.views[n] for n in weighed(views)}).double()
-    logit_E[list(gone)] = -torch.inf
-    log_E = logit_E.log_softmax(dim=0)
-    first = int(log_E.argmax())
-    ranked = log_E[log_E > -torch.inf].sort(descending=True).values
+def _case(views: dict[str, Tensor], owner: int, constants: Calibration, there_E: Tensor) -> Case:
+    """Args: there_E: which experts are there; of the others nothing counts."""
+    at_K = torch.nonzero(there_E).flatten()
+    told_K = {name: score_E[at_K] for name, score_E in views.items()}
+    log_K = fuse(told_K, {n: constants.views[n] for n in weighed(views)}).double().log_softmax(0)
+    ranked = log_K.sort(descending=True).values
+    best = int(log_K.argmax())
     lead = float(ranked[0] - ranked[1]) if len(ranked) > 1 else None
-    seen = {LEAD: lead, **{n: float(views[n][first]) for n in VIEWS if n in views}}
-    return Case(first, float(log_E[first]), seen, first == owner)
+    seen = {LEAD: lead, **{n: float(told_K[n][best]) for n in VIEWS if n in views}}
+    first = int(at_K[best])
+    return Case(first, float(log_K[best]), seen, first == owner)
 
 
-def _usual(term: str, cases: Sequence[Case]) -> float:
-    """The mean of what is told of first experts that are the query's own."""
-    known = [v for c in cases if c.is_own and (v := within(term, c.seen.get(term))) is not None]
+def _usual(sorts: Mapping[str, Sequence[Case]]) -> dict[str, float]:
+    """By term, the mean of what is told of first experts that are the query's own."""
+    own = [case.seen for cases in sorts.values() for case in cases if case.is_own]
+    return {term: _mean(term, own) for term in USUAL_TERMS} if own else {}
+
+
+def _mean(term: str, told_of: Sequence[Mapping[str, float | None]]) -> float:
+    known = [v for seen in told_of if (v := within(term, seen.get(term))) is not None]
     return round(sum(known) / len(known), 4) if known else 0.0
 
 
 def _logistic(term_NT: Tensor, own_N: Tensor) -> Tensor:
     """Weights (T,) of a logistic regression with a small ridge on standardised terms."""
-    scale_T = term_NT.std(dim=0, unbiased=False).clamp(min=1e-6)
+    scale_T = term_NT.std(dim=0, unbiased=False)
     scale_T[0] = 1.0  # the bias
     weight_T = torch.zeros(term_NT.shape[1], dtype=torch.float64, requires_grad=True)
     optimiser = torch.optim.LBFGS([weight_T], max_iter=300, line_search_fn="strong_wolfe")

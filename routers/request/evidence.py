@@ -70,17 +70,20 @@ def fuse(views: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
     """
     total_E = torch.zeros_like(next(iter(views.values())))
     for name, weight in weights.items():
-        score_E = views[name]
-        known_E = score_E > UNKNOWN.get(name, UNSCORED)
-        total_E = total_E + weight * _told(score_E, known_E, HOPELESS.get(name, math.inf))
+        total_E = total_E + weight * filled(name, views[name])
     return total_E
 
 
-def _told(score_E: Tensor, known_E: Tensor, hopeless: float) -> Tensor:
-    """The scores, the mean of those that are known in the place of those that are not."""
-    if known_E.all():
-        return score_E
-    least = torch.where(known_E, score_E, -torch.inf).max() - hopeless
-    counted_E = torch.where(known_E, score_E.clamp(min=least), 0.0)
-    mean = counted_E.sum() / known_E.sum().clamp(min=1)
-    return torch.where(known_E, score_E, mean)
+def filled(view: str, score_XE: Tensor) -> Tensor:
+    """A view's scores (..., E), those that are not known replaced by the mean of the others.
+
+    Where none is known, all are 0.
+    """
+    known_XE = score_XE > UNKNOWN.get(view, UNSCORED)
+    if known_XE.all():
+        return score_XE
+    best_X1 = torch.where(known_XE, score_XE, -torch.inf).amax(dim=-1, keepdim=True)
+    counted_XE = score_XE.maximum(best_X1 - HOPELESS.get(view, math.inf))
+    total_X1 = torch.where(known_XE, counted_XE, 0.0).sum(dim=-1, keepdim=True)
+    mean_X1 = total_X1 / known_XE.sum(dim=-1, keepdim=True).clamp(min=1)
+    return torch.where(known_XE, score_XE, mean_X1)

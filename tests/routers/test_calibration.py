@@ -51,6 +51,6 @@ def test_what_is_of_neither_form_is_refused(changed):
 
 def test_under_another_embedder_nobody_counts_as_late():
     """What was set for late experts goes by a confidence that is no longer known."""
-    fitted = Calibration(confidence={"input": {"bias": 1.0}}, fitted_on=("a",), late_sure=0.5)
+    fitted = Calibration(confidence={"input": {"bias": 1.0}}, fitted_on=("a",))
     assert fitted.under("one", "one")[0].joined_later("b")
     assert not fitted.under("another", "one")[0].joined_later("b")

@@ -73,7 +73,7 @@ def test_the_first_ones_own_views_count():
 
 
 def test_every_term_is_told():
-    terms = told(-0.5, {"lead": 5.0, "input": 0.9}, CONSTANTS)
+    terms = told(-0.5, {"lead": 5.0, "input": 0.9}, CONSTANTS.usual)
     assert tuple(terms) == TERMS
     assert terms["lead*input"] == pytest.approx(2.0 * 0.1)
     assert terms["log_best*log_best"] == 0.25

@@ -1,5 +1,7 @@
 """The hedged rule: sharp where it is sure, flat and weaker where it is not."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from routers.calibration import Calibration
 from routers.presets import PRESETS
 from routers.request import Scores
-from routers.weighing import LEAST_SHARE, weigh
+from routers.weighing import LATE_SURE, LEAST_SHARE, weigh
 
 HEDGED = PRESETS["sailplane"]
 
@@ -88,13 +90,24 @@ def test_of_a_late_one_it_is_enough_to_be_somewhat_sure():
     """It is told to be no surer than it is, and of the others nothing changes."""
     score_E = torch.tensor([0.9, 0.1], dtype=torch.float64)
     bias = constants(0.4).confidence[""]
-    eager = constants(0.4).model_copy(
-        update={"confidence": {"": bias, "late": bias}, "late_sure": 0.5}
-    )
-    for late, trust in ((False, 0.4), (True, 0.8)):
-        found = weigh(HEDGED, [0, 1], Scores(score_E), eager, 8, late=late)
+    both = constants(0.4).model_copy(update={"confidence": {"": bias, "late": bias}})
+    for late, trust in ((False, 0.4), (True, 0.4 / LATE_SURE)):
+        found = weigh(HEDGED, [0, 1], Scores(score_E), both, 8, late=late)
         assert found.confidence == pytest.approx(0.4)
         assert found.strength == pytest.approx(trust + (1 - trust) * 0.6, abs=0.03)
-    wholly = weigh(HEDGED, [0, 1], Scores(score_E), eager.model_copy(update={"late_sure": 0.3}), 8,
-                   late=True)  # fmt: skip
-    assert wholly.strength == 1
+    bias = constants(LATE_SURE + 0.01).confidence[""]
+    sure = both.model_copy(update={"confidence": {"": bias, "late": bias}})
+    assert weigh(HEDGED, [0, 1], Scores(score_E), sure, 8, late=True).strength == 1
+
+
+def test_who_cannot_be_mixed_with_the_first_is_its_rival_all_the_same():
+    """Else a near tie between two merge groups would pass for a lead."""
+    score_E = torch.tensor([0.45, 0.1, 0.4, 0.05], dtype=torch.float64)
+    bare = Calibration(confidence={"": {"log_best": 1.0, "lead": 1.0}}, unsure=0.5)
+    found = weigh(HEDGED, [0, 1], Scores(score_E), bare, 8, others=[2, 3])
+    logit = math.log(0.45) + math.log(0.45 / 0.4)
+    assert found.confidence == pytest.approx(1 / (1 + math.exp(-logit)))
+    assert found.kept == [0, 1]
+    assert found.rivals == 1
+    assert float(found.weight_K.sum()) == pytest.approx(1)
+    assert found.weight_K[0] > found.weight_K[1] > 0

@@ -62,20 +62,6 @@ def test_some_experts_are_told_of_anew(engine, feature_MF):
         assert torch.equal(before, now) == same
 
 
-def test_experts_are_as_if_they_had_joined_later(engine, feature_MF):
-    aside = Aside(engine.routing.current(), {"weather": Inputs.of(feature_MF, METRIC)})
-    late = {"mood": Inputs.of(features(1), METRIC)}
-    built = engine.routing.current()
-    for gone, left in (((), ("mood", "weather")), (("weather",), ("mood",))):
-        found = aside.later(late, gone, built, METRIC)
-        assert found.shortlist.catalogue.ids == left
-        assert found.calibration.fitted_on == ("weather",)
-        assert found.calibration.joined_later("mood")
-        packed = aside.catalogue(METRIC, late).get("mood").gaussian.packed
-        assert torch.equal(found.shortlist.catalogue.get("mood").gaussian.packed, packed)
-    assert built.calibration.fitted_on == ()
-
-
 def test_without_a_metric_or_with_few_inputs_no_expert_is_told_of_by_density(engine, feature_MF):
     built = engine.routing.current()
     few = Aside(built, {"mood": Inputs.of(feature_MF[1:], METRIC)})

@@ -24,13 +24,11 @@ from server.trials import (
     BETAS,
     GAMMAS,
     HEDGES,
-    LATE_SURES,
     RULES,
     THRESHOLDS,
     Hedge,
     Trial,
     calibrate_hedge,
-    calibrate_late,
     calibrate_rule,
 )
 from tests.experts.killing import run_killed
@@ -102,24 +100,6 @@ def test_a_hedge_is_chosen_by_tasks_with_and_without_their_own_expert(engine, sc
     }  # fmt: skip
     assert len(seen) == 6 * len(HEDGES)
     assert steps == [1], "one a task"
-
-
-def test_how_sure_of_a_late_one_is_enough_is_chosen_by_libraries_it_is_late_in(
-    engine, score, weather
-):
-    there, steps = engine.routing.current(), []
-    seen = score(lambda c: 0.9 if c.late_sure == 0.5 and "mood" in c.fitted_on else 0.5)
-    late = there.under(replace_constants(there, ("mood",)))
-    trial = Trial(engine, {})
-    best = calibrate_late(trial, START, [weather], lambda _: [late], lambda: steps.append(1))
-    assert best == START.model_copy(update={"late_sure": 0.5}), "and nothing else changed"
-    assert {(c.late_sure, c.fitted_on) for *_, c in seen} == {(v, ("mood",)) for v in LATE_SURES}
-    assert steps == [1], "one a task"
-    assert calibrate_late(trial, START, [weather], lambda _: []) == START, "a tie is for caution"
-
-
-def replace_constants(built, fitted_on):
-    return built.calibration.model_copy(update={"fitted_on": fitted_on})
 
 
 @pytest.fixture

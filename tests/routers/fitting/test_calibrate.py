@@ -24,6 +24,8 @@ from routers.fitting.calibrate import (
 )
 from routers.fitting.inputs import mean_and_spread
 from routers.fitting.variation import Variation
+from routers.index import UNSCORED
+from routers.metric import FARTHEST
 from routers.types import Features
 
 TASKS = {"sky": ("sunny", "rainy"), "tone": ("loud", "quiet"), "taste": ("sweet", "sour", "salty")}
@@ -119,7 +121,7 @@ def synthetic(informative, experts=5, queries=200):
         )
         for v in VIEWS
     }  # fmt: skip
-    return Asked(views, owner_Q)
+    return Asked(views, owner_Q, torch.ones(experts, dtype=torch.bool))
 
 
 @pytest.mark.parametrize("told", VIEWS)
@@ -134,8 +136,23 @@ def test_the_view_that_tells_gets_the_weight(told):
 def test_easy_queries_leave_the_weights_bounded():
     owner_Q = torch.arange(4).repeat(10)
     sure_QE = torch.nn.functional.one_hot(owner_Q, 4).float()
-    weights = calibrate_views(Asked(dict.fromkeys(VIEWS, sure_QE), owner_Q))
+    known_E = torch.ones(4, dtype=torch.bool)
+    weights = calibrate_views(Asked(dict.fromkeys(VIEWS, sure_QE), owner_Q, known_E))
     assert all(0 < w < 200 for w in weights.values())
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_what_an_expert_lacks_is_no_evidence(view):
+    """A router fills it with the mean of the others: what is fitted is what is served."""
+    asked = synthetic({view}, experts=12)
+    unknown = {"density": FARTHEST}.get(view, UNSCORED)
+    lacks_QE = asked.views[view].clone()
+    lacks_QE[:, 3] = unknown
+    less = replace(asked, views={**asked.views, view: lacks_QE})
+    weights, whole = calibrate_views(less), calibrate_views(asked)
+    assert weights[view] > whole[view] / 2
+    nobody = replace(asked, views={**asked.views, view: torch.full_like(lacks_QE, unknown)})
+    assert calibrate_views(nobody)[view] == pytest.approx(USUAL[view], rel=1e-2)
 
 
 def test_asking_scores_every_set_aside_example_of_every_expert(routed, backbone):
@@ -215,6 +232,29 @@ def test_parts_of_a_library_are_compared_as_if_they_had_joined_later(library_of,
             close(density_E, whole.densities(Features(input_F=input_F)))
 
 
+def test_an_expert_of_no_task_counts_as_later_always(library_of, backbone):
+    ids = [f"{id}-{i}" for id in TASKS for i in range(3)]
+    catalogue, aside = library_of(ids)
+    cards, stranger = {id: card_of(id) for id in ids}, ids[0]
+    own = {id: examples for id, examples in aside.items() if id != stranger}
+    asked = ask(backbone, backbone, catalogue(), cards, own, None, lambda gone: catalogue(*gone))
+    at = catalogue().position(stranger)
+    assert [i for i, known in enumerate(asked.known_E.tolist()) if not known] == [at]
+    assert asked.joined
+    assert all(joined.late_E[at] for joined in asked.joined)
+
+
+def test_a_query_without_an_instruction_has_none_to_compare(library_of, backbone):
+    catalogue, aside = library_of(TASKS)
+    cards = {id: card_of(id) for id in TASKS}
+    silent = next(iter(TASKS))
+    cards[silent] = cards[silent].model_copy(update={"instructions": ()})
+    asked = ask(backbone, backbone, catalogue(), cards, aside)
+    own = catalogue().position(silent)
+    has_Q = (asked.views["instruction"] > UNSCORED).all(dim=1)
+    assert torch.equal(has_Q, asked.owner_Q != own)
+
+
 def test_a_library_of_few_has_no_parts(library_of, backbone):
     catalogue, aside = library_of(TASKS)
     cards = {id: card_of(id) for id in TASKS}
@@ -227,7 +267,8 @@ def test_weights_belong_to_views_and_not_to_experts():
     asked = synthetic({"input", "choices"})
     weights = calibrate_views(asked)
     assert set(weights) == set(VIEWS)
-    flipped = Asked({v: t.flip(1) for v, t in asked.views.items()}, 4 - asked.owner_Q)
+    mirrored = {v: t.flip(1) for v, t in asked.views.items()}
+    flipped = replace(asked, views=mirrored, owner_Q=4 - asked.owner_Q)
     again = calibrate_views(flipped)
     for view in VIEWS:
         assert again[view] == pytest.approx(weights[view], rel=1e-2)

@@ -9,9 +9,19 @@ from torch.nn import functional as F
 from routers.calibration import Calibration
 from routers.confidence import confidence
 from routers.fitting.calibrate import Asked, Joined
-from routers.fitting.confidence import _late_cases, fit_confidence
+from routers.fitting.confidence import (
+    FEWEST_CASES,
+    _case,
+    _cases,
+    _late_cases,
+    fit_confidence,
+)
+from routers.index import UNSCORED
+from routers.metric import FARTHEST
 
 EXPERTS = 6
+KNOWN = torch.ones(EXPERTS, dtype=torch.bool)
+INPUTS = frozenset({"input", "density"})
 
 
 def asked_of(*, density, queries=300, told=0.3):
@@ -25,10 +35,10 @@ def asked_of(*, density, queries=300, told=0.3):
 
     views = {name: cosines(told) for name in ("instruction", "choices", "labels", "input")}
     if not density:
-        return Asked(views, owner_Q)
+        return Asked(views, owner_Q, KNOWN)
     density_QE = -30 * torch.rand(queries, EXPERTS, generator=rng) * (1 - own_QE)
     away_QE = -30 * torch.rand(queries, EXPERTS, generator=rng)
-    return Asked({**views, "density": density_QE}, owner_Q, away_QE)
+    return Asked({**views, "density": density_QE}, owner_Q, KNOWN, away_QE)
 
 
 @pytest.mark.parametrize("density", [False, True])
@@ -66,11 +76,59 @@ def test_the_constants_of_before_stay():
     assert set(after.usual) == {"lead", "instruction", "choices", "labels", "input", "density"}
 
 
-def test_easy_and_few_queries_leave_the_weights_finite():
-    asked = asked_of(density=False, queries=4, told=5.0)
+def test_easy_queries_leave_the_weights_finite_and_few_are_not_learnt_from():
+    asked = asked_of(density=False, queries=FEWEST_CASES, told=5.0)
     models = fit_confidence(asked, Calibration()).confidence
     assert len(models) == 4
     assert all(abs(w) < 200 for model in models.values() for w in model.values())
+    few = asked_of(density=False, queries=FEWEST_CASES - 1, told=5.0)
+    assert fit_confidence(few, Calibration()).confidence == {}
+
+
+def test_what_never_differs_says_nothing():
+    """Not even that it is there: else the fit would lose itself in a number without a meaning."""
+    asked = asked_of(density=True)
+    flat = torch.full_like(asked.away_QE, 7.0)
+    same = replace(asked, views={**asked.views, "density": flat}, away_QE=flat)
+    model = fit_confidence(same, Calibration()).confidence["choices,input"]
+    assert not any("density" in term for term in model)
+    assert all(abs(weight) < 200 for weight in model.values())
+    assert abs(model["bias"]) > 0.1
+
+
+def test_an_expert_that_is_gone_changes_nothing():
+    """Not even what stands for the views that others lack."""
+    views = {
+        "density": torch.tensor([-5.0, FARTHEST, -6.0]),
+        "choices": torch.tensor([0.1, 0.4, 0.9]),
+        "labels": torch.tensor([0.1, 0.4, 0.9]),
+    }
+    there_E = torch.tensor([True, True, False])
+    case = _case(views, 2, Calibration(), there_E)
+    alone = {name: score_E[:2] for name, score_E in views.items()}
+    assert case == replace(_case(alone, 9, Calibration(), there_E[:2]), is_own=False)
+    views["density"][2] = 90.0
+    assert _case(views, 2, Calibration(), there_E) == case
+
+
+def test_queries_without_an_instruction_are_no_cases_of_one():
+    asked = asked_of(density=True)
+    words = frozenset({"instruction"}) | INPUTS
+    lacking = asked.owner_Q == 0
+    said_QE = asked.views["instruction"].masked_fill(lacking[:, None], UNSCORED)
+    less = replace(asked, views={**asked.views, "instruction": said_QE})
+    every, some = (list(_cases(a, words, Calibration())) for a in (asked, less))
+    assert len(every) - len(some) == 2 * int(lacking.sum())
+    assert len(list(_cases(less, INPUTS, Calibration()))) == len(every)
+
+
+def test_experts_of_no_task_are_no_cases_of_those_fitted_on():
+    asked = asked_of(density=True)
+    stranger_E = torch.tensor([False] * (EXPERTS - 1) + [True])
+    strange = replace(asked, known_E=~stranger_E)
+    found = list(_cases(strange, INPUTS, Calibration()))
+    assert {case.first for case in found} == set(range(EXPERTS - 1))
+    assert len(found) < 2 * len(asked.owner_Q)
 
 
 HIGHER = 90.0
@@ -96,6 +154,8 @@ def test_experts_that_join_later_are_told_by_cases_of_their_own():
     before = fit_confidence(asked, Calibration())
     assert {s: m for s, m in constants.confidence.items() if "late" not in s} == before.confidence
     assert constants.usual == before.usual
+    assert constants.usual_late["density"] > constants.usual["density"] + 50
+    assert before.usual_late == {}
     assert len(constants.confidence) == 2 * len(before.confidence)
 
     cases = list(_late_cases(late, frozenset({"input", "density"}), constants))
