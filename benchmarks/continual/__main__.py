@@ -17,7 +17,7 @@ from transformers.utils import logging
 
 from benchmarks.continual.constants import make_constants
 from benchmarks.continual.page import write_page
-from benchmarks.continual.plan import DATA, RANKS, STREAMS, Plan, chosen, quick
+from benchmarks.continual.plan import DATA, RANKS, SEEDS, STREAMS, Plan, chosen, quick
 from benchmarks.continual.plots import draw
 from benchmarks.continual.records import kept
 from benchmarks.continual.report import figures, write
@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--kinds", type=_names, default=(), help=f"of {', '.join(RANKS)}")
     parser.add_argument("--rows", type=_names, default=(), help=f"of {', '.join(ROWS)}")
     parser.add_argument("--again", type=_names, default=(), help="rows to ask anew")
-    parser.add_argument("--seeds", type=_names, default=("0", "1"), help="0,1")
+    parser.add_argument("--seeds", type=_names, default=(), help=f"of {', '.join(map(str, SEEDS))}")
     parser.add_argument("--ewc", type=float, help="EWC's strength; choose it with --aside")
     parser.add_argument("--limit", type=int, help="questions a task")
     parser.add_argument("--workers", type=int, default=2, help="settings at a time, a core each")
@@ -80,7 +80,7 @@ def _plan(given: argparse.Namespace) -> Plan:
         kinds=chosen(given.kinds, tuple(RANKS), "kind"),
         rows=chosen(given.rows, tuple(ROWS), "row") if given.rows else (),
         again=chosen(given.again, tuple(ROWS), "row") if given.again else (),
-        seeds=tuple(map(int, given.seeds)),
+        seeds=tuple(map(int, chosen(given.seeds, tuple(map(str, SEEDS)), "seed"))),
         aside=given.aside,
         limit=given.limit,
         retention=Retention() if given.ewc is None else Retention(ewc=given.ewc),

@@ -20,6 +20,7 @@ STREAMS: dict[str, tuple[str, ...]] = {
 }
 """Tasks in the order they come: six domains, and domains that are near to one another."""
 RANKS = {"lora": 8, "bottleneck": 48}
+SEEDS = (0, 1)
 """Ranks by kind; DAM's bottleneck is an eighth of the backbone's width."""
 
 
@@ -64,7 +65,7 @@ class Plan(Record):
     backbone: str = "demo"
     streams: tuple[str, ...] = tuple(STREAMS)
     kinds: tuple[str, ...] = tuple(RANKS)
-    seeds: tuple[int, ...] = (0, 1)
+    seeds: tuple[int, ...] = SEEDS
     length: int = 6
     examples: int = 1000
     epochs: int = 3

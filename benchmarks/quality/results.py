@@ -142,6 +142,8 @@ class Results:
                 wanted |= places
                 if row.name in again:
                     anew |= places
+        for place in anew:
+            self.cells.pop(place, None)
         missing = self.read({p: t for p, t in wanted.items() if p not in anew})
         return missing + [Missing(p, digest(p, self.bench, t), t) for p, t in anew.items()]
 

@@ -11,7 +11,7 @@ import typer
 from server.cli.common import bar, busy, fail, notes
 from server.cli.jobs import Report, run_jobs
 from server.cli.options import with_settings
-from server.cli.train import Cards, Only, Tasks, Workers
+from server.cli.train import WORKERS, Cards, Only, Tasks, Workers
 from server.settings import Origins, Settings
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def fit(
     tasks: Tasks,
     cards: Cards = Path("library/tasks"),
     only: Only = "",
-    workers: Workers = 2,
+    workers: Workers = None,
     again: Annotated[bool, typer.Option("--again", help="Fit also what is fitted.")] = False,
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Then set the library's constants.")
@@ -59,8 +59,8 @@ def fit(
     todo = [t.name for t in mine if again or not is_fitted(library.get(t.name), embedder)]
     notes.print(f"{len(mine) - len(todo)} of {len(mine)} experts are fitted already.")
     if todo:
-        run_jobs(_fit_one, todo, workers, settings.backbone, settings.embedder, settings.library,
-                 tasks, cards)  # fmt: skip
+        run_jobs(_fit_one, todo, workers or WORKERS, settings.backbone, settings.embedder,
+                 settings.library, tasks, cards)  # fmt: skip
     if calibrate:
         _calibrate(settings, mine)
     elif reference:

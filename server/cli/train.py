@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 Tasks = Annotated[Path, typer.Option(help="Folder of task folders (task.json, train.jsonl.gz).")]
 Cards = Annotated[Path, typer.Option(help="Folder of task cards: wordings and instructions.")]
 Only = Annotated[str, typer.Option(help="Only these tasks.", metavar="A,B,...")]
-Workers = Annotated[int, typer.Option(min=1, help="Tasks at the same time, one core each.")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Tasks at the same time, one core each; 2 by default.")
+]
+WORKERS = 2
 Together = Annotated[
     str | None, typer.Option(help="Train one expert of this id on all the tasks.", metavar="ID")
 ]
@@ -55,7 +58,7 @@ def train(
     tasks: Tasks,
     cards: Cards = Path("library/tasks"),
     only: Only = "",
-    workers: Workers = 2,
+    workers: Workers = None,
     together: Together = None,
     continual: Continual = False,
     gates: Gates = False,
@@ -73,7 +76,10 @@ def train(
     from experts.training.recipe import Recipe
     from server.cli.stream import train_stream
 
-    _require_one_way(together, continual=continual, alone={"--gates": gates, "--server": server})
+    _require_one_way(
+        continual=continual, alone={"--gates": gates, "--server": server},
+        beside={"--together": together, "--workers": workers},
+    )  # fmt: skip
     settings, names = origins.settings, [name for name in only.split(",") if name]
     recipe = Recipe(kind=kind, rank=rank, epochs=epochs, examples=examples)
     wanted = read_tasks(tasks, names)
@@ -87,20 +93,20 @@ def train(
         if together in {task.name for task in read_tasks(tasks)}:
             raise fail(f"--together {together}: a task has this name; expected another", BAD_USAGE)
         experts = {require_id(together): [task.name for task in wanted]}
-    _train_side_by_side(settings, experts, tasks, cards, recipe, workers)
+    _train_side_by_side(settings, experts, tasks, cards, recipe, workers or WORKERS)
     if together is None:
         notes.print(f"Next: sailplane fit --tasks {tasks} --calibrate")
 
 
 def _require_one_way(
-    together: str | None, *, continual: bool, alone: Mapping[str, object]
-) -> None:  # fmt: skip
-    """Refuse options that have no effect beside each other."""
-    if continual and together is not None:
-        raise fail("--together and --continual: expected one of them, not both", BAD_USAGE)
-    idle = [option for option, given in alone.items() if given and not continual]
-    if idle:
-        raise fail(f"{idle[0]}: expected --continual with it", BAD_USAGE)
+    *, continual: bool, alone: Mapping[str, object], beside: Mapping[str, object]
+) -> None:
+    """Refuse options that have no effect: of a stream alone, and of trainings side by side."""
+    for option, given in (beside if continual else alone).items():
+        if given and continual:
+            raise fail(f"{option} and --continual: expected one of them, not both", BAD_USAGE)
+        if given:
+            raise fail(f"{option}: expected --continual with it", BAD_USAGE)
 
 
 def _train_side_by_side(

@@ -2,7 +2,8 @@
 
 import pytest
 
-from benchmarks.continual.plan import Plan, Setting
+from benchmarks.continual.__main__ import _parser, _plan
+from benchmarks.continual.plan import SEEDS, Plan, Setting
 from benchmarks.continual.records import Learnt, keep, kept
 from benchmarks.continual.report import figures
 from benchmarks.continual.rows import DAM, DEFAULT, PROMPTS, SEQUENTIAL
@@ -18,6 +19,18 @@ def learnt(setting, last=0.5, numbers=PLAN.numbers, rows=ROWS):
         commit="abc", numbers=numbers, stream=setting.stream, kind=setting.kind, seed=setting.seed,
         tasks=("a", "b"), accuracy=dict.fromkeys(rows, matrix), own=dict.fromkeys(rows, matrix),
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("options", [("--seeds", "2"), ("--seeds", "0,x"), ("--streams", "far")])
+def test_what_is_not_there_is_told_before_hours_of_work(options):
+    with pytest.raises(ValueError, match=r"no (seed|stream) .*; there are"):
+        _plan(_parser().parse_args(list(options)))
+
+
+def test_a_seed_named_twice_is_one_setting():
+    plan = _plan(_parser().parse_args(["--seeds", "1,1"]))
+    assert plan.seeds == (1,)
+    assert _plan(_parser().parse_args([])).seeds == SEEDS
 
 
 def test_what_is_kept_is_read_again_and_a_later_run_takes_its_place(tmp_path):

@@ -158,6 +158,16 @@ def test_rows_can_be_asked_again(bench, whole):
     assert run(bench, again).measured == 3 * len(HELD_IN)
 
 
+def test_what_is_asked_again_is_not_told_from_before(whole):
+    """The best single expert is chosen by cells that may be among those asked again."""
+    before = whole.summary.results
+    results = replace(before, cells=dict(before.cells))
+    missing = results.collect(rows("dam"), again=["dam"])
+    assert missing
+    assert not results.cells.keys() & {found.place for found in missing}
+    assert results.cells.keys() < before.cells.keys()
+
+
 def test_a_task_that_is_left_out_has_no_expert_of_its_own(bench):
     order = Order(COMPARISON, ("input",), ("in", "left"), aside=True, timed=False, studies=False)
     found = run(bench, order)

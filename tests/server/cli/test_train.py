@@ -163,6 +163,7 @@ def test_a_server_that_is_not_there_is_told_before_anything_is_trained(sailplane
     ("options", "why"),
     [
         (("--continual", "--together", "all"), "one of them, not both"),
+        (("--continual", "--workers", "1"), "--workers and --continual"),
         (("--gates",), "--gates: expected --continual with it"),
         (("--server", "http://127.0.0.1:1"), "--server: expected --continual with it"),
     ],
