@@ -29,7 +29,7 @@ from server.calibrate import Stage, Told, calibrate
 from server.cli.jobs import Report
 from server.settings import Settings
 
-FORMAT = 3
+FORMAT = 4
 LEAST = FEWEST
 """Experts that are needed: one is left out in turn."""
 
