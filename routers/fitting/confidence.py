@@ -76,10 +76,10 @@ def _cases(asked: Asked, views: frozenset[str], constants: Calibration) -> Itera
     """
     here = {name: asked.views[name] for name in views}
     away = here if asked.away_QE is None else {**here, "density": asked.away_QE}
-    there = torch.ones(len(asked.known_E), dtype=torch.bool)
+    every_E = torch.ones_like(asked.known_E)
     for query in _queries(asked, views):
         owner = int(asked.owner_Q[query])
-        for of, there_E in ((here, there), (away, _but(there, owner))):
+        for of, there_E in zip((here, away), _with_and_without(owner, every_E), strict=True):
             case = _case({n: v[query] for n, v in of.items()}, owner, constants, there_E)
             if asked.known_E[case.first]:
                 yield case
@@ -89,16 +89,13 @@ def _late_cases(asked: Asked, views: frozenset[str], constants: Calibration) -> 
     """Queries of experts that joined later, where one of these comes first."""
     asked_of = set(_queries(asked, views))
     for joined in asked.joined:
-        there = torch.ones_like(joined.late_E)
         for query, density_E in zip(joined.queries, joined.density_QE, strict=True):
             if query not in asked_of:
                 continue
             owner = int(asked.owner_Q[query])
             of = {n: density_E if n == "density" else asked.views[n][query] for n in views}
-            for among_E in (there, joined.late_E):
-                for there_E in (among_E, _but(among_E, owner)):
-                    if not there_E.any():
-                        continue
+            for among_E in (torch.ones_like(joined.late_E), joined.late_E):
+                for there_E in _with_and_without(owner, among_E):
                     case = _case(of, owner, constants, there_E)
                     if joined.late_E[case.first]:
                         yield case
@@ -112,11 +109,11 @@ def _queries(asked: Asked, views: frozenset[str]) -> list[int]:
     return torch.nonzero(has_Q).flatten().tolist()
 
 
-def _but(there_E: Tensor, one: int) -> Tensor:
-    """The same experts but one."""
-    left_E = there_E.clone()
-    left_E[one] = False
-    return left_E
+def _with_and_without(owner: int, among_E: Tensor) -> list[Tensor]:
+    """These experts, and these but a query's own; no more where it is the only one."""
+    without_E = among_E.clone()
+    without_E[owner] = False
+    return [among_E, without_E] if without_E.any() else [among_E]
 
 
 def _fitted(
