@@ -147,14 +147,12 @@ class Library(LibraryReader):
                 )  # fmt: skip
                 kept = keep(self.root, former) if former else None
             self._put(entry := Entry(self.root / id, manifest), kept)
-            self._forget_old(entry)
         return entry
 
     def refit(self, entry: Entry, artefacts: Artefacts, card: TaskCard | None = None) -> Entry:
-        """Give an expert other artefacts, as its next version; the former is kept.
+        """Give an expert other artefacts, and what a card says, as its next version.
 
-        Args:
-            card: what the manifest says of the task from now on; None leaves that as it is.
+        The former one is kept.
 
         Raises:
             UnknownExpert: that version was replaced or removed meanwhile.
@@ -169,7 +167,6 @@ class Library(LibraryReader):
                 manifest = refill(folder, former, grown, artefacts)
                 kept = keep(self.root, former)
             self._put(fitted := Entry(self.root / entry.id, manifest), kept)
-            self._forget_old(fitted)
         return fitted
 
     def roll_back(self, id: str, version: int, scope: Scope = EVERYTHING) -> Entry:
@@ -261,13 +258,6 @@ class Library(LibraryReader):
             stored = write_constants(self.root, constants, tensors, self.calibration)
             self._swap(lambda now: now.calibrated(stored))
 
-    def _forget_old(self, current: Entry) -> None:
-        """Let go of the oldest kept versions, except those that aliases pin."""
-        with locked(self.root):  # so that none is pinned meanwhile
-            spared = read_aliases(self.root).values()
-            gone = forget(self.root, current.id, current.manifest.version, spare=spared)
-        self._swap(lambda now: now.forget(gone))
-
     def _require_free(self, id: str, scope: Scope, *, replace: bool) -> None:
         """That a caller may give an expert this id; under the lock others wait for."""
         aliases = read_aliases(self.root)
@@ -293,7 +283,12 @@ class Library(LibraryReader):
         return max(self._used.get(id, 0), highest(self.root, id), *listed)
 
     def _put(self, entry: Entry, kept: Entry | None) -> None:
+        """Show an entry, and let go of the oldest kept versions that no alias pins."""
         self._swap(lambda now: now.put(entry, kept))
+        with locked(self.root):  # so that none is pinned meanwhile
+            spared = read_aliases(self.root).values()
+            gone = forget(self.root, entry.id, entry.manifest.version, spare=spared)
+        self._swap(lambda now: now.forget(gone))
 
     def _former(self, id: str) -> Entry | None:
         """The version that a change replaces, if there is one to keep: a sound one."""

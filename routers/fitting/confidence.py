@@ -27,7 +27,7 @@ from routers.request.evidence import fuse, weighed
 RIDGE = 1e-3
 LEAST_SPREAD = 1e-3
 """Terms that differ less between cases say nothing."""
-FEWEST_CASES = 12
+FEWEST_CASES = 4
 """Of either kind, right and wrong, that a sort of query is learnt from."""
 FEWEST = 3
 """Experts: one is away, and two must be left to differ."""

@@ -153,7 +153,7 @@ def test_an_expert_that_the_server_has_is_not_sent_again(make, server):
     assert not remote.join(entry)
 
 
-def test_an_expert_that_the_server_has_without_gates_gets_them(make, server):
+def test_an_expert_that_the_server_has_without_gates_gets_them(make, server, tmp_path):
     remote = RemoteLibrary(server)
     (plain,) = make().train(of("trec"), quiet)
     remote.join(plain)
@@ -163,7 +163,8 @@ def test_an_expert_that_the_server_has_without_gates_gets_them(make, server):
     listed = server.get("/v1/experts/trec").json()
     assert (listed["gates"], listed["state"], len(listed["versions"])) == (True, "routed", 2)
     assert not remote.join(gated)
-    assert not remote.join(plain), "gates are not taken away"
+    (again,) = make(tmp_path / "streams" / "two").train(of("trec"), quiet)
+    assert not remote.join(again), "gates are not taken away"
 
 
 def test_the_server_describes_inputs_by_its_own_metric(make, server, tmp_path):
