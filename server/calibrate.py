@@ -84,6 +84,7 @@ def calibrate(
         step()
     with stage("Asking set-aside questions in words taken out of the artefacts", 1) as step:
         constants = evidence_constants(engine, aside, variation, features, tasks, cards)
+        del features  # the largest of all there is here
         step()
     trials, trial = 2 * len(tasks) + RULE_TRIALS * words, Trial(engine, cards)
     without = partial(_without, aside, tried, variation)

@@ -96,7 +96,7 @@ def take_over(source: Path, root: Path) -> None:
         raise UnknownExpert(f"{source} has no constants. Run this again: they are made first.")
     if _told(theirs) == _told(ours):
         return
-    for entry in list(ours.entries.values()):
+    for entry in ours.entries.values():
         if ROUTING in entry.manifest.files:
             ours.refit(entry, Artefacts(embedder=""))
     write_constants(root, _told(theirs), theirs.calibration_tensors(), None)

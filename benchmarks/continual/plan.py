@@ -20,8 +20,8 @@ STREAMS: dict[str, tuple[str, ...]] = {
 }
 """Tasks in the order they come: six domains, and domains that are near to one another."""
 RANKS = {"lora": 8, "bottleneck": 48}
-SEEDS = (0, 1)
 """Ranks by kind; DAM's bottleneck is an eighth of the backbone's width."""
+SEEDS = (0, 1)
 
 
 @dataclass(frozen=True)

@@ -103,10 +103,11 @@ def _require_one_way(
 ) -> None:
     """Refuse options that have no effect: of a stream alone, and of trainings side by side."""
     for option, given in (beside if continual else alone).items():
-        if given and continual:
+        if given in (None, False):
+            continue
+        if continual:
             raise fail(f"{option} and --continual: expected one of them, not both", BAD_USAGE)
-        if given:
-            raise fail(f"{option}: expected --continual with it", BAD_USAGE)
+        raise fail(f"{option}: expected --continual with it", BAD_USAGE)
 
 
 def _train_side_by_side(
