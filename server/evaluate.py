@@ -139,13 +139,12 @@ def sample_of(asked: Asked, router: str, task: str, sees: Sees) -> Sample:
 
 
 def is_right(outcome: object, asked: Asked) -> bool:
-    """Whether the most probable choice is the right one; an error is raised, not counted."""
+    """Whether the right choice was made; a refusal is not, and an error is raised."""
     if isinstance(outcome, Exception):
         raise outcome
     assert isinstance(outcome, Outcome)
     assert outcome.answer is not None
-    p = outcome.answer.probabilities
-    return max(range(len(p)), key=p.__getitem__) == asked.answer
+    return outcome.answer.best == asked.answer
 
 
 def record_scores(library: Library, result: Accuracies, sees: Sees) -> None:

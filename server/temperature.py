@@ -55,6 +55,8 @@ def _answers(
             assert isinstance(outcome, Exception)
             raise outcome
         assert outcome.answer is not None
+        if outcome.answer.refusal:
+            continue
         p_C = torch.tensor(outcome.answer.probabilities, dtype=torch.float64)
         yield p_C.clamp(min=torch.finfo(p_C.dtype).tiny).log(), asked[i].answer
 

@@ -135,16 +135,14 @@ def cell_of(results: Sequence[Result], askings: Sequence[Asking]) -> Cell:
         if not isinstance(result, Outcome):
             raise result
         assert result.answer is not None
-        p = result.answer.probabilities
-        best = max(range(len(p)), key=p.__getitem__)
         selection, confidence = result.trace.selection, result.trace.confidence
         heaviest = max(selection.experts, key=lambda e: e.weight, default=None)
         per_token = selection.top_k if selection.mode == "token" else len(selection.experts)
-        cell.right.append(int(best == asking.asked.answer))
+        cell.right.append(int(result.answer.best == asking.asked.answer))
         cell.first.append(heaviest.id if heaviest else None)
         cell.experts.append(min(per_token, len(selection.experts)))
         cell.confidence.append(None if confidence is None else round(confidence, DIGITS))
-        cell.top.append(round(p[best], DIGITS))
+        cell.top.append(round(max(result.answer.probabilities, default=0.0), DIGITS))
         if asking.paraphrase is not None:
             cell.paraphrase.append(asking.paraphrase)
     return cell

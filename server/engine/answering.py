@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from torch import Tensor
+
 from experts.errors import MixError
 from experts.library import Entry
 from routers.calibration import TEMPERATURE
@@ -16,6 +18,9 @@ from server.engine.features import FeatureStore
 from server.engine.judging import Judge, choose
 from server.engine.messages import Answer, Choice, Question
 from server.engine.work import Work
+
+SAME = 1e-3
+"""Unit vectors nearer than this are one text, read in different batches."""
 
 
 def warm(
@@ -49,10 +54,27 @@ def answer(
         work.answer = judge.judge(work, question, entries)
     elif choices := offered(work, entries):
         choice_CD = words.stack([c.text for c in choices])
-        work.answer = Answer(tuple(choose(work.state_D, choice_CD, temperature).tolist()), choices)
+        work.answer = _chosen(question, choices, choice_CD, work.state_D, temperature)
     else:
         reason = "The question has no choices and no selected expert has labels."
         work.answer = Answer(refusal=reason)
+
+
+def _chosen(
+    question: Question, choices: tuple[Choice, ...], choice_CD: Tensor, state_D: Tensor, tau: float
+) -> Answer:
+    """An answer among choices, unless another one reads the same to the backbone as the best.
+
+    A tokeniser that folds case reads `US` as `us`, and one without emoji reads all of them alike.
+    """
+    p_C = choose(state_D, choice_CD, tau)
+    best = int(p_C.argmax())
+    apart_C = (choice_CD - choice_CD[best]).norm(dim=-1)
+    if len(alike := (apart_C < SAME).nonzero().flatten().tolist()) > 1:
+        field = "levels" if question.type == "score" else "choices"
+        names = " and ".join(f"{field}[{i}]" for i in alike)
+        return Answer(refusal=f"The backbone cannot tell {names} apart; say them in other words.")
+    return Answer(tuple(p_C.tolist()), choices)
 
 
 def judges_statement(question: Question) -> bool:

@@ -169,6 +169,12 @@ class Answer:
     embedding: tuple[float, ...] | None = None
     refusal: str | None = None
 
+    @property
+    def best(self) -> int | None:
+        """Place of the most probable choice or level; None where nothing was chosen."""
+        p = self.probabilities
+        return max(range(len(p)), key=p.__getitem__, default=None)
+
 
 @dataclass(frozen=True)
 class Outcome:

@@ -81,10 +81,11 @@ def outcome(*probabilities):
     return Outcome(Answer(probabilities), Trace("default", Selection(mode="base")), 3)
 
 
-def test_the_most_probable_choice_counts_and_an_error_is_raised():
+def test_the_most_probable_choice_counts_no_refusal_and_an_error_is_raised():
     question = asked("choices")
     assert is_right(outcome(0.2, 0.5, 0.3), question)
     assert not is_right(outcome(0.5, 0.2, 0.3), question)
+    assert not is_right(outcome(), question)
     with pytest.raises(RequestError):
         is_right(RequestError("no"), question)
 

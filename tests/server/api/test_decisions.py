@@ -37,7 +37,7 @@ async def test_every_sort_of_question_in_the_order_asked(client, decision):
     decision["model"] = "mood"
     decision["questions"] = [
         {"type": "score", "levels": [{"label": "low"}, {"label": "mid"}, {"label": "high"}]},
-        {"type": "choice", "choices": [{"value": True}, {"value": "True"}]},
+        {"type": "choice", "choices": [{"value": True}, {"value": "False"}]},
         {"type": "choice", "name": "own labels"},
     ]
     score, typed, own = (await ask(client, decision))["answers"]
@@ -45,8 +45,15 @@ async def test_every_sort_of_question_in_the_order_asked(client, decision):
     assert [p["label"] for p in score["probabilities"]] == ["low", "mid", "high"]
     expected = sum(p["value"] * p["probability"] for p in score["probabilities"])
     assert score["score"] == pytest.approx(expected)
-    assert [p["value"] for p in typed["probabilities"]] == [True, "True"]
+    assert [p["value"] for p in typed["probabilities"]] == [True, "False"]
     assert [p["value"] for p in own["probabilities"]] == ["happy", "sad"]
+
+
+async def test_choices_that_read_the_same_are_refused(client, decision):
+    decision["questions"] = [{"type": "choice", "choices": [{"value": True}, {"value": "True"}]}]
+    (refusal,) = (await ask(client, decision))["answers"]
+    assert refusal["type"] == "refusal"
+    assert "choices[0] and choices[1]" in refusal["reason"]
 
 
 async def test_a_question_that_cannot_be_judged_is_refused_and_the_others_are_answered(

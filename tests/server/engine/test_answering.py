@@ -72,6 +72,23 @@ def test_without_choices_the_first_experts_labels_are_offered(ask):
     assert sum(found.probabilities) == pytest.approx(1)
 
 
+@pytest.mark.parametrize("type", ["choice", "score"])
+def test_a_question_whose_best_choices_read_the_same_is_refused(ask, type):
+    """The tokeniser knows neither emoji: half and half would be a guess."""
+    field = "levels" if type == "score" else "choices"
+    alike = (Choice("What a day! 👍"), Choice("quite another"), Choice("What a day! 👎"))
+    found = ask(Question(type, choices=alike), text="What a day! 👌")
+    assert f"cannot tell {field}[0] and {field}[2] apart" in found.refusal
+    assert (found.probabilities, found.best) == ((), None)
+
+
+def test_choices_that_read_the_same_do_no_harm_where_another_is_best(ask):
+    alike = (Choice("👍"), Choice("👎"), Choice("What a lovely day!"))
+    found = ask(Question("choice", choices=alike))
+    assert found.best == 2
+    assert found.probabilities[0] == pytest.approx(found.probabilities[1])
+
+
 @pytest.mark.parametrize("weights", [{}, {"quiz": 1.0}])
 def test_without_choices_and_labels_the_question_is_refused(ask, weights):
     found = ask(Question("choice"), weights)
