@@ -4,6 +4,7 @@ ServerError
 ├── RequestError           the caller must change the request
 │   ├── UnsupportedInput   a part this backbone cannot read, such as an image
 │   ├── MalformedBody      the body is not JSON
+│   ├── UnreadEncoding     the body is compressed
 │   └── BodyTooLarge       the body exceeds the server's limit
 ├── UnknownModel           no such model: the caller must name another
 ├── NoRoutingLog           there is nothing that feedback could join: the operator must act
@@ -53,6 +54,10 @@ class UnsupportedInput(RequestError):
 
 class MalformedBody(RequestError):
     """The body is not JSON."""
+
+
+class UnreadEncoding(RequestError):
+    """The body has a `Content-Encoding`, and bodies are read as they come."""
 
 
 class BodyTooLarge(RequestError):
@@ -132,6 +137,7 @@ TABLE: Mapping[type[Exception], Row] = {
     RequestError: Row(422, "invalid_request_error", "invalid_value"),
     UnsupportedInput: Row(422, "invalid_request_error", "unsupported_input"),
     MalformedBody: Row(400, "invalid_request_error", "malformed_json"),
+    UnreadEncoding: Row(415, "invalid_request_error", "unsupported_encoding"),
     BodyTooLarge: Row(413, "invalid_request_error", "body_too_large"),
     UnknownModel: Row(404, "not_found_error", "model_not_found"),
     NoRoutingLog: Row(409, "conflict_error", "no_routing_log"),

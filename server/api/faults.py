@@ -22,6 +22,7 @@ from server.errors import (
     Row,
     ServerError,
     Unavailable,
+    UnreadEncoding,
     UnsupportedInput,
     row_of,
 )
@@ -81,7 +82,9 @@ def explain(error: BaseException) -> dict[str, object]:
 def render_error(error: BaseException) -> Response:
     """The response to any error."""
     headers = {"Retry-After": str(error.retry_after)} if isinstance(error, Unavailable) else {}
-    if isinstance(error, BodyTooLarge):  # what is left of the body will not be read
+    if isinstance(
+        error, BodyTooLarge | UnreadEncoding
+    ):  # what is left of the body will not be read
         headers["Connection"] = "close"
     return _response(row_of(error), explain(error), headers)
 

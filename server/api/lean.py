@@ -18,10 +18,12 @@ from pydantic_core import to_json
 from starlette.requests import ClientDisconnect
 
 from server.api.context import Answered, app_context
-from server.errors import BodyTooLarge
+from server.errors import BodyTooLarge, UnreadEncoding
 
 CLIENT_LEFT = 499
 """The status in logs and metrics of a request whose client left; nobody reads it."""
+PLAIN = "identity"
+"""The encoding that leaves a body as it is."""
 PATIENCE = 0.05
 """Seconds before a waiting request starts to listen for its client's leaving: most end sooner."""
 
@@ -54,8 +56,12 @@ async def read_body(request: Request, limit: int) -> bytes:
     """The whole body.
 
     Raises:
+        UnreadEncoding: it is compressed.
         BodyTooLarge: it is, or says it is, longer than `limit` bytes.
     """
+    encoding = request.headers.get("content-encoding", PLAIN)
+    if encoding.lower() != PLAIN:
+        raise UnreadEncoding("The body has a Content-Encoding; send it as plain JSON, without one.")
     told = request.headers.get("content-length", "")
     size = int(told) if told.isdecimal() else 0
     chunks: list[bytes] = []

@@ -4,6 +4,7 @@ After every case the server must still answer.
 """
 
 import asyncio
+import gzip
 import json
 import pickle
 import threading
@@ -165,6 +166,21 @@ async def test_a_body_over_the_limit_is_413(client, stream):
 
     content = chunks() if stream else b"x" * 80 * 1024
     assert error_of(await client.post(DECISIONS, content=content), 413)["code"] == "body_too_large"
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "zstd, gzip"])
+async def test_a_compressed_body_is_415_and_told_so(client, decision, encoding):
+    content = gzip.compress(json.dumps(decision).encode())
+    headers = {"Content-Encoding": encoding}
+    error = error_of(await client.post(DECISIONS, content=content, headers=headers), 415)
+    assert error["code"] == "unsupported_encoding"
+    assert "Content-Encoding" in error["message"]
+
+
+async def test_a_body_that_says_it_is_plain_is_read(client, decision):
+    headers = {"Content-Encoding": "Identity"}
+    response = await client.post(DECISIONS, json=decision, headers=headers)
+    assert response.status_code == 200
 
 
 @pytest.fixture
