@@ -30,6 +30,8 @@ from server.errors import (
 ERROR_CODE = "sailplane.error"
 """Key of the ASGI scope under which the code of a request's error stands."""
 MAX_FAULTS = 20
+UNREAD = (BodyTooLarge, UnreadEncoding)
+"""After these the rest of the body lies on the connection, which is good for nothing more."""
 HTTP_ROWS: Mapping[int, Row] = {
     404: Row(404, "not_found_error", "route_not_found"),
     405: Row(405, "invalid_request_error", "method_not_allowed"),
@@ -82,9 +84,7 @@ def explain(error: BaseException) -> dict[str, object]:
 def render_error(error: BaseException) -> Response:
     """The response to any error."""
     headers = {"Retry-After": str(error.retry_after)} if isinstance(error, Unavailable) else {}
-    if isinstance(
-        error, BodyTooLarge | UnreadEncoding
-    ):  # what is left of the body will not be read
+    if isinstance(error, UNREAD):
         headers["Connection"] = "close"
     return _response(row_of(error), explain(error), headers)
 
