@@ -44,6 +44,8 @@ _PRESETS = (
     replace(PRESETS["sailplane"], name=NO_METRIC, request=CentroidEvidence.name),
     Preset(NO_HEDGE, LogEvidence.name, "softmax", experts=PRESETS["sailplane"].experts),
 )
+VARIANTS = frozenset(p.name for p in _PRESETS)
+"""Their names; all go by the library's constants."""
 
 
 def add_ablations(engine: Engine) -> None:

@@ -15,12 +15,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.quality.ablations import VARIANTS
 from benchmarks.quality.conditions import UNSEEN, Condition
 from benchmarks.quality.parts import Part
 from benchmarks.quality.rows import Forced, Way
 from benchmarks.quality.workbench import Bench, digest_of
 from experts.files import atomic_write
 from experts.training.data import Task
+from routers.presets import Preset
 
 FORMAT = 1
 DIGITS = 5
@@ -102,9 +104,16 @@ def digest(place: Place, bench: Bench, task: Task) -> str:
         who: object = bench.expert_digest(way.expert)
     else:
         preset = bench.engine.presets[way.preset]
-        knows = bench.routing_digest if preset.request else ""
-        who = (repr(preset), way.top_k, way.mode, knows)
+        who = (repr(preset), way.top_k, way.mode, _knows(bench, preset))
     return digest_of(FORMAT, bench.engine.backbone.fingerprint, who, *asked)
+
+
+def _knows(bench: Bench, preset: Preset) -> str:
+    """What decides how a preset routes: experts, and constants where it goes by any."""
+    if preset.request is None:
+        return ""
+    calibrated = preset.is_calibrated or preset.name in VARIANTS
+    return bench.routing_digest if calibrated else bench.experts_digest
 
 
 def read_cell(root: Path, place: Place, key: str) -> Cell | None:

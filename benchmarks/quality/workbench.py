@@ -99,15 +99,20 @@ class Bench:
         return expert in self.engine.library.entries
 
     @cached_property
-    def routing_digest(self) -> str:
-        """Names all that routers know: routable experts and constants.
+    def experts_digest(self) -> str:
+        """Names what routers know of the experts.
 
         By what they were built from: equal tensors need not make equal files.
         """
-        built_from = [(self.places.scratch / id / STAMP).read_text("utf-8") for id in self.experts]
+        stamps = [(self.places.scratch / id / STAMP).read_text("utf-8") for id in self.experts]
+        return digest_of(stamps)
+
+    @cached_property
+    def routing_digest(self) -> str:
+        """Names all that routers know: experts and constants."""
         constants = dict(self.engine.library.snapshot.calibration or {})
         constants.pop("reference", None)
-        return digest_of(built_from, constants)
+        return digest_of(self.experts_digest, constants)
 
     @cached_property
     def sha(self) -> Callable[[Path], str]:
