@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from transformers.utils import logging
 
-from benchmarks.continual.constants import make_constants
+from benchmarks.continual.constants import make_constants, place_of
 from benchmarks.continual.page import write_page
 from benchmarks.continual.plan import DATA, RANKS, SEEDS, STREAMS, Plan, chosen, quick
 from benchmarks.continual.plots import draw
@@ -44,7 +44,8 @@ def main() -> None:
     except ExpertError as error:
         parser.exit(1, f"Error: {error.message}\n")
     results, documents = (RESULTS, DOCS) if plan.is_reported else (plan.report, plan.report)
-    found = figures(kept(plan.records, plan.numbers, plan.shown_settings))
+    constants = {s.stream: place_of(plan, s.stream).name for s in plan.shown_settings}
+    found = figures(kept(plan.records, plan.numbers, plan.shown_settings, constants))
     path, pictures = write(found, results), draw(found, documents)
     page = write_page(found, pictures, documents)
     Console().print(_table(found))

@@ -63,6 +63,11 @@ class Questions:
         return [put(e, None, "input", random.Random(0), ()) for e in examples[: self.limit]]
 
     @property
+    def held_out(self) -> bool:
+        """Whether they are the test file of a task that other comparisons hold out."""
+        return not self.aside and self.task.folder.parent.name == "held_out"
+
+    @property
     def digest(self) -> str:
         """Names them."""
         file = "train.jsonl.gz" if self.aside else "test.jsonl.gz"
@@ -104,11 +109,13 @@ def ways_of(rows: Sequence[Row], order: Sequence[str]) -> Iterator[tuple[int, st
 def measure(
     engine: Engine, cells: Cells, questions: Sequence[Questions], rows: Sequence[Row],
     again: Collection[str], progress: Callable[[int, int, str], None],
+    asks: Callable[[Questions], None] = lambda _: None,
 ) -> None:  # fmt: skip
     """Ask what is missing and keep it, a row and a task at a time.
 
     Args:
         again: rows to ask anew. progress: told (parts done, parts in all, what comes next).
+        asks: told of questions before they are asked.
     """
     order = [q.task.name for q in questions]
     parts = list(ways_of(rows, order))
@@ -118,6 +125,7 @@ def measure(
         keys = {way: _digest(engine, way, asking) for way in ways}
         todo = [w for w in ways if row in again or not cells.has(w, task, keys[w])]
         if todo:
+            asks(asking)
             cells.put(_ask(engine, todo, keys, asking), task)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmarks.continual.records import Numbers
 from benchmarks.continual.rows import ROWS, Row
+from benchmarks.held_out import LOG
 from benchmarks.places import CACHE, CARDS, DATA, LIBRARY, RESULTS
 from experts.manifest import Record
 from experts.training.data import Task, TaskFormatError
@@ -92,6 +93,11 @@ class Plan(Record):
     def report(self) -> Path:
         """Where the report of this run goes, and what it is made from; not of the documents'."""
         return self.cache / "report"
+
+    @property
+    def held_out_log(self) -> Path:
+        """Where a run is noted that asks the test file of a held-out task."""
+        return LOG if self.is_reported else self.report / LOG.name
 
     @property
     def records(self) -> Path:

@@ -6,7 +6,7 @@ of all of them. Holds no text of any example.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,12 +40,14 @@ class Learnt(Record):
     """One setting and what every row did in it.
 
     Attributes:
-        commit: the code that asked. tasks: in the order they came.
+        commit: the code that asked. constants: names those that the router went by.
+        tasks: in the order they came.
         accuracy, own: by row, after each step (outer) on each task so far (inner): the share of
             right answers, and of inputs for which the task's own expert has the most weight.
     """
 
     commit: str
+    constants: str
     numbers: Numbers
     stream: str
     kind: str
@@ -69,10 +71,19 @@ def keep(learnt: Learnt, folder: Path) -> Path:
     return path
 
 
-def kept(folder: Path, numbers: Numbers, settings: Sequence[Setting]) -> list[Learnt]:
-    """Those of these settings that were measured by these numbers, in the order of `settings`."""
+def kept(
+    folder: Path, numbers: Numbers, settings: Sequence[Setting], constants: Mapping[str, str]
+) -> list[Learnt]:
+    """Those of these settings that were measured alike, in the order of `settings`.
+
+    Args:
+        constants: the name of the router's constants, by stream.
+    """
     found = (_read(folder / f"{setting.name}.json") for setting in settings)
-    return [learnt for learnt in found if learnt and learnt.numbers == numbers]
+    return [
+        learnt for learnt in found
+        if learnt and learnt.numbers == numbers and learnt.constants == constants[learnt.stream]
+    ]  # fmt: skip
 
 
 def _read(path: Path) -> Learnt | None:

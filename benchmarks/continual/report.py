@@ -63,9 +63,16 @@ def figures(learnt: Sequence[Learnt]) -> dict[str, Any]:
     }
 
 
-def targets(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[Figure]:
+@dataclass(frozen=True)
+class Seeded(Figure):
+    """A figure that is a mean over seeds, and each one's."""
+
+    seeds: tuple[float, ...] = ()
+
+
+def targets(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[Seeded]:
     """What Sailplane's default was to reach, on every stream and with every kind."""
-    found: list[Figure] = []
+    found: list[Seeded] = []
     for stream, kinds in rows.items():
         for kind, by_row in kinds.items():
             if not {DEFAULT, DAM, PROMPTS, SEQUENTIAL} <= by_row.keys():
@@ -74,11 +81,19 @@ def targets(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[Figure]
             ours = by_row[DEFAULT]
             for row, least in ((SEQUENTIAL, MARGIN), (PROMPTS, 0.01), (DAM, 0.01)):
                 above = ours["final"] - by_row[row]["final"]
-                title = ROWS[row].title
-                found.append(at_least(f"{where}: points above {title}", above, least))
+                figure = at_least(f"{where}: points above {ROWS[row].title}", above, least)
+                found.append(Seeded(**asdict(figure), seeds=_apart(ours, by_row[row])))
             least = LEAST_FORGETTING + 0.01
-            found.append(at_least(f"{where}: forgetting, points", ours["forgetting"], least))
+            figure = at_least(f"{where}: forgetting, points", ours["forgetting"], least)
+            each = tuple(seed["forgetting"] for seed in ours["seeds"])
+            found.append(Seeded(**asdict(figure), seeds=each))
     return found
+
+
+def _apart(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[float, ...]:
+    """Points of final accuracy between two rows, seed by seed."""
+    pairs = zip(ours["seeds"], theirs["seeds"], strict=True)
+    return tuple(round(a["final"] - b["final"], DIGITS) for a, b in pairs)
 
 
 @dataclass(frozen=True)
@@ -86,13 +101,15 @@ class Gain:
     """What continual initialisation changes for one way to answer.
 
     Attributes:
-        points: of final accuracy gained. forgetting: with it and without, where there is any.
+        points: of final accuracy gained; a mean over seeds. seeds: each one's.
+        forgetting: with it and without, where there is any.
     """
 
     stream: str
     kind: str
     row: str
     points: float
+    seeds: tuple[float, ...]
     forgetting: tuple[float | None, float | None]
 
 
@@ -106,7 +123,7 @@ def gains(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[Gain]:
                     ours, theirs = by_row[row], by_row[apart]
                     lost = ours.get("forgetting"), theirs.get("forgetting")
                     points = round(ours["final"] - theirs["final"], DIGITS)
-                    found.append(Gain(stream, kind, row, points, lost))
+                    found.append(Gain(stream, kind, row, points, _apart(ours, theirs), lost))
     return found
 
 

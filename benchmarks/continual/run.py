@@ -11,6 +11,7 @@ from benchmarks.continual.plan import Plan, Setting
 from benchmarks.continual.records import Learnt, Matrix, keep
 from benchmarks.continual.rows import Row
 from benchmarks.documents import commit
+from benchmarks.held_out import note_run
 from experts.backbones import TextEncoder, open_backbone
 from experts.library import Library
 from experts.training.build import read_cards
@@ -53,10 +54,19 @@ def run_setting(name: str, plan: str, report: Report) -> None:
     def asked(done: int, total: int, what: str) -> None:
         report(MAKING + MAKING * done // total, 2 * MAKING, what)
 
+    logged = False
+
+    def log(questions: Questions) -> None:
+        nonlocal logged
+        if questions.held_out and not logged:
+            note_run(ordered.held_out_log, setting=setting.name, task=questions.task.name,
+                     limit=ordered.limit)  # fmt: skip
+            logged = True
+
     measure(
         _engine(ordered, setting, backbone), cells_of(ordered, setting),
         [Questions(t, ordered.aside, ordered.limit) for t in ordered.tasks(setting)],
-        ordered.shown, ordered.again, asked,
+        ordered.shown, ordered.again, asked, log,
     )  # fmt: skip
     keep(learnt(ordered, setting), ordered.records)
 
@@ -69,8 +79,9 @@ def learnt(plan: Plan, setting: Setting) -> Learnt:
         return {row.name: matrix(cells, row, order, figure) for row in plan.shown}
 
     return Learnt(
-        commit=commit(), numbers=plan.numbers, stream=setting.stream, kind=setting.kind,
-        seed=setting.seed, tasks=order, accuracy=of("accuracy"), own=of("own"),
+        commit=commit(), constants=place_of(plan, setting.stream).name, numbers=plan.numbers,
+        stream=setting.stream, kind=setting.kind, seed=setting.seed, tasks=order,
+        accuracy=of("accuracy"), own=of("own"),
     )  # fmt: skip
 
 

@@ -10,11 +10,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from benchmarks.quality.cells import Cell
+from benchmarks.quality.cells import Cell, Place
 from benchmarks.quality.conditions import CONDITIONS, Condition
 from benchmarks.quality.findings import Numbers
 from benchmarks.quality.results import Gap
 from benchmarks.quality.rows import BARE, DAM, DEFAULT_ROW, ORACLE
+from benchmarks.quality.run import ASIDE_LIMIT
+from benchmarks.quality.statistics import chosen_by_half
 from benchmarks.quality.summary import Group, Summary
 from benchmarks.quality.targets import NO_LOSS, is_loss
 
@@ -29,7 +31,7 @@ def shortfalls(numbers: Numbers, outside: Group) -> list[str]:
         outside: the tasks without an expert.
     """
     return [
-        line for text in (_without(numbers, outside), _losing(numbers.summary, outside),
+        line for text in (_without(numbers, outside), _losing(numbers, outside),
                           _unsure(numbers.summary, outside))
         for line in (text, "")
     ]  # fmt: skip
@@ -45,25 +47,67 @@ def _without(n: Numbers, outside: Group) -> str:
         "**On tasks without an expert** the default is "
         f"{', '.join(f'{n.gain(DEFAULT_ROW, BARE, out, c)} ({c})' for c in CONDITIONS)} points "
         "from the bare backbone. The best expert for each task, chosen on the test itself, is "
-        f"{n.gain(ORACLE, BARE, out, 'choices')} (choices): that is the room, and likeness does "
-        f"not find it. What chooses by likeness alone is {likeness} points from bare (choices), "
-        "for the likest expert often hurts. Leaving a library task's own expert out promises "
-        f"more, {n.effect(DEFAULT_ROW, BARE, 'left', 'choices')} (choices): its siblings are in "
-        "the library. So calibration also tries libraries that lack the nearest expert too, and "
-        "chooses how flat and how weak a mix is on both; the ablation *no hedging* says what that "
-        "is worth."
+        f"{n.gain(ORACLE, BARE, out, 'choices')} (choices), and chosen on one half of it and asked "
+        f"the other {_by_halves(n.summary, outside, 'choices')}: that is the room, and likeness "
+        f"does not find it. What chooses by likeness alone is {likeness} points from bare "
+        "(choices), for the likest expert often hurts. Leaving a library task's own expert out "
+        f"promises more, {n.effect(DEFAULT_ROW, BARE, 'left', 'choices')} (choices): its siblings "
+        "are in the library. So calibration also tries libraries that lack the nearest expert too, "
+        "and chooses how flat and how weak a mix is on both; the ablation *no hedging* says what "
+        "that is worth."
     )
 
 
-def _losing(summary: Summary, outside: Group) -> str:
+def _by_halves(summary: Summary, group: Group, condition: Condition) -> str:
+    """Points over the bare backbone of the best expert per task, chosen on half the examples."""
+    part, row = summary.results.part(group.held), summary.row(ORACLE)
+    bare = summary.mean(summary.row(BARE), group, condition)
+    if part is None or row is None or isinstance(bare, Gap):
+        return "-"
+    scores: list[float] = []
+    for task in summary.tasks(group):
+        ways = summary.results.ways(row, part, task)
+        if isinstance(ways, Gap):
+            return "-"
+        places = [Place(part, way, task.name, condition) for way in ways]
+        right_EN = np.stack([summary.results.cells[place].right_N for place in places])
+        scores.append(chosen_by_half(right_EN, task.name))
+    return f"{100 * (float(np.mean(scores)) - bare.mean):+.1f}"
+
+
+def _losing(n: Numbers, outside: Group) -> str:
+    summary = n.summary
     found = list(losses(summary, outside))
     if not found:
         return "**Nowhere** is the default surely more than a point below no expert."
     return (
         "**Where an expert hurts.** The default is surely more than a point below no expert "
         f"(95% interval wholly below {NO_LOSS:g} point) on {'; '.join(found)}. In brackets stand "
-        "the experts that come first most often. Nothing that a router may know tells them from "
-        "experts that help."
+        f"the experts that come first most often.{_set_aside(n)}"
+    )
+
+
+def _set_aside(n: Numbers) -> str:
+    """What the data set aside says of own experts that surely hurt on the test file."""
+    if n.ablations is None:
+        return ""
+    worse = {
+        task
+        for condition in CONDITIONS
+        for task, gain in n.summary.paired(Group("in"), condition)
+        if not isinstance(gain, Gap) and is_loss(gain)
+    }
+    told: list[str] = []
+    for task in sorted(worse):
+        own = n.summary.results.best.get(task, {}).get(task)
+        bare = _cell(n.ablations, Group("in"), task, "choices", BARE)
+        if own is not None and bare:
+            told.append(f"{task} by its own expert {100 * (own - bare.accuracy):+.1f} points")
+    if not told:
+        return ""
+    return (
+        f" On the {ASIDE_LIMIT} examples set aside, from which a library "
+        f"could know: {', '.join(told)}. Of tasks without an expert nothing is set aside."
     )
 
 
@@ -106,8 +150,10 @@ def _first(summary: Summary, group: Group, task: str) -> str:
     return str(counted.most_common(1)[0][0])
 
 
-def _cell(summary: Summary, group: Group, name: str, condition: Condition) -> Cell | None:
-    part, row = summary.results.part(group.held), summary.row(DEFAULT_ROW)
+def _cell(
+    summary: Summary, group: Group, name: str, condition: Condition, row_name: str = DEFAULT_ROW
+) -> Cell | None:
+    part, row = summary.results.part(group.held), summary.row(row_name)
     task = next(task for task in summary.tasks(group) if task.name == name)
     if part is None or row is None:
         return None

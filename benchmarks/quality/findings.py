@@ -15,6 +15,7 @@ from typing import Any
 from benchmarks.continual import rows as streams
 from benchmarks.places import RESULTS
 from benchmarks.quality.conditions import Condition
+from benchmarks.quality.misrouted import misrouted
 from benchmarks.quality.parts import Held
 from benchmarks.quality.results import Gap
 from benchmarks.quality.rows import BARE, COUNTS, DAM, DEFAULT_ROW, ORACLE
@@ -56,20 +57,29 @@ class Numbers:
         means = {k: self._mean(self.curve, f"{preset}-k{k}", held, condition) for k in COUNTS}
         return ", ".join(f"{_percent(mean)} with {k}" for k, mean in means.items())
 
-    def first_is_own(self, row: str, condition: Condition) -> str:
-        """Routing accuracy of a row in percent."""
-        found = self.summary.row(row)
-        share = self.summary.first_is_own(found, condition) if found else None
-        return _percent(None if isinstance(share, Gap) else share)
+    def unseen(self, row: str, held: Held) -> str:
+        """A row's mean accuracy in percent, asked by the sentence that no fitting used."""
+        found = self.summary.unseen(self.summary.row(row), Group(held))
+        return _percent(None if isinstance(found, Gap) else found)
 
-    def time(self, row: str) -> str:
-        """Milliseconds per input."""
-        return f"{self.milliseconds[row]:.1f}" if row in self.milliseconds else "-"
+    def where_wrong(self, row: str, condition: Condition) -> str:
+        """What a row answers where it has another expert than the task's own first."""
+        found = misrouted(self.summary, self.summary.row(row), condition)
+        if isinstance(found, Gap):
+            return "- of - inputs"
+        return (
+            f"{_percent(found.routed)}% of {found.count:,} inputs (the own expert "
+            f"{_percent(found.own)}%, no expert {_percent(found.bare)}%)"
+        )
 
     def continued(self, row: str) -> str:
         """By how many points a row gains where experts start from the former one, by stream."""
         of_row = [g for g in self.gains if g["row"] == row]
-        found = [f"{g['points']:+.1f} ({g['stream']}, {g['kind']})" for g in of_row]
+        found = [
+            f"{g['points']:+.1f} in {g['stream']}, {g['kind']} "
+            f"({', '.join(f'{points:+.1f}' for points in g['seeds'])})"
+            for g in of_row
+        ]
         return ", ".join(found) or "-"
 
     def _gain(
@@ -104,11 +114,12 @@ FINDINGS: tuple[Finding, ...] = (
         f"{n.over_k('retrieval', 'left', 'reworded')}."
     ),
     lambda n, out: (
-        "**What a wrong choice costs.** Routed by the input alone, DAM has the task's own expert "
-        f"first for {n.first_is_own(DAM, 'input')}% of held-in inputs and answers "
-        f"{n.mean(DAM, 'in', 'input')}% rightly; the own expert answers "
-        f"{n.mean(ORACLE, 'in', 'input')}%, no expert {n.mean(BARE, 'in', 'input')}%, the best "
-        f"single one for all tasks {n.mean('single', 'in', 'input')}%. On tasks without an expert "
+        "**What a wrong choice costs.** Routed by the input alone, where another expert than the "
+        f"task's own comes first: kNN, which uses that one alone, answers rightly "
+        f"{n.where_wrong('knn', 'input')}; DAM, which merges two, "
+        f"{n.where_wrong(DAM, 'input')}; the default {n.where_wrong(DEFAULT_ROW, 'input')}. "
+        "So within the library a wrong expert alone is hardly better than none, and merging gives "
+        "some of the loss back. On tasks without an expert "
         f"the nearest one alone (kNN, by the input) is {n.gain('knn', BARE, out, 'input')} points "
         "from no expert at all."
     ),
@@ -126,15 +137,20 @@ FINDINGS: tuple[Finding, ...] = (
         "**What words buy.** The default reaches on held-in tasks "
         f"{n.mean(DEFAULT_ROW, 'in', 'input')}% by the input alone, "
         f"{n.mean(DEFAULT_ROW, 'in', 'choices')}% when it also sees the choices and "
-        f"{n.mean(DEFAULT_ROW, 'in', 'instruction')}% when it sees a caller's sentence. So where a "
-        "question comes with choices, a sentence adds next to nothing. The sentences were written "
-        "by people: no language model was at hand, and what one would write was not measured."
+        f"{n.mean(DEFAULT_ROW, 'in', 'instruction')}% when it sees a caller's sentence "
+        f"({n.unseen(DEFAULT_ROW, 'in')}% by one that no fitting saw; the own expert answers "
+        f"{n.unseen(ORACLE, 'in')}% of those). The own expert answers "
+        f"{n.mean(ORACLE, 'in', 'choices')}%: where a question comes with choices, that is all "
+        "that a sentence could still add. Reworded, and on tasks without an expert, both together "
+        "were not measured. The sentences were written by people: no language model was at hand, "
+        "and what one would write was not measured."
     ),
     lambda n, _: (
         "**What continual initialisation buys.** In [streams of tasks](continual.md), starting "
         "each expert from the one before in place of afresh changes the final accuracy of the "
         f"task's own expert by {n.continued(streams.ORACLE)} points, of DAM's merges by "
-        f"{n.continued(streams.DAM)}, and of the default's by {n.continued(streams.DEFAULT)}."
+        f"{n.continued(streams.DAM)}, and of the default's by {n.continued(streams.DEFAULT)}. In "
+        "brackets stand the seeds: between two of them it differs about as much."
     ),
 )  # fmt: skip
 """One paragraph each; `out` is the part of tasks without an expert in this run."""

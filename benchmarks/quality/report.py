@@ -24,10 +24,12 @@ from experts.files import atomic_write
 CONDITIONS_TEXT = {
     "input": "the input alone",
     "choices": "the input and the choices, as a client sends them",
-    "instruction": "the input and one of three paraphrases of the task, none of them its own "
-    "definition; the third was never used in fitting",
+    "instruction": "the input and one of three paraphrases of the task in turn, none of them its "
+    "own definition. Two of them are among the sentences that its expert is described by, so held "
+    "in they are looked up as they stand; no row was fitted on the third, which columns show alone",
     "reworded": "the input and the choices in wordings that no training or fitting used, "
-    "shuffled, with a foreign one added (the answer has to be found among these too)",
+    "shuffled, with a foreign one added (the answer has to be found among these too). Questions "
+    "that bring choices of their own (BBH, arc_easy, openbookqa, commonsense_qa) keep their words",
 }
 
 
@@ -94,10 +96,12 @@ def _page(found: Found, targets: list[Target], pictures: dict[str, Path]) -> Ite
 
 
 ROUTING_TEXT = (
-    "*Own first*: share of held-in inputs for which the task's own expert has the most weight. "
-    "*Experts*: how many act on one token, on average. *ms/input*: median over batches of 8, rows "
-    "taking turns on the same inputs of the held-in tasks in one run; embeddings of choices are "
-    "warm, features of inputs are not."
+    "*Own first*: share of held-in inputs for which the task's own expert has the most weight; of "
+    "GLIDER by its sentence, before the gates; `-` where a row prefers none. *Experts*: how many "
+    "act on one token, on average. *ms/input*: median over batches of 8, rows taking turns on the "
+    "same inputs of the held-in tasks in one run under choices; embeddings of choices are warm, "
+    "features of inputs are not. Rows that do the same work (best single expert, multitask, "
+    "oracle) show how far times differ by chance."
 )
 ASIDE_TEXT = (
     f"Measured on {ASIDE_LIMIT} examples a task set aside before training, never on test files; "
@@ -130,11 +134,14 @@ def _head(found: Found) -> Iterator[str]:
         "*Best single expert*: the one that is best for all tasks on "
         f"{SINGLE.limit} examples of each set aside. *Retrieval*: the expert with the nearest of "
         "1,000 stored training inputs. *kNN*: the expert with most of the 20 nearest of them. "
-        "*GLIDER*: cosine of the query's sentence with the experts' instructions, times a fixed "
-        "scale, beside the gates; where no caller gives a sentence (no language model was at "
+        "*TIES* and *task arithmetic* have strengths chosen on the same examples. *LoraHub*: five "
+        "examples of each task's train file weigh all experts; held in, the task's own is among "
+        "them. *GLIDER*: cosine of the query's sentence with the nearest of an expert's six "
+        "instructions (its release has one), times a fixed scale, beside the gates; "
+        "where no caller gives a sentence (no language model was at "
         "hand) it is the template's under choices and reworded, and the input itself under input. "
         "*Oracle*: held in, the task's own expert; otherwise the best expert for each task chosen "
-        "on these very examples, an upper bound."
+        "on these very examples: an upper bound, whose interval does not draw the choice anew."
     )
     yield ""
 

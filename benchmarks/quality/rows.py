@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from benchmarks.quality.ablations import NO_HEDGE, NO_METRIC
-from routers.presets import DEFAULT
+from routers.presets import DEFAULT, PRESETS
 
 Group = Literal["comparison", "ablation", "curve"]
 
@@ -86,6 +86,14 @@ class OracleRow(Titled):
 
 
 Row = RouterRow | ExpertRow | BestSingleRow | PerTaskRow | OracleRow
+
+
+def chooses(row: Row) -> bool:
+    """Whether a row prefers some experts for an input: `uniform` and forced experts do not."""
+    if not isinstance(row, RouterRow):
+        return False
+    preset = PRESETS.get(row.way.preset)
+    return preset is None or preset.request not in (None, "uniform")
 
 
 def _router(name: str, title: str, preset: str) -> RouterRow:

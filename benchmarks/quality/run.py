@@ -6,12 +6,9 @@ measured, then ablations and the curve of accuracy against K on the data set asi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
 
 from rich.console import Console
 from rich.progress import (
@@ -23,7 +20,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from benchmarks.documents import commit
+from benchmarks.held_out import note_run
 from benchmarks.quality.conditions import CONDITIONS, Condition
 from benchmarks.quality.measure import Missing, count, measure
 from benchmarks.quality.parts import Held, Part, QualityError, parts_of
@@ -105,8 +102,11 @@ def run(bench: Bench, order: Order) -> Found:
     if any(isinstance(row, BestSingleRow) for row in order.rows):
         asked += _choose_single(results)
     missing = results.collect(order.rows, again=order.again)
-    if any(m.place.part.held == "out" for m in missing):
-        log_held_out(order, missing, bench.places.held_out_log)
+    if held_out := sum(m.place.part.held == "out" for m in missing):
+        note_run(
+            bench.places.held_out_log, rows=[row.name for row in order.rows],
+            conditions=order.conditions, limit=order.limit, cells=held_out,
+        )  # fmt: skip
     asked += _measure(results, missing, "comparison")
     found = Found(order, Summary(results, order.rows), measured=asked)
     if order.studies:
@@ -163,19 +163,3 @@ def _bar(what: str, total: int) -> Generator[Callable[[int], object]]:
     with Progress(*columns, console=notes) as bars:
         bar = bars.add_task(what, total=total)
         yield lambda done: bars.advance(bar, done)
-
-
-def log_held_out(order: Order, missing: Sequence[Missing], path: Path) -> None:
-    """Note that a run asks held-out test files: they are for the report only."""
-    asked = [m for m in missing if m.place.part.held == "out"]
-    line = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit(),
-        "rows": [row.name for row in order.rows],
-        "conditions": list(order.conditions),
-        "limit": order.limit,
-        "cells": len(asked),
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as log:
-        log.write(json.dumps(line) + "\n")

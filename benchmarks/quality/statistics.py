@@ -18,6 +18,7 @@ Array = NDArray[np.float64]
 RESAMPLES = 1_000
 BINS = 15
 LEVEL = 0.95
+HALVES = 100
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,23 @@ def mean_over_tasks(strata: Sequence[Array], seeds: Sequence[str]) -> Interval:
         raise ValueError("a mean needs at least one task")
     draws = [resampled(v, seed) for v, seed in zip(strata, seeds, strict=True)]
     return interval_of(float(np.mean([v.mean() for v in strata])), np.mean(draws, axis=0))
+
+
+def chosen_by_half(right_EN: Array, seed: str) -> float:
+    """What the best of E is worth that is chosen on half of N examples and scored on the others.
+
+    The maximum over E on all N counts luck as skill; this does not. A mean over `HALVES` splits.
+
+    Args:
+        right_EN: 1.0 where one of E is right.
+    """
+    rng, N = np.random.default_rng(zlib.crc32(seed.encode())), right_EN.shape[1]
+    scores: list[float] = []
+    for _ in range(HALVES):
+        order_N = rng.permutation(N)
+        chosen = right_EN[:, order_N[: N // 2]].mean(axis=1).argmax()
+        scores.append(float(right_EN[chosen, order_N[N // 2 :]].mean()))
+    return float(np.mean(scores))
 
 
 def half_and_half(first: Array, second: Array) -> Array:

@@ -15,7 +15,7 @@ from benchmarks.quality.cells import Cell
 from benchmarks.quality.conditions import Condition
 from benchmarks.quality.parts import Held, is_bbh
 from benchmarks.quality.results import Gap, Results
-from benchmarks.quality.rows import BARE, DEFAULT_ROW, Row
+from benchmarks.quality.rows import BARE, DEFAULT_ROW, Row, chooses
 from benchmarks.quality.statistics import (
     Array,
     Interval,
@@ -111,12 +111,20 @@ class Summary:
         asked = [c.unseen for c in cells if len(c.unseen)]
         return float(np.mean([c.accuracy for c in asked])) if asked else Gap("too few examples")
 
-    def first_is_own(self, row: Row, condition: Condition) -> float | Gap:
-        """Share of held-in examples for which the task's own expert had the most weight."""
+    def first_is_own(self, row: Row, condition: Condition, *, unseen: bool = False) -> float | Gap:
+        """Share of held-in examples for which the task's own expert had the most weight.
+
+        Args:
+            unseen: of the paraphrase that no fitting used alone.
+        """
         cells, tasks = self.cells(row, Group("in"), condition), self.tasks(Group("in"))
         if isinstance(cells, Gap):
             return cells
-        return float(np.mean([c.own_N(t.name).mean() for c, t in zip(cells, tasks, strict=True)]))
+        if not chooses(row):
+            return Gap("it prefers no expert")
+        asked = [(c.unseen if unseen else c, t.name) for c, t in zip(cells, tasks, strict=True)]
+        shares = [c.own_N(name).mean() for c, name in asked if len(c)]
+        return float(np.mean(shares)) if shares else Gap("too few examples")
 
     def experts_used(self, row: Row, group: Group, condition: Condition) -> float | Gap:
         """Mean number of experts that act on a token."""

@@ -54,16 +54,19 @@ def routing(summary: Summary, rows: Sequence[Row], milliseconds: Mapping[str, fl
     conditions = summary.results.questions.conditions
     groups = [g for g in summary.groups if g.bbh is None]
     used: Condition = "reworded" if "reworded" in conditions else conditions[0]
+    told = ["instruction"] if "instruction" in conditions else []
     head = ["", *[f"own first, {c}" for c in conditions],
-            *[f"experts, {g.title}" for g in groups], "ms/input", "/ bare"]  # fmt: skip
+            *[f"own first, {c}, unseen third" for c in told],
+            *[f"experts, {g.title}, {used}" for g in groups], "ms/input", "/ bare"]  # fmt: skip
     bare = milliseconds.get(BARE)
     lines = [
         [
             row.title,
             *[percent(summary.first_is_own(row, c)) for c in conditions],
+            *[percent(summary.first_is_own(row, "instruction", unseen=True)) for _ in told],
             *[number(summary.experts_used(row, g, used)) for g in groups],
-            number(spent := milliseconds.get(row.name)),
-            number(spent / bare if spent and bare else None),
+            number(spent := milliseconds.get(row.name), 1),
+            number(spent / bare if spent and bare else None, 1),
         ]
         for row in rows
     ]

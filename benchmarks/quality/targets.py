@@ -65,6 +65,8 @@ def targets_of(summary: Summary, outside: Group) -> list[Target]:
 def _informed(summary: Summary, outside: Group, condition: Condition) -> Iterator[Target]:
     """Of the conditions in which the router sees more than the input."""
     yield _of_oracle(summary, condition)
+    if condition == "instruction":
+        yield _of_oracle_unseen(summary)
     others = [
         r.name
         for r in COMPARISON
@@ -97,6 +99,16 @@ def _of_oracle(summary: Summary, condition: Condition) -> Target:
         return Target(figure, None, target, False, "the oracle is never right")
     ratio = ours.mean / best.mean
     return Target(figure, round(ratio, 4), target, ratio >= share)
+
+
+def _of_oracle_unseen(summary: Summary) -> Target:
+    """The same by the sentence that the expert does not know; only reported."""
+    figure = "instruction, held in, unseen third: default / oracle"
+    ours, best = (summary.unseen(summary.row(name), Group("in")) for name in (DEFAULT_ROW, ORACLE))
+    for found in (ours, best):
+        if isinstance(found, Gap):
+            return Target(figure, None, None, None, found.reason)
+    return Target(figure, round(ours / best, 4) if best else None, None, None)
 
 
 def _above(

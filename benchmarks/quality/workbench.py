@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-from benchmarks.places import CACHE, LIBRARY, RESULTS
+from benchmarks.held_out import LOG
+from benchmarks.places import CACHE, LIBRARY
 from benchmarks.quality.ablations import add_ablations
 from benchmarks.quality.trained import BANK, Trained, read_trained, variation_of
 from experts.artefacts import Artefacts
@@ -62,7 +63,7 @@ class Places:
     work: Path = WORK
     threads: int = 0
     trained: Path = TRAINED
-    held_out_log: Path = RESULTS / "held_out_runs.jsonl"
+    held_out_log: Path = LOG
 
     @property
     def scratch(self) -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 from experts.artefacts import Artefacts
 from experts.backbones import TextEncoder
 from experts.entries import Entry, require_id
+from experts.files import sha256_of
 from experts.library import Library
 from experts.manifest import BackboneRef, Label, Manifest, TaskCard
 from experts.training.course import Corpus
@@ -20,6 +21,9 @@ from experts.writing import write_expert
 
 SOURCES = {"source": "source_repo", "commit": "source_commit", "licence": "licence"}
 """What a manifest tells of the data, and the key of `task.json` that has it."""
+
+DIGITS = 12
+"""Of a train file's sha256, in a manifest."""
 
 
 def read_cards(folder: Path) -> dict[str, TaskCard]:
@@ -55,15 +59,19 @@ def card_of_all(id: str, tasks: Sequence[Task]) -> TaskCard:
 def is_trained(
     library: Library, id: str, tasks: Sequence[Task], recipe: Recipe, past: Past = AFRESH
 ) -> bool:
-    """Whether the library has this expert, trained like this: nothing to do then."""
+    """Whether the library has this expert, trained like this: nothing to do then.
+
+    An expert that does not tell its data is taken for one of this data.
+    """
     entry = library.entries.get(id)
     if entry is None:
         return False
     stored = entry.manifest.provenance
     told = {key: text for key in TOLD if (text := stored.get(key))}
     # An expert of one task may leave its task unsaid.
-    same = stored.get("tasks", id) == _names(tasks) and told == past.told
-    return same and Recipe.read(stored.get("recipe")) == recipe
+    same = stored.get("tasks", id) == _names(tasks)
+    same = same and ("data" not in stored or stored["data"] == _data(tasks))
+    return same and told == past.told and Recipe.read(stored.get("recipe")) == recipe
 
 
 def train_tasks(
@@ -91,6 +99,7 @@ def train_tasks(
         backbone=BackboneRef(id=backbone.id, fingerprint=backbone.fingerprint),
         provenance={
             "tasks": _names(tasks),
+            "data": _data(tasks),
             **told,
             "examples": sum(len(corpus.examples) for corpus in corpora),
             "recipe": recipe.model_dump_json(),
@@ -104,6 +113,11 @@ def corpus_of(task: Task, cards: Mapping[str, TaskCard], recipe: Recipe) -> Corp
     """What a task teaches: its training examples, its card and the other tasks' labels."""
     examples = task.train[: recipe.examples]
     return Corpus(examples, card_of(task, cards), foreign_labels(cards, task.name))
+
+
+def _data(tasks: Sequence[Task]) -> str:
+    """Names the contents of the tasks' train files."""
+    return ", ".join(sha256_of(task.train_path)[:DIGITS] for task in tasks)
 
 
 def _names(tasks: Sequence[Task]) -> str:

@@ -65,9 +65,14 @@ class Task:
         """The test examples."""
         return tuple(_read_examples(self.folder / "test.jsonl.gz"))
 
+    @property
+    def train_path(self) -> Path:
+        """The file of the examples to learn from and of those set aside."""
+        return self.folder / "train.jsonl.gz"
+
     @cached_property
     def _train_file(self) -> tuple[Example, ...]:
-        return tuple(_read_examples(self.folder / "train.jsonl.gz"))
+        return tuple(_read_examples(self.train_path))
 
     @property
     def train(self) -> list[Example]:

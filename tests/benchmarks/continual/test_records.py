@@ -13,11 +13,15 @@ PLAN = Plan()
 ROWS = (SEQUENTIAL, PROMPTS, DAM, DEFAULT)
 
 
-def learnt(setting, last=0.5, numbers=PLAN.numbers, rows=ROWS):
+CONSTANTS = {"distant": "distant-0", "near": "near-0"}
+
+
+def learnt(setting, last=0.5, numbers=PLAN.numbers, rows=ROWS, constants=CONSTANTS):
     matrix = ((0.8,), (0.6, last))
     return Learnt(
-        commit="abc", numbers=numbers, stream=setting.stream, kind=setting.kind, seed=setting.seed,
-        tasks=("a", "b"), accuracy=dict.fromkeys(rows, matrix), own=dict.fromkeys(rows, matrix),
+        commit="abc", constants=constants[setting.stream], numbers=numbers, stream=setting.stream,
+        kind=setting.kind, seed=setting.seed, tasks=("a", "b"),
+        accuracy=dict.fromkeys(rows, matrix), own=dict.fromkeys(rows, matrix),
     )  # fmt: skip
 
 
@@ -35,18 +39,18 @@ def test_a_seed_named_twice_is_one_setting():
 
 def test_what_is_kept_is_read_again_and_a_later_run_takes_its_place(tmp_path):
     one, other, absent = PLAN.settings[:3]
-    assert kept(tmp_path, PLAN.numbers, PLAN.settings) == []
+    assert kept(tmp_path, PLAN.numbers, PLAN.settings, CONSTANTS) == []
     for found in (learnt(other), learnt(one), learnt(one, last=0.7)):
         keep(found, tmp_path)
     both = [learnt(one, last=0.7), learnt(other)]
-    assert kept(tmp_path, PLAN.numbers, [one, absent, other]) == both
+    assert kept(tmp_path, PLAN.numbers, [one, absent, other], CONSTANTS) == both
 
 
 def test_a_run_that_asks_nothing_leaves_the_commit_that_asked(tmp_path):
     one = learnt(PLAN.settings[0])
     keep(one, tmp_path)
     keep(one.model_copy(update={"commit": "later"}), tmp_path)
-    assert kept(tmp_path, PLAN.numbers, PLAN.settings) == [one]
+    assert kept(tmp_path, PLAN.numbers, PLAN.settings, CONSTANTS) == [one]
 
 
 @pytest.mark.parametrize("change", [{"epochs": 1}, {"asked": "set aside"}, {"limit": 3}])
@@ -54,13 +58,20 @@ def test_figures_of_other_numbers_are_not_mixed_in(tmp_path, change):
     one, other = PLAN.settings[:2]
     keep(learnt(one), tmp_path)
     keep(learnt(other, numbers=PLAN.numbers.model_copy(update=change)), tmp_path)
-    assert kept(tmp_path, PLAN.numbers, PLAN.settings) == [learnt(one)]
+    assert kept(tmp_path, PLAN.numbers, PLAN.settings, CONSTANTS) == [learnt(one)]
+
+
+def test_figures_by_other_constants_are_not_mixed_in(tmp_path):
+    one, other = Setting("near", "lora", 0), Setting("near", "lora", 1)
+    keep(learnt(one), tmp_path)
+    keep(learnt(other, constants={"near": "near-1"}), tmp_path)
+    assert kept(tmp_path, PLAN.numbers, PLAN.settings, CONSTANTS) == [learnt(one)]
 
 
 def test_files_of_another_form_are_as_if_they_were_not_there(tmp_path):
     (one,) = PLAN.settings[:1]
     keep(learnt(one), tmp_path).write_text('{"commit": "abc"}')
-    assert kept(tmp_path, PLAN.numbers, PLAN.settings) == []
+    assert kept(tmp_path, PLAN.numbers, PLAN.settings, CONSTANTS) == []
 
 
 def test_figures_are_means_over_the_seeds_that_were_measured():
@@ -71,7 +82,7 @@ def test_figures_are_means_over_the_seeds_that_were_measured():
     assert by_kind["lora"][DAM]["final"] == pytest.approx(100 * (0.5 + 0.7) / 2)
     assert [seed["seed"] for seed in by_kind["lora"][DAM]["seeds"]] == [0, 1]
     assert by_kind["bottleneck"][DAM]["final"] == pytest.approx(75.0)
-    assert len(found["targets"]) == 8
+    assert sorted(len(target["seeds"]) for target in found["targets"]) == [1] * 4 + [2] * 4
 
 
 def test_a_row_that_one_seed_lacks_is_left_out():

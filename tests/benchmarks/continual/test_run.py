@@ -57,7 +57,8 @@ def test_every_row_has_a_figure_for_every_task_so_far(plan, tmp_path):
         found = matrix(cells_of(plan, SETTING), row, ORDER)
         assert [len(line) for line in found] == [1, 2, 3]
         assert all(0 <= share <= 1 for line in found for share in line)
-    found = figures(kept(plan.records, plan.numbers, plan.settings))
+    constants = {SETTING.stream: place_of(plan, SETTING.stream).name}
+    found = figures(kept(plan.records, plan.numbers, plan.settings, constants))
     assert set(found["rows"]["short"]["lora"]) == set(ROWS)
     assert "forgetting" not in found["rows"]["short"]["lora"]["oracle"]
     assert len(found["targets"]) == 4

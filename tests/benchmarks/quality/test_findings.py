@@ -12,7 +12,7 @@ def test_what_was_not_made_is_a_dash_and_never_a_number(bench):
     order = Order(rows("base", "default"), ("choices",), limit=2, timed=False, studies=False)
     found = run(bench, order)
     text = "\n".join(paragraphs(Numbers(found.summary, None, None, {}), outside(found).held))
-    assert "own expert answers -%, no expert -%" in text, "input was not asked"
+    assert "answers rightly - of - inputs" in text, "input was not asked"
     assert "own expert by - points" in text, "no stream was learnt"
     mean = found.summary.mean(rows("default")[0], found.summary.groups[0], "choices").mean
     assert f"{100 * mean:.1f}% when it also sees the choices" in text
@@ -20,9 +20,12 @@ def test_what_was_not_made_is_a_dash_and_never_a_number(bench):
 
 def test_gains_are_those_that_the_streams_kept(tmp_path):
     assert kept_gains(tmp_path) == []
-    gains = [{"stream": "near", "kind": "lora", "row": "dam", "points": 1.25},
-             {"stream": "near", "kind": "bottleneck", "row": "dam", "points": -0.5},
-             {"stream": "near", "kind": "lora", "row": "oracle", "points": 9.0}]  # fmt: skip
+    near = {"stream": "near", "kind": "lora"}
+    gains = [{**near, "row": "dam", "points": 1.25, "seeds": [1.0, 1.5]},
+             {**near, "kind": "bottleneck", "row": "dam", "points": -0.5, "seeds": [-0.5]},
+             {**near, "row": "oracle", "points": 9.0, "seeds": [9.0]}]  # fmt: skip
     (tmp_path / "continual.json").write_text(json.dumps({"gains": gains}))
     numbers = Numbers(None, None, None, {}, kept_gains(tmp_path))
-    assert numbers.continued("dam") == "+1.2 (near, lora), -0.5 (near, bottleneck)"
+    assert numbers.continued("dam") == (
+        "+1.2 in near, lora (+1.0, +1.5), -0.5 in near, bottleneck (-0.5)"
+    )

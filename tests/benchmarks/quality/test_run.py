@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from benchmarks.quality import report
-from benchmarks.quality.cells import Cell, Place, read_cell
+from benchmarks.quality.ablations import NO_HEDGE, NO_METRIC
+from benchmarks.quality.cells import Cell, Place, digest, read_cell
 from benchmarks.quality.conditions import CONDITIONS
 from benchmarks.quality.parts import Part, QualityError, parts_of
 from benchmarks.quality.results import Gap
@@ -21,6 +22,7 @@ from experts.manifest import TaskCard
 from experts.training.data import Task, read_tasks
 from routers.catalogue import Catalogue
 from routers.fitting.variation import Variation
+from routers.presets import DEFAULT
 from routers.shortlist import Shortlist
 from server.calibrate import features_of
 from server.evaluate import measure
@@ -216,6 +218,20 @@ def test_a_cell_of_another_digest_counts_as_not_there(tmp_path):
     assert cell.unseen == Cell([0], [None], [0], [None], [0.4], [2])
     assert cell.own_N("a").tolist() == [1, 0]
     assert cell.confidence_N.tolist() == [0.5, 0]
+
+
+def test_only_presets_that_go_by_constants_are_asked_anew_after_a_calibration(bench, monkeypatch):
+    task = Task(bench.places.data / "held_in" / "trec")
+
+    def keys():
+        presets = (DEFAULT, NO_HEDGE, NO_METRIC, "glider", "dam", "arrow", "neighbours", "base")
+        places = {p: Place(Part("in"), Routed(p), task.name, "input") for p in presets}
+        return {preset: digest(place, bench, task) for preset, place in places.items()}
+
+    before = keys()
+    monkeypatch.setitem(bench.__dict__, "routing_digest", "of other constants")
+    after = keys()
+    assert {p for p in before if before[p] != after[p]} == {DEFAULT, NO_HEDGE, NO_METRIC, "glider"}
 
 
 def test_the_bank_is_of_training_inputs_alone(bench):

@@ -9,6 +9,7 @@ from scipy.stats import binom
 from benchmarks.quality.statistics import (
     RESAMPLES,
     calibration_error,
+    chosen_by_half,
     half_and_half,
     interval_of,
     mean_over_tasks,
@@ -110,3 +111,13 @@ def test_the_points_of_a_picture_keep_the_means(pairs):
     confidence, right = arrays(pairs)
     points = reliability(confidence, right, np.ones(len(pairs)), bins=1)
     assert points == [(pytest.approx(confidence.mean()), pytest.approx(right.mean()))]
+
+
+def test_what_is_chosen_by_half_is_no_better_than_it_is():
+    """Twenty that guess: their best seems good on what it was chosen on, and is not."""
+    rng = np.random.default_rng(0)
+    right_EN = (rng.random((20, 5000)) < 0.5).astype(float)
+    assert right_EN.mean(axis=1).max() > 0.51
+    assert abs(chosen_by_half(right_EN, "a task") - 0.5) < 0.02
+    right_EN[7] = 1.0
+    assert chosen_by_half(right_EN, "a task") == 1.0

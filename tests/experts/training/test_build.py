@@ -1,5 +1,6 @@
 """From a task folder to an expert in a library, and when there is nothing to do."""
 
+import gzip
 import json
 
 import pytest
@@ -34,6 +35,28 @@ def test_an_expert_is_trained_once_for_each_recipe(task, backbone, card, tmp_pat
     assert manifest.provenance["examples"] == len(task.train)
     assert (manifest.provenance["source"], manifest.provenance["licence"]) == ("ours", "CC0")
     assert not library.get("tone").read_artefacts().routable, "fitting is another step"
+
+
+def test_an_expert_is_trained_again_where_its_data_changed(task, backbone, card, tmp_path):
+    root = tmp_path / "library"
+    train_tasks(backbone, root, "tone", [task], {"tone": card}, RECIPE)
+    library = Library.open(root, fingerprint=backbone.fingerprint)
+    assert is_trained(library, "tone", [task], RECIPE)
+    with gzip.open(task.train_path, "at") as file:
+        file.write(gzip.decompress(task.train_path.read_bytes()).decode().splitlines()[0] + "\n")
+    assert not is_trained(library, "tone", [task], RECIPE)
+
+
+def test_an_expert_that_does_not_tell_its_data_is_taken_for_one_of_it(
+    task, backbone, card, tmp_path
+):
+    root = tmp_path / "library"
+    entry = train_tasks(backbone, root, "tone", [task], {"tone": card}, RECIPE)
+    told = {k: v for k, v in entry.manifest.provenance.items() if k != "data"}
+    older = entry.manifest.model_copy(update={"provenance": told})
+    (entry.path / "expert.json").write_text(older.model_dump_json())
+    library = Library.open(root, fingerprint=backbone.fingerprint)
+    assert is_trained(library, "tone", [task], RECIPE)
 
 
 def test_an_expert_of_another_backbone_is_trained_again(task, backbone, card, tmp_path):
