@@ -6,7 +6,7 @@ As with `findings`, the words are written by hand, and a number that was not mad
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from benchmarks.quality.run import ASIDE_LIMIT
 from benchmarks.quality.statistics import chosen_by_half
 from benchmarks.quality.summary import Group, Summary
 from benchmarks.quality.targets import NO_LOSS, is_loss
+from experts.training.data import Example
 
 SUREST = 4
 """So many tasks are named of those on which confidence is highest without an expert."""
@@ -88,7 +89,7 @@ def _losing(n: Numbers, outside: Group) -> str:
 
 
 def _set_aside(n: Numbers) -> str:
-    """What the data set aside says of own experts that surely hurt on the test file."""
+    """What the data set aside says of own experts where the default surely loses on the test."""
     if n.ablations is None:
         return ""
     worse = {
@@ -98,17 +99,27 @@ def _set_aside(n: Numbers) -> str:
         if not isinstance(gain, Gap) and is_loss(gain)
     }
     told: list[str] = []
-    for task in sorted(worse):
-        own = n.summary.results.best.get(task, {}).get(task)
-        bare = _cell(n.ablations, Group("in"), task, "choices", BARE)
-        if own is not None and bare:
-            told.append(f"{task} by its own expert {100 * (own - bare.accuracy):+.1f} points")
+    for task in n.summary.tasks(Group("in")):
+        own = n.summary.results.best.get(task.name, {}).get(task.name)
+        bare = _cell(n.ablations, Group("in"), task.name, "choices", BARE)
+        if task.name in worse and own is not None and bare:
+            shares = (f"{100 * _commonest(e):.0f}%" for e in (task.train, task.test))
+            told.append(
+                f"{task.name} by its own expert {100 * (own - bare.accuracy):+.1f} points (its "
+                f"commonest label is {' of the train file and '.join(shares)} of the test file)"
+            )
     if not told:
         return ""
     return (
         f" On the {ASIDE_LIMIT} examples set aside, from which a library "
         f"could know: {', '.join(told)}. Of tasks without an expert nothing is set aside."
     )
+
+
+def _commonest(examples: Sequence[Example]) -> float:
+    """The share of the answer that is right most often."""
+    counted = Counter(e.options[e.answer] for e in examples)
+    return counted.most_common(1)[0][1] / len(examples)
 
 
 def losses(summary: Summary, outside: Group) -> Iterator[str]:

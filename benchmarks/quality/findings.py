@@ -118,7 +118,7 @@ FINDINGS: tuple[Finding, ...] = (
         f"task's own comes first: kNN, which uses that one alone, answers rightly "
         f"{n.where_wrong('knn', 'input')}; DAM, which merges two, "
         f"{n.where_wrong(DAM, 'input')}; the default {n.where_wrong(DEFAULT_ROW, 'input')}. "
-        "So within the library a wrong expert alone is hardly better than none, and merging gives "
+        "So a wrong expert alone is much nearer to none than to the right one, and merging gives "
         "some of the loss back. On tasks without an expert "
         f"the nearest one alone (kNN, by the input) is {n.gain('knn', BARE, out, 'input')} points "
         "from no expert at all."
@@ -150,7 +150,7 @@ FINDINGS: tuple[Finding, ...] = (
         "each expert from the one before in place of afresh changes the final accuracy of the "
         f"task's own expert by {n.continued(streams.ORACLE)} points, of DAM's merges by "
         f"{n.continued(streams.DAM)}, and of the default's by {n.continued(streams.DEFAULT)}. In "
-        "brackets stand the seeds: between two of them it differs about as much."
+        "brackets stands each seed; where their signs differ, this shows no gain."
     ),
 )  # fmt: skip
 """One paragraph each; `out` is the part of tasks without an expert in this run."""

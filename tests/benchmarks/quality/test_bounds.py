@@ -55,3 +55,17 @@ def test_the_tasks_that_seem_to_have_an_expert_are_named(summary):
                 summary.results.cells[place] = sure
     text = "\n".join(shortfalls(Numbers(summary, None, None, {}), Group("out")))
     assert f"highest on {outside[0]} (0.90; sick)" in text
+
+
+def test_what_was_set_aside_is_told_of_own_experts_that_hurt(bench):
+    found = run(bench, Order(rows("base", "default", "single"), limit=3, timed=False))
+    summary = Summary(replace(found.summary.results, cells=dict(found.summary.results.cells)),
+                      found.summary.rows)  # fmt: skip
+    base, default, _ = found.summary.rows
+    task = summary.tasks(Group("in"))[0].name
+    answer(summary, base, task, 30)
+    answer(summary, default, task, 10, task)
+    numbers = Numbers(summary, found.curve, found.ablations, {})
+    text = "\n".join(shortfalls(numbers, Group("out")))
+    assert f"{task} by its own expert" in text
+    assert "of the train file and" in text
