@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import RootModel, ValidationError
 
+from experts.atomic import replace_file
 from experts.entries import first_error, require_id
 from experts.errors import (
     AliasedExpert,
@@ -21,7 +22,7 @@ from experts.errors import (
     UnknownAlias,
     UnknownExpert,
 )
-from experts.files import read_json, replace_file
+from experts.files import read_json
 from experts.manifest import ExpertId
 from experts.scope import taken
 from experts.snapshot import Snapshot

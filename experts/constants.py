@@ -14,15 +14,9 @@ from pathlib import Path
 import safetensors.torch
 from torch import Tensor
 
+from experts.atomic import locked, replace_file
 from experts.errors import CorruptExpert, StaleConstants
-from experts.files import (
-    MAX_TENSOR_BYTES,
-    locked,
-    parse_tensors,
-    read_bytes,
-    read_json,
-    replace_file,
-)
+from experts.files import MAX_TENSOR_BYTES, parse_tensors, read_bytes, read_json
 
 CALIBRATION = "calibration.json"
 NAME = "calibration-{}.safetensors"

@@ -15,7 +15,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from experts.artefacts import ROWS, Artefacts
-from experts.errors import BadExpert, CorruptExpert, ExpertError
+from experts.errors import BadExpert, CorruptExpert
 from experts.files import (
     MAX_JSON_BYTES,
     MAX_TENSOR_BYTES,
@@ -199,7 +199,7 @@ def _fault(entry: Entry, name: str) -> str | None:
         data = entry.read(name)
         if name == ROUTING:
             _artefacts(entry.path / ROUTING, data)
-    except ExpertError as error:
+    except BadExpert as error:
         return error.message
     return None
 

@@ -12,6 +12,7 @@ ExpertError
 │   ├── UnsupportedExpert  a valid adapter of a sort that is not served
 │   ├── MismatchedExpert   its tensors do not fit the backbone's sites
 │   └── CorruptExpert      damaged, oversized or altered files
+├── SystemExhausted        the machine is out of file handles or memory: its operator must act
 ├── TaskFormatError        a training file cannot be read (`experts.training.data`)
 ├── MixError               experts that cannot act or be merged together (the caller's wish)
 └── BackboneError          the backbone could not be loaded or used as asked
@@ -81,6 +82,10 @@ class MismatchedExpert(BadExpert):
 
 class CorruptExpert(BadExpert):
     """Files that are missing, damaged, too large, or not what their sha256 says."""
+
+
+class SystemExhausted(ExpertError):
+    """A file could not be read for now, and nothing is known of what is in it."""
 
 
 class MixError(ExpertError):

@@ -21,10 +21,11 @@ from experts.aliases import (
     write_aliases,
 )  # fmt: skip
 from experts.artefacts import Artefacts
+from experts.atomic import atomic_folder, locked, take_away
 from experts.constants import write_constants
 from experts.entries import MANIFEST, Entry, problems, read_manifest, require_id
-from experts.errors import ExpertError, UnknownExpert
-from experts.files import atomic_folder, locked, resolve_inside, take_away
+from experts.errors import BadExpert, UnknownExpert
+from experts.files import resolve_inside
 from experts.joining import Describe, settle
 from experts.kinds import Site
 from experts.manifest import BackboneRef, Label, TaskCard
@@ -228,9 +229,8 @@ class Library(LibraryReader):
         """List an expert as bad whose files turned out so when they were read.
 
         Its folder stays as it is, and `refresh` reads it again once something in it changed. One
-        that was replaced meanwhile, by this process or another, gives way to the version that lies
-        there now. One whose folder is gone was removed, or the whole library is out of reach: the
-        next look tells.
+        that was replaced meanwhile, by this process or another, gives way to what lies there now.
+        Where its folder is gone, or the whole library is out of reach, the next look tells.
         """
         if not (self.root / entry.id).is_dir():
             return
@@ -274,7 +274,7 @@ class Library(LibraryReader):
         """The expert as it lies there now, whoever wrote it; None when it cannot be served."""
         try:
             return self._scanner.read(self.root / id) if (self.root / id).is_dir() else None
-        except ExpertError:
+        except BadExpert:
             return None
 
     def _highest(self, id: str) -> int:

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experts.aliases import read_aliases
+from experts.atomic import clean_leftovers, locked
 from experts.entries import CONFIG, MANIFEST, ROUTING, WEIGHTS, Entry, read_entry
-from experts.errors import CorruptExpert, ExpertError
-from experts.files import clean_leftovers, locked
+from experts.errors import CorruptExpert, ExpertError, SystemExhausted
+from experts.exhaustion import raise_if_exhausted
 from experts.joining import require_backbone
 from experts.manifest import BackboneRef
 from experts.snapshot import Snapshot
@@ -151,9 +152,12 @@ class _Shelf:
             return last
         try:
             entry = self._read(self.root / name)
+        except SystemExhausted:  # says nothing of the expert: what was known of all stays
+            raise
         except ExpertError as error:
             return _Seen(stamp, settled, error.message)
         except OSError as error:  # it is being deleted under our eyes
+            raise_if_exhausted(error)
             return _Seen(stamp, False, f"It cannot be read ({error.strerror}).")
         if before and before.manifest == entry.manifest:
             entry = before

@@ -13,9 +13,9 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from experts.atomic import atomic_folder, remove_folder
 from experts.entries import LIMITS, MANIFEST, Entry, problems, read_entry, read_manifest
-from experts.errors import CorruptExpert, ExpertError
-from experts.files import atomic_folder, remove_folder
+from experts.errors import BadExpert, CorruptExpert
 
 FOLDER = ".versions"
 KEPT = 3
@@ -46,7 +46,7 @@ def find_kept(root: Path, ref: str) -> Entry | None:
     folder = root / FOLDER / ref
     try:
         return read_kept(folder) if folder.is_dir() else None
-    except ExpertError:
+    except BadExpert:
         return None
 
 
@@ -54,7 +54,7 @@ def sound_entry(folder: Path) -> Entry | None:
     """The expert in a folder; None where there is none, or one whose files are damaged."""
     try:
         entry = read_entry(folder) if folder.is_dir() else None
-    except ExpertError:
+    except BadExpert:
         return None
     return entry if entry and not problems(entry) else None
 
@@ -66,7 +66,7 @@ def highest(root: Path, id: str) -> int:
     back the current version is not the highest.
     """
     versions = [version for _, version in _names(root, id)]
-    with suppress(ExpertError):
+    with suppress(BadExpert):
         versions.append(read_manifest(root / id).version)
     return max(versions, default=0)
 

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from experts.artefacts import Artefacts
+from experts.atomic import atomic_folder, atomic_write
 from experts.entries import CONFIG, LIMITS, MANIFEST, ROUTING, WEIGHTS, Entry
 from experts.errors import CorruptExpert
-from experts.files import atomic_folder, atomic_write, sha256_of
+from experts.files import sha256_of
 from experts.kinds import KINDS, group_text
 from experts.manifest import Manifest
 from experts.versions import highest, keep, link_or_copy, sound_entry

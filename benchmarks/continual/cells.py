@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.continual.rows import Row, Way
-from experts.files import atomic_write, sha256_of
+from experts.atomic import atomic_write
+from experts.files import sha256_of
 from experts.manifest import Record
 from experts.scope import EVERYTHING, Scope
 from experts.snapshot import Snapshot

@@ -17,9 +17,10 @@ import safetensors.torch
 from benchmarks.continual.constants import take_over
 from benchmarks.continual.plan import Plan, Setting
 from benchmarks.continual.rows import TOGETHER, id_of, tag_of
+from experts.atomic import atomic_folder, atomic_write
 from experts.backbones import TextEncoder
 from experts.entries import MANIFEST, ROUTING, Entry, read_manifest
-from experts.files import atomic_folder, atomic_write, read_tensors
+from experts.files import read_tensors
 from experts.library import Library
 from experts.manifest import TaskCard
 from experts.training.build import corpus_of, is_trained, train_tasks

@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.continual.plan import Plan
 from benchmarks.continual.rows import DEFAULT, ROWS
 from benchmarks.documents import table
-from experts.files import atomic_write
+from experts.atomic import atomic_write
 
 NOT_MADE = "-"
 Rows = Mapping[str, Mapping[str, Any]]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from experts.files import atomic_write
+from experts.atomic import atomic_write
 from experts.manifest import Record
 from experts.training.recipe import Retention
 

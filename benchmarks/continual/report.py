@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.continual.records import Learnt, Matrix
 from benchmarks.continual.rows import APART, DAM, DEFAULT, PROMPTS, ROWS, SEQUENTIAL
 from benchmarks.figures import Figure, at_least
-from experts.files import atomic_write
+from experts.atomic import atomic_write
 
 DIGITS = 2
 MARGIN, LEAST_FORGETTING = 10.4, -2.3

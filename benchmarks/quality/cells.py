@@ -20,7 +20,7 @@ from benchmarks.quality.conditions import UNSEEN, Condition
 from benchmarks.quality.parts import Part
 from benchmarks.quality.rows import Forced, Way
 from benchmarks.quality.workbench import Bench, digest_of
-from experts.files import atomic_write
+from experts.atomic import atomic_write
 from experts.training.data import Task
 from routers.presets import Preset
 

@@ -20,9 +20,9 @@ from benchmarks.quality.lorahub import BUDGET, few_shot, search
 from benchmarks.quality.parts import FOLDERS, TEST_HELD, Part
 from benchmarks.quality.rows import ExpertRow, PerTaskRow, Row
 from benchmarks.quality.workbench import Places, Told, digest_of, open_engine, sha_of
+from experts.atomic import atomic_write
 from experts.backbones import TextEncoder
 from experts.entries import CONFIG, WEIGHTS, Entry
-from experts.files import atomic_write
 from experts.library import Library
 from experts.loader import load_expert
 from experts.merging import Merged, Plan, apply, make_plan, validate

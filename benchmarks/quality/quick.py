@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.quality.results import Gap
 from benchmarks.quality.rows import BARE, COMPARISON, DAM, DEFAULT_ROW, ORACLE
 from benchmarks.quality.run import Found, Order
-from experts.files import atomic_write
+from experts.atomic import atomic_write
 
 QUICK_ROWS = (BARE, DAM, DEFAULT_ROW, ORACLE)
 QUICK = Order(

@@ -19,7 +19,7 @@ from benchmarks.quality.rows import COUNTS, CURVES
 from benchmarks.quality.run import ASIDE_LIMIT, SINGLE, Found
 from benchmarks.quality.summary import Group, Summary
 from benchmarks.quality.targets import Target, targets_of
-from experts.files import atomic_write
+from experts.atomic import atomic_write
 
 CONDITIONS_TEXT = {
     "input": "the input alone",

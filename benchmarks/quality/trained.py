@@ -13,8 +13,8 @@ from pathlib import Path
 import safetensors.torch
 from torch import Tensor
 
+from experts.atomic import atomic_write
 from experts.backbones import TextEncoder
-from experts.files import atomic_write
 from experts.training.data import read_tasks
 from routers.fitting.variation import Variation
 from server.calibrate import features_of

@@ -20,10 +20,10 @@ from benchmarks.places import CACHE, LIBRARY
 from benchmarks.quality.ablations import add_ablations
 from benchmarks.quality.trained import BANK, Trained, read_trained, variation_of
 from experts.artefacts import Artefacts
+from experts.atomic import atomic_folder, remove_folder
 from experts.backbones import TextEncoder, open_backbone
 from experts.constants import CALIBRATION
 from experts.entries import CONFIG, WEIGHTS, Entry
-from experts.files import atomic_folder, remove_folder
 from experts.library import Library
 from experts.manifest import TaskCard
 from experts.training.build import read_cards

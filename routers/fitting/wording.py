@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 
 from experts.artefacts import Artefacts
+from experts.atomic import atomic_write, clean_leftovers
 from experts.embedder import Embedder
 from experts.entries import Entry
 from experts.errors import BadExpert
-from experts.files import MAX_TENSOR_BYTES, atomic_write, clean_leftovers, read_tensors
+from experts.files import MAX_TENSOR_BYTES, read_tensors
 from experts.manifest import Manifest
 
 log = logging.getLogger("sailplane.routing")

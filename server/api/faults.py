@@ -21,7 +21,6 @@ from server.errors import (
     RequestError,
     Row,
     ServerError,
-    Unavailable,
     UnreadEncoding,
     UnsupportedInput,
     row_of,
@@ -83,10 +82,11 @@ def explain(error: BaseException) -> dict[str, object]:
 
 def render_error(error: BaseException) -> Response:
     """The response to any error."""
-    headers = {"Retry-After": str(error.retry_after)} if isinstance(error, Unavailable) else {}
+    row = row_of(error)
+    headers = {"Retry-After": str(getattr(error, "retry_after", 1))} if row.status == 503 else {}
     if isinstance(error, UNREAD):
         headers["Connection"] = "close"
-    return _response(row_of(error), explain(error), headers)
+    return _response(row, explain(error), headers)
 
 
 def _response(row: Row, body: object, headers: Mapping[str, str] | None) -> Response:

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from experts.artefacts import Artefacts
+from experts.atomic import locked
 from experts.backbones import TextEncoder
 from experts.backbones.text_encoder import Pooling
 from experts.backbones.tiny import tiny_encoder
@@ -30,7 +31,6 @@ from experts.errors import (
     UnknownExpert,
     UnsupportedExpert,
 )
-from experts.files import locked
 from experts.library import Library
 from experts.loader import load_expert
 from experts.manifest import Label
@@ -38,7 +38,7 @@ from experts.mix import RowMix, build_mix
 from experts.stacks import StackCache
 from experts.weights import ExpertWeights
 from experts.writing import write_expert, write_scores
-from tests.experts.test_files import kill_at_random
+from tests.experts.test_atomic import kill_at_random
 
 Stored = Callable[..., Entry]
 Open = Callable[[], Library]

@@ -3,7 +3,14 @@
 import pytest
 import torch
 
-from experts.errors import BadExpert, ExpertError, InputTooLong, MixError, UnknownExpert
+from experts.errors import (
+    BadExpert,
+    ExpertError,
+    InputTooLong,
+    MixError,
+    SystemExhausted,
+    UnknownExpert,
+)
 from experts.statements import StatementMap
 from routers.calibration import VIEWS, Calibration
 from routers.presets import PRESETS
@@ -16,6 +23,7 @@ from server.engine.tracing import SHOWN_CANDIDATES
 from server.errors import RequestError, UnknownModel
 from server.observability.metrics import fallbacks
 from server.settings import Settings
+from tests.experts.handles import no_handle_left
 
 TEXT = "Grey clouds, and drizzle on the canopy."
 WEATHER = Question("choice", "What is the weather like?", (Choice("sunny"), Choice("rainy")))
@@ -347,6 +355,14 @@ def test_a_batch_is_routed_by_one_calibration_whatever_comes_in_between(rich, mo
         assert result.trace.selection == before.trace.selection != after.trace.selection
         assert result.answer.probabilities == before.answer.probabilities
         assert result.answer.probabilities != after.answer.probabilities
+
+
+def test_an_expert_that_cannot_be_opened_for_now_is_not_taken_for_a_bad_one(rich):
+    one(rich, model="sound")
+    with no_handle_left(), pytest.raises(SystemExhausted, match="ulimit -n"):
+        raise one(rich, model="mood")
+    assert not rich.library.bad
+    assert one(rich, model="mood").trace.selection.ids == ("mood",)
 
 
 def damage(library, id, name="adapter_model.safetensors"):

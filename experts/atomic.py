@@ -1,0 +1,135 @@
+"""Folders and files of our own, written atomically, by one writer at a time.
+
+A killed writer leaves the old or the new, and `clean_leftovers` takes away the rest. Knows nothing
+of what is written.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from experts.exhaustion import raise_if_exhausted
+
+# What a killed writer leaves: `.tmp` was never visible, `.old` was, and may have to come back.
+LEFTOVER = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.(?P<state>tmp|old)")
+
+
+@contextmanager
+def locked(folder: Path) -> Generator[None]:
+    """Only one writer of a folder at a time, in any thread or process; a killed one lets go."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise_if_exhausted(error)
+        raise
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def atomic_folder(target: Path) -> Generator[Path]:
+    """Fill the folder this gives; on a clean exit it becomes `target`, otherwise nothing happens.
+
+    A kill leaves the old folder or the new one, once `clean_leftovers` has run. Do not nest two
+    of them in one parent folder.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with locked(target.parent):
+        fresh = _hidden(target, "tmp")
+        fresh.mkdir()
+        try:
+            yield fresh
+            for path in (*fresh.iterdir(), fresh):
+                _fsync(path)
+            _take_place(fresh, target)
+        finally:
+            _delete(fresh)
+
+
+def atomic_write(path: Path, data: bytes) -> None:
+    """Write a file so that a reader or a kill sees the old bytes or the new ones."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path.parent):
+        replace_file(path, data)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """`atomic_write` for who holds the lock of its folder."""
+    fresh = _hidden(path, "tmp")
+    fresh.write_bytes(data)
+    _fsync(fresh)
+    fresh.replace(path)
+    _fsync(path.parent)
+
+
+def remove_folder(target: Path) -> bool:
+    """Take a folder away in one step, then free its space; False when it was gone already."""
+    try:
+        with locked(target.parent):
+            return take_away(target)
+    except FileNotFoundError:
+        return False
+
+
+def take_away(target: Path) -> bool:
+    """`remove_folder` for who holds the lock of the folder it stands in."""
+    doomed = _hidden(target, "tmp")
+    try:
+        target.rename(doomed)
+    except FileNotFoundError:
+        return False
+    _fsync(target.parent)
+    _delete(doomed)
+    return True
+
+
+def clean_leftovers(folder: Path) -> None:
+    """Undo or finish what killed writers left in `folder`, which the caller has `locked`."""
+    for name in os.listdir(folder):
+        if not (found := LEFTOVER.fullmatch(name)):
+            continue
+        path, target = folder / name, folder / found["name"]
+        if found["state"] == "old" and not target.exists():
+            path.rename(target)
+        else:
+            _delete(path)
+
+
+def _take_place(fresh: Path, target: Path) -> None:
+    old = _hidden(target, "old")
+    replaces = os.path.lexists(target)
+    if replaces:  # a full folder cannot be renamed over: step aside first
+        target.rename(old)
+    fresh.rename(target)
+    _fsync(target.parent)
+    if replaces:
+        _delete(old)
+
+
+def _hidden(target: Path, state: str) -> Path:
+    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.{state}")
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,56 @@
+"""A machine without a file handle to spare: an error that says so, and no expert that is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from experts.atomic import locked
+from experts.entries import Entry
+from experts.errors import CorruptExpert, SystemExhausted
+from experts.files import read_bytes, sha256_of
+from experts.library import Library
+from tests.experts.handles import no_handle_left
+
+
+def test_a_file_that_cannot_be_opened_for_now_is_not_called_corrupt(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"sound")
+    with no_handle_left():
+        for read in (lambda p: read_bytes(p, 9), sha256_of):
+            with pytest.raises(SystemExhausted, match="ulimit -n"):
+                read(tmp_path / "a")
+        with pytest.raises(SystemExhausted), locked(tmp_path):
+            pass
+        with pytest.raises(CorruptExpert):
+            read_bytes(tmp_path / "nowhere", 9)
+    assert read_bytes(tmp_path / "a", 9) == b"sound"
+
+
+def test_a_look_without_handles_leaves_what_was_known(
+    root: Path, stored: Callable[..., Entry], open_library: Callable[[], Library]
+) -> None:
+    stored("tides")
+    stored("winds")
+    library = open_library()
+    before = dict(library.entries)
+    for id in before:
+        (root / id / "expert.json").touch()
+    with no_handle_left(), pytest.raises(SystemExhausted):
+        library.refresh()
+    assert dict(library.entries) == before
+    assert not library.bad
+    library.refresh()
+    assert list(library.entries) == list(before)
+
+
+def test_a_former_version_is_not_given_up_for_want_of_a_handle(
+    root: Path, stored: Callable[..., Entry]
+) -> None:
+    first = stored("tides")
+    with no_handle_left(), pytest.raises(SystemExhausted):
+        stored("tides")
+    second = stored("tides")
+    assert second.manifest.version == first.manifest.version + 1
+    assert (root / ".versions" / first.ref).is_dir()
