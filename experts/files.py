@@ -167,7 +167,7 @@ def sha256_of(path: Path) -> str:
     """A file's sha256 in hex.
 
     Raises:
-        CorruptExpert: it cannot be read.
+        CorruptExpert: it cannot be read. SystemExhausted: not for now.
     """
     try:
         with path.open("rb") as file:

@@ -77,8 +77,7 @@ def _by_halves(summary: Summary, group: Group, condition: Condition) -> str:
 
 
 def _losing(n: Numbers, outside: Group) -> str:
-    summary = n.summary
-    found = list(losses(summary, outside))
+    found = list(losses(n.summary, outside))
     if not found:
         return "**Nowhere** is the default surely more than a point below no expert."
     return (
@@ -92,17 +91,12 @@ def _set_aside(n: Numbers) -> str:
     """What the data set aside says of own experts where the default surely loses on the test."""
     if n.ablations is None:
         return ""
-    worse = {
-        task
-        for condition in CONDITIONS
-        for task, gain in n.summary.paired(Group("in"), condition)
-        if not isinstance(gain, Gap) and is_loss(gain)
-    }
+    worse = _worse(n.summary, Group("in"))
     told: list[str] = []
-    for task in n.summary.tasks(Group("in")):
+    for task in (t for t in n.summary.tasks(Group("in")) if t.name in worse):
         own = n.summary.results.best.get(task.name, {}).get(task.name)
         bare = _cell(n.ablations, Group("in"), task.name, "choices", BARE)
-        if task.name in worse and own is not None and bare:
+        if own is not None and bare:
             shares = (f"{100 * _commonest(e):.0f}%" for e in (task.train, task.test))
             told.append(
                 f"{task.name} by its own expert {100 * (own - bare.accuracy):+.1f} points (its "
@@ -111,8 +105,8 @@ def _set_aside(n: Numbers) -> str:
     if not told:
         return ""
     return (
-        f" On the {ASIDE_LIMIT} examples set aside, from which a library "
-        f"could know: {', '.join(told)}. Of tasks without an expert nothing is set aside."
+        f" On the {ASIDE_LIMIT} examples set aside, from which a library could know: "
+        f"{', '.join(told)}. Of tasks without an expert nothing is set aside."
     )
 
 
@@ -125,13 +119,18 @@ def _commonest(examples: Sequence[Example]) -> float:
 def losses(summary: Summary, outside: Group) -> Iterator[str]:
     """Tasks on which the default is surely worse than no expert: by how much, and by whom."""
     for group in (Group("in"), outside):
-        worse: dict[str, list[str]] = {}
-        for condition in CONDITIONS:
-            for task, gain in summary.paired(group, condition):
-                if not isinstance(gain, Gap) and is_loss(gain):
-                    worse.setdefault(task, []).append(f"{100 * gain.mean:+.1f} {condition}")
-        for task, by_condition in worse.items():
+        for task, by_condition in _worse(summary, group).items():
             yield f"{task} ({_first(summary, group, task)}): {', '.join(by_condition)}"
+
+
+def _worse(summary: Summary, group: Group) -> dict[str, list[str]]:
+    """Tasks of a group with a sure loss; each one's points under the conditions that show it."""
+    found: dict[str, list[str]] = {}
+    for condition in CONDITIONS:
+        for task, gain in summary.paired(group, condition):
+            if not isinstance(gain, Gap) and is_loss(gain):
+                found.setdefault(task, []).append(f"{100 * gain.mean:+.1f} {condition}")
+    return found
 
 
 def _unsure(summary: Summary, outside: Group) -> str:

@@ -35,7 +35,6 @@ class Numbers:
     summary: Summary
     curve: Summary | None
     ablations: Summary | None
-    milliseconds: Mapping[str, float]
     gains: Sequence[Mapping[str, Any]] = ()
 
     def mean(self, row: str, held: Held, condition: Condition) -> str:

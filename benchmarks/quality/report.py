@@ -90,7 +90,7 @@ def _page(found: Found, targets: list[Target], pictures: dict[str, Path]) -> Ite
     for condition in order.conditions:
         yield from [f"### {condition}: tasks", "", *tables.per_task(summary, compared, condition)]
     yield from ["## Findings", ""]
-    numbers = Numbers(summary, found.curve, found.ablations, found.milliseconds, kept_gains())
+    numbers = Numbers(summary, found.curve, found.ablations, kept_gains())
     yield from paragraphs(numbers, outside(found).held)
     yield from ["## What bounds it", "", *shortfalls(numbers, outside(found))]
 

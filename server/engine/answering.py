@@ -71,7 +71,8 @@ def _chosen(
     best = int(p_C.argmax())
     apart_C = (choice_CD - choice_CD[best]).norm(dim=-1)
     if len(alike := (apart_C < SAME).nonzero().flatten().tolist()) > 1:
-        field = "levels" if question.type == "score" else "choices"
+        given = "levels" if question.type == "score" else "choices"
+        field = given if question.choices else "labels"
         names = " and ".join(f"{field}[{i}]" for i in alike)
         return Answer(refusal=f"The backbone cannot tell {names} apart; say them in other words.")
     return Answer(tuple(p_C.tolist()), choices)

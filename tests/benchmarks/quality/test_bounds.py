@@ -53,7 +53,7 @@ def test_the_tasks_that_seem_to_have_an_expert_are_named(summary):
             if place.task == task and place.way == default.way:
                 sure = replace(cell, confidence=[0.9 - 0.2 * share] * 3, first=["sick"] * 3)
                 summary.results.cells[place] = sure
-    text = "\n".join(shortfalls(Numbers(summary, None, None, {}), Group("out")))
+    text = "\n".join(shortfalls(Numbers(summary, None, None), Group("out")))
     assert f"highest on {outside[0]} (0.90; sick)" in text
 
 
@@ -65,7 +65,7 @@ def test_what_was_set_aside_is_told_of_own_experts_that_hurt(bench):
     task = summary.tasks(Group("in"))[0].name
     answer(summary, base, task, 30)
     answer(summary, default, task, 10, task)
-    numbers = Numbers(summary, found.curve, found.ablations, {})
+    numbers = Numbers(summary, found.curve, found.ablations)
     text = "\n".join(shortfalls(numbers, Group("out")))
     assert f"{task} by its own expert" in text
     assert "of the train file and" in text
