@@ -42,6 +42,9 @@ def atomic_folder(target: Path) -> Generator[Path]:
 
     A kill leaves the old folder or the new one, once `clean_leftovers` has run. Do not nest two
     of them in one parent folder.
+
+    Raises:
+        SystemExhausted: the disk is full.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with locked(target.parent):
@@ -52,6 +55,9 @@ def atomic_folder(target: Path) -> Generator[Path]:
             for path in (*fresh.iterdir(), fresh):
                 _fsync(path)
             _take_place(fresh, target)
+        except OSError as error:
+            raise_if_exhausted(error)
+            raise
         finally:
             _delete(fresh)
 
@@ -66,9 +72,14 @@ def atomic_write(path: Path, data: bytes) -> None:
 def replace_file(path: Path, data: bytes) -> None:
     """`atomic_write` for who holds the lock of its folder."""
     fresh = _hidden(path, "tmp")
-    fresh.write_bytes(data)
-    _fsync(fresh)
-    fresh.replace(path)
+    try:
+        fresh.write_bytes(data)
+        _fsync(fresh)
+        fresh.replace(path)
+    except OSError as error:
+        _delete(fresh)
+        raise_if_exhausted(error)
+        raise
     _fsync(path.parent)
 
 

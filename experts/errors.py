@@ -12,7 +12,7 @@ ExpertError
 │   ├── UnsupportedExpert  a valid adapter of a sort that is not served
 │   ├── MismatchedExpert   its tensors do not fit the backbone's sites
 │   └── CorruptExpert      damaged, oversized or altered files
-├── SystemExhausted        the machine is out of file handles or memory: its operator must act
+├── SystemExhausted        the machine is out of handles, memory or disk: its operator must act
 ├── TaskFormatError        a training file cannot be read (`experts.training.data`)
 ├── MixError               experts that cannot act or be merged together (the caller's wish)
 └── BackboneError          the backbone could not be loaded or used as asked
@@ -85,7 +85,7 @@ class CorruptExpert(BadExpert):
 
 
 class SystemExhausted(ExpertError):
-    """A file could not be read for now, and nothing is known of what is in it."""
+    """A file could not be read or written for now; that says nothing of what is in it."""
 
 
 class MixError(ExpertError):

@@ -1,4 +1,4 @@
-"""The machine's own limits: a file that cannot be opened for now may be sound.
+"""The machine's own limits: a file that cannot be opened or written for now may be sound.
 
 Knows error numbers; knows nothing of experts or folders.
 """
@@ -9,17 +9,19 @@ import errno
 
 from experts.errors import SystemExhausted
 
-EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
+EXHAUSTED = (
+    errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENOSPC, errno.EDQUOT,
+)  # fmt: skip
 
 
 def raise_if_exhausted(error: OSError) -> None:
     """Tell a machine that has no more to give from a file that cannot be read.
 
     Raises:
-        SystemExhausted: it is out of file handles or memory.
+        SystemExhausted: it is out of file handles, memory or room on a disk.
     """
     if error.errno in EXHAUSTED:
         raise SystemExhausted(
-            f"The machine is out of resources ({error.strerror}); it may need a higher limit "
-            "(ulimit -n), or more memory."
+            f"The machine is out of resources ({error.strerror}): it needs a higher limit of open "
+            "files (ulimit -n), more memory, or room on the library's disk."
         ) from error

@@ -1,4 +1,4 @@
-"""A machine without a file handle to spare: an error that says so, and no expert that is lost."""
+"""A machine without a file handle or room to spare: an error that says so, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from experts.atomic import locked
+from experts import atomic
+from experts.atomic import atomic_folder, atomic_write, locked
 from experts.entries import Entry
 from experts.errors import CorruptExpert, SystemExhausted
 from experts.files import read_bytes, sha256_of
@@ -26,6 +27,28 @@ def test_a_file_that_cannot_be_opened_for_now_is_not_called_corrupt(tmp_path: Pa
         with pytest.raises(CorruptExpert):
             read_bytes(tmp_path / "nowhere", 9)
     assert read_bytes(tmp_path / "a", 9) == b"sound"
+
+
+def test_a_full_disk_is_told_and_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "there").mkdir()
+
+    def fill() -> None:
+        with atomic_folder(tmp_path / "there") as folder:
+            (folder / "a").symlink_to("/dev/full")
+            (folder / "a").write_text("new")
+
+    with pytest.raises(SystemExhausted, match="No space left"):
+        fill()
+    (tmp_path / "b").write_text("old")
+    full = tmp_path / "full"
+    full.symlink_to("/dev/full")
+    monkeypatch.setattr(atomic, "_hidden", lambda path, state: full)
+    with pytest.raises(SystemExhausted, match="No space left"):
+        atomic_write(tmp_path / "b", b"new")
+    assert (tmp_path / "b").read_text() == "old"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["b", "there"]
 
 
 def test_a_look_without_handles_leaves_what_was_known(
