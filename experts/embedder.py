@@ -19,9 +19,9 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from experts.backbones.base import fingerprint
+from experts.backbones.base import Backbone, fingerprint, no_bars
 from experts.backbones.demo import demo_path
-from experts.backbones.text_encoder import TextEncoder, no_bars, position_limit
+from experts.backbones.text_encoder import TextEncoder, position_limit
 from experts.backbones.tiny import tiny_encoder
 from experts.errors import BackboneError
 
@@ -102,10 +102,11 @@ class SentenceEmbedder:
         with self._one_pass:
             return len(tokenizer(text, truncation=False, verbose=False)["input_ids"])  # pyright: ignore[reportArgumentType]
 
-    def equals(self, backbone: TextEncoder) -> bool:
+    def equals(self, backbone: Backbone) -> bool:
         """Whether the backbone gives these vectors: weights, tokens and pooling agree."""
         names = [type(m).__name__ for m in self.model]
-        if names[:2] != ["Transformer", "Pooling"] or names[2:] not in ([], ["Normalize"]):
+        plain = names[:2] == ["Transformer", "Pooling"] and names[2:] in ([], ["Normalize"])
+        if not plain or not isinstance(backbone, TextEncoder):
             return False
         transformer: Any = self.model[0]
         pooling: Any = self.model[1]
@@ -119,7 +120,7 @@ class SentenceEmbedder:
         )
 
 
-def open_embedder(name: str, backbone: TextEncoder, *, backbone_name: str = "") -> Embedder:
+def open_embedder(name: str, backbone: Backbone, *, backbone_name: str = "") -> Embedder:
     """The embedder that `name` stands for; the backbone itself wherever the two are equal.
 
     Args:

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from experts.backbones import TextEncoder
+from experts.backbones import Backbone
 from experts.manifest import Label
 
 UNFITTED_SCALE = 30.0
 
 
-def read_statements(backbone: TextEncoder, texts: Sequence[str]) -> Tensor:
+def read_statements(backbone: Backbone, texts: Sequence[str]) -> Tensor:
     """What the map reads of each sentence: (S, 2D), its embedding beside its half-way features."""
     return torch.cat([backbone.embed(texts), backbone.halfway(backbone.features(texts))], dim=1)
 

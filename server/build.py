@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import torch
 from fastapi import FastAPI
 
-from experts.backbones import TextEncoder, open_backbone
+from experts.backbones import Backbone, open_backbone
 from experts.embedder import open_embedder
 from experts.entries import Entry
 from experts.errors import BadExpert, UnknownExpert
@@ -139,7 +139,7 @@ def build_engine(
 
 def build_tiers(
     library: Library,
-    backbone: TextEncoder,
+    backbone: Backbone,
     host_bytes: int,
     device_bytes: int,
     on_load: Callable[[Tier, float], None] | None = None,
@@ -227,7 +227,7 @@ def build_writer(settings: Settings) -> InstructionWriter | None:
     )
 
 
-def _reader(library: Library, backbone: TextEncoder) -> Callable[[str], HostExpert]:
+def _reader(library: Library, backbone: Backbone) -> Callable[[str], HostExpert]:
     """Reads a version of an expert by its reference, which names it in memory too."""
 
     def read(ref: str, tries: int = LOADS) -> HostExpert:

@@ -15,7 +15,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from experts.backbones import TextEncoder
+from experts.backbones import Backbone
 from experts.errors import ExpertError
 from experts.manifest import TaskCard
 from experts.statements import StatementMap, read_statements
@@ -111,7 +111,7 @@ def _without(aside: Aside, built: Built, variation: Variation, id: str) -> Itera
 
 
 def features_of(
-    backbone: TextEncoder, tasks: Sequence[Task], told: Told = lambda: None
+    backbone: Backbone, tasks: Sequence[Task], told: Told = lambda: None
 ) -> dict[str, Tensor]:
     """Features (M, F) of each task's training inputs.
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experts.backbones import TextEncoder
+from experts.backbones import Backbone
 from experts.embedder import Embedder
 from experts.library import Entry, Library
 from experts.manifest import TaskCard
@@ -32,7 +32,7 @@ class Stream:
             too, for token routing; without, an expert is described by its training inputs.
     """
 
-    backbone: TextEncoder
+    backbone: Backbone
     embedder: Embedder
     root: Path
     cards: Mapping[str, TaskCard]

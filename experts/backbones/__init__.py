@@ -6,14 +6,15 @@ A backbone is named by a local folder, a hub id, `demo` (the packaged all-MiniLM
 
 from __future__ import annotations
 
+from experts.backbones.base import Backbone
 from experts.backbones.demo import demo_path
 from experts.backbones.text_encoder import TextEncoder
 from experts.backbones.tiny import tiny_encoder
 
-__all__ = ["TextEncoder", "open_backbone"]
+__all__ = ["Backbone", "TextEncoder", "open_backbone"]
 
 
-def open_backbone(name: str, device: str = "cpu") -> TextEncoder:
+def open_backbone(name: str, device: str = "cpu") -> Backbone:
     """Load the backbone that `name` stands for.
 
     Raises:

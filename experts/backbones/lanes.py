@@ -15,20 +15,27 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from experts.backbones.base import SiteHooks
 from experts.backbones.halfway import lower_half
+from experts.backbones.hooks import SiteHooks
 from experts.kinds import Site
 
 T = TypeVar("T")
 
 
 class Lane:
-    """One copy of the model, with the hooks of its sites."""
+    """One copy of the model, with the hooks of its sites.
 
-    def __init__(self, model: nn.Module, sites: Mapping[str, Site]) -> None:
+    Attributes:
+        reader: what turns tokens into states, by its name in the model. lower_half: where a pass
+            of it begins and is half-way up.
+    """
+
+    def __init__(self, model: nn.Module, sites: Mapping[str, Site], reader: str = "") -> None:
         self.model = model
+        self.reader = model.get_submodule(reader)
         self.hooks = SiteHooks(model, sites)
-        self.lower_half = lower_half(model)
+        self.lower_half = lower_half(self.reader)
+        self._reader = reader
 
     def copy(self, sites: Mapping[str, Site]) -> Lane:
         """Another lane over the same weights."""
@@ -39,7 +46,7 @@ class Lane:
         for module in model.modules():
             # They belong to this lane, not to the copy.
             module._forward_hooks.clear()  # pyright: ignore[reportPrivateUsage]
-        return Lane(model, sites)
+        return Lane(model, sites, self._reader)
 
 
 class Lanes:

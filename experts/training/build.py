@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from experts.artefacts import Artefacts
-from experts.backbones import TextEncoder
+from experts.backbones import Backbone
 from experts.entries import Entry, require_id
 from experts.files import sha256_of
 from experts.library import Library
@@ -75,7 +75,7 @@ def is_trained(
 
 
 def train_tasks(
-    backbone: TextEncoder, root: Path, id: str, tasks: Sequence[Task],
+    backbone: Backbone, root: Path, id: str, tasks: Sequence[Task],
     cards: Mapping[str, TaskCard], recipe: Recipe, progress: Progress | None = None,
     past: Past = AFRESH,
 ) -> Entry:  # fmt: skip

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from experts.backbones.text_encoder import TextEncoder
+from experts.backbones import Backbone
 from experts.manifest import TaskCard
 from experts.mix import Mix
 from experts.training.data import Example
@@ -49,7 +49,7 @@ class Course:
     """
 
     def __init__(
-        self, backbone: TextEncoder, corpora: Sequence[Corpus], recipe: Recipe,
+        self, backbone: Backbone, corpora: Sequence[Corpus], recipe: Recipe,
         memory: Sequence[Corpus] = (),
     ) -> None:  # fmt: skip
         self._backbone, self._recipe, self._learnt = backbone, recipe, len(corpora)

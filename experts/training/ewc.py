@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from experts.backbones.text_encoder import TextEncoder
+from experts.backbones import Backbone
 from experts.training.course import Corpus, Course
 from experts.training.leaves import Leaves
 from experts.training.recipe import Recipe
@@ -43,7 +43,7 @@ def penalty(sites: Mapping[str, SiteTensors], anchors: Sequence[Anchor], strengt
 
 
 def fisher_of(
-    backbone: TextEncoder, expert: ExpertWeights, corpus: Corpus, recipe: Recipe, count: int,
+    backbone: Backbone, expert: ExpertWeights, corpus: Corpus, recipe: Recipe, count: int,
     progress: Progress | None = None,
 ) -> dict[str, dict[str, Tensor]]:  # fmt: skip
     """The diagonal Fisher information of an expert's tensors on its task.

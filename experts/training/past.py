@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from experts.backbones.text_encoder import TextEncoder
+from experts.backbones import Backbone
 from experts.entries import WEIGHTS, Entry
 from experts.loader import load_expert
 from experts.training.course import Corpus
@@ -52,7 +52,7 @@ AFRESH = Past()
 """No past: fresh tensors, and one loss."""
 
 
-def start_of(entry: Entry, backbone: TextEncoder) -> tuple[ExpertWeights, str]:
+def start_of(entry: Entry, backbone: Backbone) -> tuple[ExpertWeights, str]:
     """An expert of a library as the start of another: its tensors, and their origin.
 
     Raises:

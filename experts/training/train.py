@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from experts.backbones.text_encoder import TextEncoder
+from experts.backbones import Backbone
 from experts.errors import MismatchedExpert
 from experts.kinds import KINDS
 from experts.training.course import Corpus, Course
@@ -24,7 +24,7 @@ S = TypeVar("S")
 
 def train_expert(
     id: str,
-    backbone: TextEncoder,
+    backbone: Backbone,
     corpora: Sequence[Corpus],
     recipe: Recipe,
     progress: Progress | None = None,
@@ -53,7 +53,7 @@ def train_expert(
 
 
 def _initial(
-    id: str, backbone: TextEncoder, recipe: Recipe, start: ExpertWeights | None
+    id: str, backbone: Backbone, recipe: Recipe, start: ExpertWeights | None
 ) -> ExpertWeights:
     """An expert before its training: fresh tensors, or those of `start`."""
     kind = KINDS[recipe.kind]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from experts.artefacts import Artefacts
-from experts.backbones import TextEncoder
+from experts.backbones import Backbone
 from experts.embedder import Embedder
 from experts.manifest import TaskCard
 from experts.training.data import Example
@@ -27,7 +27,7 @@ CHOICE_SAMPLE = 600
 
 
 def fit_artefacts(
-    backbone: TextEncoder,
+    backbone: Backbone,
     embedder: Embedder,
     expert: ExpertWeights,
     examples: Sequence[Example],

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from experts.artefacts import Artefacts
-from experts.backbones import TextEncoder
+from experts.backbones import Backbone
 from experts.embedder import Embedder
 from experts.library import Entry, Library
 from experts.loader import load_expert
@@ -32,7 +32,7 @@ def is_fitted(entry: Entry, embedder: Embedder) -> bool:
 
 
 def fit_task(
-    backbone: TextEncoder, embedder: Embedder, library: Library, task: Task,
+    backbone: Backbone, embedder: Embedder, library: Library, task: Task,
     cards: Mapping[str, TaskCard], progress: Progress | None = None,
 ) -> None:  # fmt: skip
     """Compute the artefacts of the task's expert from the task's training examples.
@@ -52,7 +52,7 @@ def fit_task(
 
 
 def describe_task(
-    backbone: TextEncoder, embedder: Embedder, library: Library, task: Task
+    backbone: Backbone, embedder: Embedder, library: Library, task: Task
 ) -> None:  # fmt: skip
     """Give the task's expert what routers can know at once: all but gates.
 
@@ -75,7 +75,7 @@ def _recipe_of(entry: Entry) -> Recipe:
 
 
 def fit_described(
-    backbone: TextEncoder, embedder: Embedder, entry: Entry, inputs: Sequence[str],
+    backbone: Backbone, embedder: Embedder, entry: Entry, inputs: Sequence[str],
     examples: Sequence[Example], foreign: Sequence[str], metric: Metric | None,
     progress: Progress | None = None,
 ) -> Artefacts:  # fmt: skip
@@ -93,7 +93,7 @@ def fit_described(
     return replace(described, vectors={**described.vectors, "gate": gates})
 
 
-def metric_of(library: Library, backbone: TextEncoder) -> Metric | None:
+def metric_of(library: Library, backbone: Backbone) -> Metric | None:
     """The metric in the library's constants, if it has one."""
     return Metric.from_tensors(library.calibration_tensors(), backbone.feature_width)
 

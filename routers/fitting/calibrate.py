@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from experts.backbones import TextEncoder
+from experts.backbones import Backbone
 from experts.embedder import Embedder
 from experts.manifest import TaskCard
 from experts.training.data import Example
@@ -115,7 +115,7 @@ def calibrate_views(asked: Asked) -> dict[str, float]:
 
 
 def ask(
-    backbone: TextEncoder,
+    backbone: Backbone,
     embedder: Embedder,
     catalogue: Catalogue,
     cards: Mapping[str, TaskCard],

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from experts.artefacts import Artefacts
-from experts.backbones import TextEncoder
+from experts.backbones import Backbone
 from experts.embedder import Embedder
 from experts.manifest import Manifest
 from experts.weights import ExpertWeights
@@ -22,7 +22,7 @@ from routers.metric import Metric
 
 
 def describe(
-    backbone: TextEncoder,
+    backbone: Backbone,
     embedder: Embedder,
     expert: ExpertWeights,
     manifest: Manifest,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from experts.backbones import TextEncoder
+from experts.backbones import Backbone
 from experts.kernels import Use
 from experts.kinds import KINDS
 from experts.manifest import TaskCard
@@ -57,7 +57,7 @@ class GatedMix(Mix):
 
 
 def fit_gates(
-    backbone: TextEncoder,
+    backbone: Backbone,
     expert: ExpertWeights,
     examples: Sequence[Example],
     card: TaskCard,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from experts.artefacts import Artefacts
-from experts.backbones import TextEncoder
+from experts.backbones import Backbone
 from routers.fitting.centroids import prototypes
 from routers.metric import Metric
 
@@ -20,7 +20,7 @@ LEAST_SPREAD = 1e-3
 
 
 def with_inputs(
-    artefacts: Artefacts, backbone: TextEncoder, texts: Sequence[str], metric: Metric | None
+    artefacts: Artefacts, backbone: Backbone, texts: Sequence[str], metric: Metric | None
 ) -> Artefacts:
     """Artefacts that also tell of these inputs, by the library's metric where it has one."""
     feature_MF = backbone.features(texts)

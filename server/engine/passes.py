@@ -10,7 +10,7 @@ from collections.abc import Hashable, Mapping, Sequence
 
 from torch import Tensor
 
-from experts.backbones import TextEncoder
+from experts.backbones import Backbone
 from experts.mix import Part, RowMix, build_mix
 from experts.stacks import StackCache
 from experts.weights import ExpertWeights
@@ -22,7 +22,7 @@ from server.engine.work import Work
 
 
 def forward(
-    backbone: TextEncoder,
+    backbone: Backbone,
     stacks: StackCache,
     experts: Mapping[str, ExpertWeights],
     board: Sequence[Work],
@@ -50,7 +50,7 @@ def row_mix(selection: Selection) -> RowMix:
 
 
 def _adapted(
-    backbone: TextEncoder, stacks: StackCache, experts: Mapping[str, ExpertWeights],
+    backbone: Backbone, stacks: StackCache, experts: Mapping[str, ExpertWeights],
     works: Sequence[Work], router: str | None,
 ) -> Tensor:  # fmt: skip
     """Adapted states (B, D) of one row per work."""
@@ -65,7 +65,7 @@ def _adapted(
 
 
 def _token_traces(
-    backbone: TextEncoder, stacks: StackCache, experts: Mapping[str, ExpertWeights], work: Work
+    backbone: Backbone, stacks: StackCache, experts: Mapping[str, ExpertWeights], work: Work
 ) -> tuple[TokenTrace, ...]:
     """Run one sample again, listening to what its tokens chose. Costs a pass; asked for by name."""
     row = row_mix(work.selection)

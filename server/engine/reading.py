@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from experts.backbones import TextEncoder
+from experts.backbones import Backbone
 from experts.embedder import Embedder
 from experts.errors import InputTooLong
 from server.engine.messages import Cut, Sample
 from server.engine.work import Work, alive
 
 
-def read(backbone: TextEncoder, embedder: Embedder, board: Sequence[Work]) -> None:
+def read(backbone: Backbone, embedder: Embedder, board: Sequence[Work]) -> None:
     """Tokenise the inputs of the samples that are alive, and measure their callers' words.
 
     Words must fit both models that read them.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
-from experts.backbones import TextEncoder
+from experts.backbones import Backbone
 from experts.embedder import Embedder
 from experts.errors import ExpertError, MixError
 from experts.library import Library
@@ -42,7 +42,7 @@ class Routing:
     """Decides for a board of samples which experts answer."""
 
     def __init__(
-        self, backbone: TextEncoder, embedder: Embedder, library: Library, words: FeatureStore,
+        self, backbone: Backbone, embedder: Embedder, library: Library, words: FeatureStore,
         inputs: FeatureStore, presets: Mapping[str, Preset], top_k: int | None = None,
     ) -> None:  # fmt: skip
         self.backbone, self.library = backbone, library

@@ -13,7 +13,7 @@ from functools import partial
 
 import torch
 
-from experts.backbones import TextEncoder
+from experts.backbones import Backbone
 from experts.embedder import Embedder
 from experts.errors import ExpertError
 from experts.library import Library
@@ -43,7 +43,7 @@ class Engine:
     """One frozen backbone, one library of experts, and every way to route between them."""
 
     def __init__(
-        self, backbone: TextEncoder, library: Library, tiers: Tiers, *,
+        self, backbone: Backbone, library: Library, tiers: Tiers, *,
         embedder: Embedder | None = None, router: str = DEFAULT, top_k: int | None = None,
         pin: Sequence[str] = (), stack_bytes: int = STACK_BYTES,
     ) -> None:  # fmt: skip

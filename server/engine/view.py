@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from experts.artefacts import Artefacts
-from experts.backbones import TextEncoder
+from experts.backbones import Backbone
 from experts.constants import CALIBRATION
 from experts.embedder import Embedder
 from experts.entries import first_error
@@ -102,7 +102,7 @@ class Fitted:
 class LibraryView:
     """The library as routers see it."""
 
-    def __init__(self, backbone: TextEncoder, embedder: Embedder, library: Library) -> None:
+    def __init__(self, backbone: Backbone, embedder: Embedder, library: Library) -> None:
         self.backbone, self.embedder, self.library = backbone, embedder, library
         self.wordings = Wordings(embedder, library.root)
         self._built: Built | None = None

@@ -26,8 +26,9 @@ from transformers import (
 )
 
 from experts.backbones import TextEncoder, open_backbone
+from experts.backbones.base import length_buckets
 from experts.backbones.demo import demo_path
-from experts.backbones.text_encoder import Pooling, length_buckets
+from experts.backbones.text_encoder import Pooling
 from experts.backbones.tiny import tiny_encoder
 from experts.errors import BackboneError, InputTooLong
 from experts.host import HostExpert
