@@ -87,9 +87,10 @@ class GroupMix:
     prior_BK: Tensor
     keep_B1: Tensor
     fixed_BK: Tensor
+    present_BK: Tensor
     router: TokenRouter | None
     recorder: TokenRecorder | None = None
-    uses: dict[int, Use] = field(default_factory=dict)
+    uses: dict[int, tuple[Tensor | None, Use]] = field(default_factory=dict)
 
     def apply(self, site: str, x_ND: Tensor, y_NO: Tensor, row_N: Tensor | None) -> Tensor:
         """The output of one site with this group's experts in force."""
@@ -114,17 +115,18 @@ class GroupMix:
     def rows(self, index: Tensor) -> GroupMix:
         """The same mix for rows `index` of this one."""
         names = ("expert_BK", "weight_BK", "strength_B", "per_token_B", "prior_BK", "keep_B1",
-                 "fixed_BK")  # fmt: skip
+                 "fixed_BK", "present_BK")  # fmt: skip
         chosen = {n: getattr(self, n).index_select(0, index) for n in names}
         return replace(self, **chosen, uses={})
 
     def _use(self, tokens: int, row_N: Tensor | None) -> Use:
         """The rows' own weights for a pass of so many tokens; the same at every site."""
-        if row_N is not None:
-            return Use(self.expert_BK, self.weight_BK, self.stack.size, tokens, row_N)
-        if tokens not in self.uses:
-            self.uses[tokens] = Use(self.expert_BK, self.weight_BK, self.stack.size, tokens)
-        return self.uses[tokens]
+        known = self.uses.get(tokens)
+        if known is None or known[0] is not row_N:
+            use = Use(self.expert_BK, self.weight_BK, self.stack.size, tokens, row_N,
+                      present_BK=self.present_BK)  # fmt: skip
+            known = self.uses[tokens] = (row_N, use)
+        return known[1]
 
     def _per_token(self, site: str, x_ND: Tensor, use: Use) -> Use:
         """Replace the weights of token-mode rows by the token router's top k."""
@@ -249,6 +251,7 @@ def _group_mix(
         prior_BK=prior_BK,
         keep_B1=torch.tensor(keep, device=device),
         fixed_BK=fixed_BK,
+        present_BK=torch.tensor([[p is not None for p in row] for row in padded], device=device),
         router=router if any(per_token) else None,
         recorder=recorder,
     )

@@ -11,6 +11,7 @@ ServerError
 ├── Unavailable            the caller may try again later
 │   ├── QueueFull          more samples wait than the server takes
 │   └── Draining           the server is about to stop
+├── UnsoundLogits          this answer's numbers overflowed: the caller may choose other weights
 ├── DeadlinePassed         the caller's deadline came before the answer
 ├── RemoteError            another server cannot be reached, or refuses: its operator must act
 ├── ReplayError            the user of `sailplane route --replay` must change what is replayed
@@ -88,6 +89,10 @@ class Draining(Unavailable):
     """The server finishes what it has and takes nothing new."""
 
 
+class UnsoundLogits(ServerError):
+    """The model gave no numbers to choose a token by."""
+
+
 class DeadlinePassed(ServerError):
     """The deadline came before the answer."""
 
@@ -143,6 +148,7 @@ TABLE: Mapping[type[Exception], Row] = {
     NoRoutingLog: Row(409, "conflict_error", "no_routing_log"),
     QueueFull: Row(503, "overloaded_error", "queue_full"),
     Draining: Row(503, "overloaded_error", "draining"),
+    UnsoundLogits: Row(422, "invalid_request_error", "unsound_logits"),
     DeadlinePassed: Row(504, "timeout_error", "deadline_passed"),
     BadLine: Row(400, "invalid_request_error", "invalid_line"),
     RepeatedLine: Row(400, "invalid_request_error", "repeated_custom_id"),

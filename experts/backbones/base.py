@@ -35,7 +35,8 @@ class Backbone(ABC):
     Attributes:
         id: the name clients use for the bare backbone. fingerprint: sha256 of its weights.
         sites: every linear layer, by module name. max_tokens: the longest input it takes.
-        width: of its pooled states. feature_width: of its features.
+        width: of its pooled states. feature_width: of its features. feature_tokens: how much of an
+            input they tell of.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Backbone(ABC):
         self.hooks = self.lanes.first.hooks
         self.width: int = model.config.hidden_size  # type: ignore[union-attr]
         self.feature_width = TAPS * self.width
+        self.feature_tokens = max_tokens
         self._pad: int = tokenizer.pad_token_id or 0  # type: ignore[attr-defined]
 
     @abstractmethod
@@ -144,7 +146,7 @@ class Backbone(ABC):
         The middle of an encoder tells sorts of text apart better than its end, which keeps only
         what they mean (DAM takes hidden_states[-4] too), and costs half a pass.
         """
-        rows = self.tokenize(texts, truncate=True)
+        rows = [row[: self.feature_tokens] for row in self.tokenize(texts, truncate=True)]
 
         def lower(lane: Lane, chunk: Sequence[int]) -> Tensor:
             ids_BT, mask_BT = self._pad_rows([rows[i] for i in chunk])

@@ -17,7 +17,10 @@ from experts.kinds import Site
 from experts.mix import Mix
 
 RowsOf = Callable[[str, int], Tensor | None]
-"""The row (N,) of each of the N tokens that a site sees; None where each is a row, in order."""
+"""The row (N,) of each of the N tokens that a site sees; None where each is a row, in order.
+
+No rows at all (0,) leave the site as it is: nobody reads what comes out of it.
+"""
 
 
 class SiteHooks:
@@ -56,10 +59,12 @@ class SiteHooks:
         def apply(_module: nn.Module, args: tuple[Tensor, ...], y: Tensor) -> Tensor | None:
             mix = self._mix
             x = args[0]
-            if mix is None or mix.idle or not x.numel():
+            if mix is None or mix.idle:
                 return None
             x_ND, y_NO = x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1])
             row_N = self._rows_of(site, len(x_ND)) if self._rows_of else None
+            if row_N is not None and not len(row_N):
+                return None
             if row_N is None and (len(x_ND) if self._rows_of else x.shape[0]) != mix.size:
                 raise BackboneError(f"{site} sees {x.shape[0]} rows and the mix has {mix.size}.")
             return mix.apply(site, x_ND, y_NO, row_N).view(y.shape)

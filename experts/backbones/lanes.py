@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from queue import SimpleQueue
 from typing import TypeVar
 
@@ -59,17 +60,23 @@ class Lanes:
 
     def __init__(self, first: Lane, before: Callable[[], None] = lambda: None) -> None:
         self.first = first
+        self.all = [first]
         self._before = before
-        self.count = 1
         self._free: SimpleQueue[Lane] = SimpleQueue()
         self._free.put(first)
         self._pool: ThreadPoolExecutor | None = None
 
+    @property
+    def count(self) -> int:
+        """How many passes run side by side."""
+        return len(self.all)
+
     def widen(self, count: int, sites: Mapping[str, Site]) -> None:
         """Have `count` lanes, and one thread in each pass from now on in this process."""
         for _ in range(count - self.count):
-            self._free.put(self.first.copy(sites))
-        self.count = max(count, self.count)
+            lane = self.first.copy(sites)
+            self.all.append(lane)
+            self._free.put(lane)
         if self.count > 1:
             torch.set_num_threads(1)
             self._pool = ThreadPoolExecutor(self.count, thread_name_prefix="lane")
@@ -80,15 +87,25 @@ class Lanes:
         """`work(lane, job)` for every job, side by side, in order of the jobs."""
         if self._pool is None or len(jobs) < 2:
             return [self._here(work, job) for job in jobs]
-        inference, grad = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
 
         def run(job: Sequence[int]) -> T:
             lane = self._free.get()
             try:
-                with torch.inference_mode(inference), torch.set_grad_enabled(grad):
-                    return work(lane, job)
+                return work(lane, job)
             finally:
                 self._free.put(lane)
+
+        return self.together([partial(run, job) for job in jobs])
+
+    def together(self, jobs: Sequence[Callable[[], T]]) -> list[T]:
+        """Results of jobs that run side by side, each on a lane of its own choice."""
+        if self._pool is None or len(jobs) < 2:
+            return [job() for job in jobs]
+        inference, grad = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
+
+        def run(job: Callable[[], T]) -> T:
+            with torch.inference_mode(inference), torch.set_grad_enabled(grad):
+                return job()
 
         return list(self._pool.map(run, jobs))
 

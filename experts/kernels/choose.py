@@ -7,8 +7,11 @@ from experts.kernels.use import Use
 # Cost of one multiply-add in each strategy, in units of a large dense product's.
 GATHERED_PRODUCT = 2.0
 MASKED_PRODUCT = 1.0
+GROUPED_PRODUCT = 4.0  # with the padding of uneven groups
 # Cost of copying one parameter, in the same units.
 COPY = 4.0
+# What `grouped` costs beside its products, in the same units: it has more steps.
+GROUPED_STEPS = 1.5e6
 
 
 def cheapest(use: Use, rank: int, width: int) -> str:
@@ -17,9 +20,12 @@ def cheapest(use: Use, rank: int, width: int) -> str:
     Args:
         use: the pass. rank: rows of one expert's factor. width: sum of the factors' widths.
     """
-    if use.row_N is not None:
-        return "masked"
     per_expert = rank * width
-    gathered = use.rows * use.width * per_expert * (COPY + GATHERED_PRODUCT * use.tokens_per_row)
-    masked = use.experts * per_expert * MASKED_PRODUCT * use.tokens
-    return "gathered" if gathered < masked else "masked"
+    costs = {
+        "masked": use.experts * per_expert * MASKED_PRODUCT * use.tokens,
+        "grouped": GROUPED_STEPS + use.width * per_expert * GROUPED_PRODUCT * use.tokens,
+    }
+    if use.row_N is None:
+        each = COPY + GATHERED_PRODUCT * use.tokens_per_row
+        costs["gathered"] = use.rows * use.width * per_expert * each
+    return min(costs, key=costs.__getitem__)

@@ -25,6 +25,7 @@ class Use:
         experts: E, the number of experts in the stack.
         row_N: int64, the row of each token; None when every row has N / B tokens in order.
         per_token: whether `weight` is per token.
+        present_BK: bool, which of a row's experts are not such repetitions; None is all.
     """
 
     expert_BK: Tensor
@@ -33,6 +34,7 @@ class Use:
     tokens: int
     row_N: Tensor | None = None
     per_token: bool = False
+    present_BK: Tensor | None = None
 
     @property
     def rows(self) -> int:
@@ -49,7 +51,8 @@ class Use:
         """The same use with equal rows: itself, or one row per token."""
         if self.row_N is None:
             return self
-        return Use(self.expert_NK, self.weight_NK, self.experts, self.tokens, None, True)
+        return Use(self.expert_NK, self.weight_NK, self.experts, self.tokens, None, True,
+                   self._present_NK)  # fmt: skip
 
     @property
     def tokens_per_row(self) -> int:
@@ -82,8 +85,9 @@ class Use:
     def _with_weight(self, weight: Tensor, per_token: bool) -> Use:
         """A copy with other weights that shares what was computed of the experts."""
         changed = replace(self, weight=weight, per_token=per_token)
-        if "expert_NK" in self.__dict__:
-            changed.__dict__["expert_NK"] = self.expert_NK
+        for known in ("expert_NK", "groups"):
+            if known in self.__dict__:
+                changed.__dict__[known] = self.__dict__[known]
         return changed
 
     @cached_property
@@ -109,12 +113,59 @@ class Use:
         return self.dense_weight if self.per_token else self.per_token_rows(self.dense_weight)
 
     @cached_property
-    def pairs_by_expert(self) -> list[tuple[int, Tensor, Tensor]]:
-        """For each expert in use: (its index, its tokens P, their weights P)."""
-        weight_NE = self.dense_weight_NE
-        used = torch.nonzero(weight_NE.ne(0).any(dim=0)).flatten().tolist()
-        groups: list[tuple[int, Tensor, Tensor]] = []
-        for expert in used:
-            token_P = torch.nonzero(weight_NE[:, expert]).flatten()
-            groups.append((expert, token_P, weight_NE[token_P, expert]))
-        return groups
+    def groups(self) -> Groups:
+        """The tokens of each expert, by the experts of the rows: weights per token change none."""
+        return _group(self.expert_NK, self._present_NK, self.experts)
+
+    @cached_property
+    def group_weight(self) -> Tensor:
+        """Weights (S,) of `groups`' tokens; padding has none."""
+        groups = self.groups
+        return self.weight_NK.flatten().index_select(0, groups.pair_S) * groups.real_S
+
+    @property
+    def _present_NK(self) -> Tensor | None:
+        return None if self.present_BK is None else self.per_token_rows(self.present_BK)
+
+
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """Pairs of token and expert, gathered by expert: S places, as many for each.
+
+    Attributes:
+        experts: how many have tokens. expert_E: which these are, None where it is all in order.
+        token_S: the token of each place. pair_S: its place among the (N, K) pairs, flat.
+        real_S: 1, or 0 where a group is padded.
+    """
+
+    experts: int
+    expert_E: Tensor | None
+    token_S: Tensor
+    pair_S: Tensor
+    real_S: Tensor
+
+    def of(self, stack: Tensor) -> Tensor:
+        """The experts that have tokens, of a stack of all."""
+        return stack if self.expert_E is None else stack.index_select(0, self.expert_E)
+
+
+def _group(expert_NK: Tensor, present_NK: Tensor | None, experts: int) -> Groups:
+    K = expert_NK.shape[1]
+    flat = expert_NK.flatten()
+    pair_P = torch.arange(len(flat), device=flat.device)
+    if present_NK is not None:
+        pair_P = pair_P[present_NK.flatten()]
+    count_E = torch.bincount(flat[pair_P], minlength=experts)
+    used_E = count_E.nonzero().flatten()
+    order_P = pair_P[flat[pair_P].argsort(stable=True)]
+    size = max(1, int(count_E.max())) if len(flat) else 1
+    count_U = count_E[used_E]
+    first_U = count_U.cumsum(0) - count_U
+    place_UG = torch.arange(size, device=flat.device).expand(len(used_E), size)
+    real_UG = place_UG < count_U.unsqueeze(1)
+    within_UG = torch.where(real_UG, place_UG, 0) + first_U.unsqueeze(1)
+    pair_S = order_P[within_UG.flatten()]
+    return Groups(
+        len(used_E), None if len(used_E) == experts else used_E,
+        pair_S // K, pair_S, real_UG.flatten(),
+    )  # fmt: skip

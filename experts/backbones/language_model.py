@@ -1,0 +1,201 @@
+"""What backbones that write have in common: loading, sites, contexts, and running batches.
+
+Text goes in and token logits come out, one running batch a lane. They read texts too, by the mean
+of their last states, so that they embed, and route. Nothing here chooses a token.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoTokenizer, BitsAndBytesConfig, GenerationConfig
+from transformers.pytorch_utils import Conv1D
+from transformers.utils.hub import cached_file
+
+from experts.backbones.base import Backbone, fingerprint, masked_mean, no_bars
+from experts.backbones.lanes import Lane
+from experts.backbones.packed import pack_linears
+from experts.decoding.anatomy import Anatomy, study
+from experts.decoding.deck import Deck
+from experts.decoding.pages import ByteBudget
+from experts.decoding.passes import NAME, Attends
+from experts.errors import BackboneError
+from experts.kinds import Site
+
+# What writes into the residual stream, as Llama, GPT-2, T5 and BART name it.
+RESIDUAL = ("self_attn.o_proj", "mlp.down_proj", "attn.c_proj", "mlp.c_proj", "SelfAttention.o",
+            "EncDecAttention.o", "DenseReluDense.wo", "attn.out_proj", "fc2")  # fmt: skip
+FEATURE_TOKENS = 512
+"""Tokens of a prompt that routing looks at: the task shows early, and a pass costs time."""
+NO_LIMIT = 2048
+"""Context of a model that tells no limit, such as T5 without `n_positions`."""
+INDEX = "model.safetensors.index.json"
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16,
+          "float16": torch.float16}  # fmt: skip
+
+
+class LanguageModel(Backbone):
+    """A frozen language model of transformers.
+
+    Attributes:
+        context: tokens a row may have, what it reads and what it writes together; of a model with
+            a source, of either alone. eos: tokens that end a text.
+    """
+
+    auto: ClassVar[Any]
+    """The class of transformers that loads it."""
+
+    def __init__(
+        self, id: str, model: nn.Module, tokenizer: object, *, reader: str,
+        fingerprint_: str | None = None,
+    ) -> None:  # fmt: skip
+        config: Any = model.config
+        self.context = context_of(config, tokenizer)
+        model.set_attn_implementation(NAME)  # type: ignore[operator]
+        super().__init__(
+            id, model, tokenizer, sites=linear_sites(model), max_tokens=self.context,
+            fingerprint=fingerprint_ or fingerprint(model), reader=reader,
+        )  # fmt: skip
+        self.feature_tokens = min(FEATURE_TOKENS, self.context)
+        self.vocabulary: int = config.vocab_size
+        self.generation: GenerationConfig = model.generation_config  # type: ignore[assignment]
+        self.eos = ids_of(self.generation.eos_token_id)
+        self.anatomy: Anatomy = study(model, self.hooks, self._study)
+        self.sites = {n: s for n, s in self.sites.items() if n not in self.anatomy.odd_sites}
+
+    @classmethod
+    def load(
+        cls, source: str, id: str | None = None, device: str = "cpu", dtype: str = "float32",
+        quantization: str | None = None,
+    ) -> Self:  # fmt: skip
+        """Load from a local folder or a hub id; safetensors only, no remote code.
+
+        Args:
+            dtype: of the weights in memory. quantization: "8bit" or "4bit", by bitsandbytes.
+
+        Raises:
+            BackboneError: it is not there, is damaged, or has no safetensors weights.
+        """
+        try:
+            with no_bars():
+                model = cls.auto.from_pretrained(
+                    source, use_safetensors=True, dtype=DTYPES[dtype], attn_implementation=NAME,
+                    device_map=None if device == "cpu" else device,
+                    quantization_config=_quantized(quantization),
+                )  # fmt: skip
+            tokenizer = AutoTokenizer.from_pretrained(source)
+            digest = checkpoint_fingerprint(source)
+        except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+            raise BackboneError(f"Cannot load backbone {source!r}: {error}") from error
+        if quantization is None:
+            pack_linears(model)
+        name = id or source.rstrip("/").rsplit("/", 1)[-1]
+        return cls(name, model, tokenizer, fingerprint_=digest)  # pyright: ignore[reportCallIssue]
+
+    @abstractmethod
+    def deck(self, lane: Lane, budget: ByteBudget) -> Deck:
+        """A running batch on a lane of this backbone."""
+
+    @abstractmethod
+    def _study(self, flat: Attends) -> object:
+        """The pass that `study` watches."""
+
+    def decks(self, budget: ByteBudget) -> list[Deck]:
+        """A running batch for every lane, all within one budget."""
+        return [self.deck(lane, budget) for lane in self.lanes.all]
+
+    @property
+    def chats(self) -> bool:
+        """Whether the tokenizer has a chat template."""
+        return bool(getattr(self.tokenizer, "chat_template", None))
+
+    def chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        """Token ids of a conversation, up to where the answer begins.
+
+        Raises:
+            BackboneError: the tokenizer has no chat template, or the template refuses these turns.
+        """
+        if not self.chats:
+            raise BackboneError(
+                f"{self.id!r} has no chat template; send the prompt to /v1/completions."
+            )
+        tokenizer: Any = self.tokenizer
+        try:
+            text = tokenizer.apply_chat_template(
+                [dict(m) for m in messages], tokenize=False, add_generation_prompt=True
+            )
+        except Exception as error:  # a template is a program of its author
+            raise BackboneError(f"The chat template refuses the messages: {error}") from error
+        # The template writes the special tokens itself.
+        return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+
+    def _pool(self, states_BTD: Tensor, mask_BT: Tensor) -> Tensor:
+        return F.normalize(masked_mean(states_BTD, mask_BT), dim=-1)
+
+
+def linear_sites(model: nn.Module) -> dict[str, Site]:
+    """Every linear layer as a site, GPT-2's transposed ones too."""
+    found: dict[str, Site] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear):
+            widths = module.in_features, module.out_features
+        elif isinstance(module, Conv1D):
+            widths = module.nx, module.nf
+        else:
+            continue
+        found[name] = Site(name, *widths, residual=name.endswith(RESIDUAL))
+    return found
+
+
+def context_of(config: Any, tokenizer: object) -> int:
+    """Tokens that a model takes, by its config or else by its tokenizer."""
+    said = [getattr(config, name, None) for name in ("max_position_embeddings", "n_positions")]
+    told = next((n for n in said if isinstance(n, int) and n > 0), None)
+    length = getattr(tokenizer, "model_max_length", None)
+    if told is None and isinstance(length, int) and length < 10**6:
+        told = length
+    return told or NO_LIMIT
+
+
+def ids_of(said: int | Sequence[int] | None) -> frozenset[int]:
+    """Token ids that a config gives as one, several, or none."""
+    if said is None:
+        return frozenset()
+    return frozenset([said] if isinstance(said, int) else said)
+
+
+def checkpoint_fingerprint(source: str) -> str:
+    """sha256 over the names, types, shapes and bytes of a checkpoint's tensors, in order of name.
+
+    It is of the files, so that the type a server computes in changes no fingerprint.
+    """
+    names: dict[str, str] = {}
+    index = cached_file(source, INDEX, _raise_exceptions_for_missing_entries=False)
+    told = json.loads(Path(index).read_text("utf-8"))["weight_map"] if index else {}
+    for shard in sorted({*told.values()}) or ["model.safetensors"]:
+        path = cached_file(source, shard)
+        assert path is not None
+        with safe_open(path, "pt") as file:
+            names |= dict.fromkeys(file.keys(), path)
+    digest = hashlib.sha256()
+    for name in sorted(names):
+        with safe_open(names[name], "pt") as file:
+            tensor: Tensor = file.get_tensor(name)
+        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _quantized(bits: str | None) -> BitsAndBytesConfig | None:
+    if bits is None:
+        return None
+    return BitsAndBytesConfig(load_in_8bit=bits == "8bit", load_in_4bit=bits == "4bit")

@@ -1,0 +1,48 @@
+"""Backbone `seq2seq`: an encoder-decoder of transformers (T5, Flan-T5, BART)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModelForSeq2SeqLM
+
+from experts.backbones.lanes import Lane
+from experts.backbones.language_model import LanguageModel
+from experts.decoding.anatomy import OWN, SOURCE
+from experts.decoding.deck import Deck
+from experts.decoding.pages import ByteBudget
+from experts.decoding.passes import Attends
+from experts.decoding.seq2seq import Seq2SeqDeck, seq2seq_logits
+from experts.errors import BackboneError
+
+
+class Seq2Seq(LanguageModel):
+    """See `LanguageModel`; the encoder reads, and what is written has a context of its own."""
+
+    auto = AutoModelForSeq2SeqLM
+
+    def __init__(
+        self, id: str, model: nn.Module, tokenizer: object, fingerprint_: str | None = None
+    ) -> None:
+        encoder: Any = model.get_encoder()  # type: ignore[operator]
+        reader = next(name for name, module in model.named_modules() if module is encoder)
+        super().__init__(id, model, tokenizer, reader=reader, fingerprint_=fingerprint_)
+        start = self.generation.decoder_start_token_id
+        if start is None:
+            start = getattr(model.config, "decoder_start_token_id", None)
+        if start is None:
+            raise BackboneError(f"{id!r} does not tell the token its decoder starts with.")
+        forced = self.generation.forced_bos_token_id
+        self.start = [int(start), *([] if forced is None else [int(forced)])]
+
+    def deck(self, lane: Lane, budget: ByteBudget) -> Deck:
+        """See `LanguageModel.deck`."""
+        return Seq2SeqDeck(lane, self.anatomy, self.dtype, self.device, budget, self.start)
+
+    def _study(self, flat: Attends) -> object:
+        token_N = torch.zeros(OWN, dtype=torch.long, device=self.device)
+        at_N = torch.arange(OWN, device=self.device)
+        state_1SD = torch.zeros(1, SOURCE, self.width, dtype=self.dtype, device=self.device)
+        return seq2seq_logits(self.model, token_N, at_N, flat, state_1SD)

@@ -1,0 +1,141 @@
+"""A running batch of an encoder-decoder: a row's source is read once, then its own tokens step.
+
+Models of T5's and BART's form: relative position biases and learnt positions are told from the
+row's own age, for rows of one pass are of different ages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.modeling_outputs import BaseModelOutput
+
+from experts.backbones.lanes import Lane
+from experts.decoding.anatomy import Anatomy
+from experts.decoding.deck import Deck, Reading, unmasked
+from experts.decoding.pages import ByteBudget
+from experts.decoding.passes import Attends, Bias, FlatPass
+from experts.mix import Mix
+
+
+class Seq2SeqDeck(Deck):
+    """See `Deck`.
+
+    Args:
+        start: the decoder's first tokens.
+    """
+
+    def __init__(
+        self, lane: Lane, anatomy: Anatomy, dtype: torch.dtype, device: torch.device,
+        budget: ByteBudget, start: Sequence[int],
+    ) -> None:  # fmt: skip
+        super().__init__(lane, anatomy, dtype, device, budget, relative_bias(lane.model))
+        self.start = list(start)
+
+    def read(self, readings: Sequence[Reading], mix: Mix | None) -> Tensor:
+        """See `Deck.read`; a source is read whole, and the decoder's first tokens after it."""
+        counts = [len(r.tokens) for r in readings]
+        state_1SD = self._encode(readings, counts, mix)
+        for reading, count in zip(readings, counts, strict=True):
+            assert reading.seat.source is not None
+            reading.seat.source.length = count
+        own = [len(self.start)] * len(readings)
+        flat = self._pass(self._chunks(readings, own), [r.seat for r in readings], fresh=True)
+        source_N, row_N = self._row_of(counts), self._row_of(own)
+
+        def rows_of(site: str, _count: int) -> Tensor | None:
+            return source_N if site in self.anatomy.source_sites else row_N
+
+        with self.lane.hooks.mixing(mix, rows_of):
+            logit_NV = seq2seq_logits(
+                self.lane.model, self._ids(self.start * len(readings)),
+                self._ids(list(range(len(self.start))) * len(readings)), flat, state_1SD,
+            )  # fmt: skip
+        for reading in readings:
+            reading.seat.own.length = len(self.start)
+        return logit_NV[self._ids(own).cumsum(0) - 1]
+
+    def _encode(
+        self, readings: Sequence[Reading], counts: Sequence[int], mix: Mix | None
+    ) -> Tensor:
+        """States (1, S, D) of all sources' own tokens, one source after the other."""
+        longest = max(counts)
+        ids_BT = torch.zeros(len(readings), longest, dtype=torch.long)
+        for row, reading in enumerate(readings):
+            ids_BT[row, : counts[row]] = torch.tensor(reading.tokens)
+        mask_BT = torch.arange(longest) < torch.tensor(counts).unsqueeze(1)
+        with self.lane.hooks.mixing(mix):
+            out = self.lane.reader(
+                input_ids=ids_BT.to(self.device), attention_mask=mask_BT.long().to(self.device)
+            )
+        return out.last_hidden_state[mask_BT.to(self.device)].unsqueeze(0)
+
+    def _logits(self, token_N: Tensor, at_N: Tensor, flat: FlatPass, kept_C: Tensor) -> Tensor:
+        # The layers project a source in every pass; of this one token nothing is kept.
+        read_already = next(self.lane.model.parameters()).new_zeros(
+            1, 1, self.lane.model.config.hidden_size  # type: ignore[union-attr]
+        )  # fmt: skip
+        return seq2seq_logits(self.lane.model, token_N, at_N, flat, read_already)[kept_C]
+
+
+def seq2seq_logits(
+    model: nn.Module, token_N: Tensor, at_N: Tensor, flat: Attends, source_1SD: Tensor
+) -> Tensor:
+    """Logits (N, V) of flat decoder tokens at positions.
+
+    Args:
+        source_1SD: encoder states that the pass brings; whatever, once they have been read.
+    """
+    mask = unmasked(source_1SD)
+    with _positions(model, at_N):
+        out = model(
+            encoder_outputs=BaseModelOutput(last_hidden_state=source_1SD),  # pyright: ignore[reportArgumentType]
+            attention_mask=mask, decoder_input_ids=token_N.unsqueeze(0),
+            decoder_attention_mask=mask, use_cache=False, flat=flat,
+        )  # fmt: skip
+    return out.logits[0]
+
+
+@contextmanager
+def _positions(model: nn.Module, at_N: Tensor) -> Generator[None]:
+    """Tell a decoder with learnt positions where each flat token stands: it would count them."""
+    table = next((m for n, m in model.named_modules() if n.endswith("decoder.embed_positions")),
+                 None)  # fmt: skip
+    if table is None:
+        yield
+        return
+
+    def place(
+        _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return args, kwargs | {"position_ids": at_N}
+
+    handle = table.register_forward_pre_hook(place, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def relative_bias(model: nn.Module) -> Bias | None:
+    """The decoder's relative position bias (Raffel et al. 2020, section 2.1), where it has one."""
+    decoder: Any = model.get_decoder()  # type: ignore[operator]
+    first = next((m for m in decoder.modules() if getattr(m, "has_relative_attention_bias", False)),
+                 None)  # fmt: skip
+    if first is None:
+        return None
+
+    def bias(at_BT: Tensor, keys: int) -> Tensor:
+        at_S = torch.arange(keys, device=at_BT.device)
+        bucket_BTS = first._relative_position_bucket(
+            at_S - at_BT.unsqueeze(-1), bidirectional=False,
+            num_buckets=first.relative_attention_num_buckets,
+            max_distance=first.relative_attention_max_distance,
+        )  # fmt: skip
+        return first.relative_attention_bias(bucket_BTS).permute(0, 3, 1, 2)
+
+    return bias

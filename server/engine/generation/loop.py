@@ -1,0 +1,301 @@
+"""Continuous batching: at every step rows join, read a part of their prompts, write a token, leave.
+
+Runs in the engine's thread, a step at a time, between batches of other work. A row that fails ends
+alone. Whatever is told to callers goes through the event loop in one call a step.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from experts.backbones.language_model import LanguageModel
+from experts.decoding.deck import Deck, Reading
+from experts.decoding.pages import ByteBudget
+from experts.errors import ExpertError
+from experts.tiers import Tiers
+from server.engine.generation.batch import Row, RunningBatch
+from server.engine.generation.messages import Finish, Piece, Written
+from server.engine.generation.request import Event, Request, Ticket
+from server.engine.generation.sampling import Drawing, draw, sound
+from server.engine.generation.text import TextStream
+from server.errors import DeadlinePassed, Unavailable, UnsoundLogits
+
+log = logging.getLogger("sailplane.generation")
+CHUNK_TOKENS = 512
+MAX_ROWS = 256
+
+
+@dataclass(eq=False)
+class Outcomes:
+    """What one step brings.
+
+    Attributes:
+        events: for whoever holds the tickets. first_after: seconds to each prompt's first token.
+            between: seconds between each prompt's last token and this one.
+    """
+
+    events: list[tuple[Ticket, Event]] = field(default_factory=list)
+    first_after: list[float] = field(default_factory=list)
+    between: list[float] = field(default_factory=list)
+
+    def note_token(self, request: Request, now: float) -> None:
+        """Note when a token of a prompt came: how long after it arrived, or after the last one."""
+        if request.first_at is None:
+            request.first_at = now
+            self.first_after.append(now - request.entered)
+        elif request.last_at is not None and request.last_at != now:
+            self.between.append(now - request.last_at)
+        request.last_at = now
+
+
+class GenerationLoop:
+    """Answers prompts with a language model.
+
+    Args:
+        backbone: what writes. tiers: where experts come from. kv_bytes: for keys and values.
+        max_rows: texts written at one time. chunk_tokens: prompt tokens that a lane reads between two
+            steps: others wait no longer than that takes.
+    """
+
+    def __init__(
+        self, backbone: LanguageModel, tiers: Tiers, *, kv_bytes: int, max_rows: int = MAX_ROWS,
+        chunk_tokens: int = CHUNK_TOKENS,
+        on_step: Callable[[Outcomes, float], None] = lambda _o, _s: None,
+    ) -> None:  # fmt: skip
+        self.backbone, self.tiers = backbone, tiers
+        self.max_rows, self.chunk_tokens = max_rows, chunk_tokens
+        self.budget = ByteBudget(kv_bytes)
+        self.batch = RunningBatch(backbone.decks(self.budget))
+        self._waiting: deque[Request] = deque()
+        self._on_step = on_step
+        self._has_source = bool(backbone.anatomy.source)
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is something to do."""
+        return bool(self._waiting or self.batch.rows)
+
+    @property
+    def waiting(self) -> int:
+        """Prompts that no row has been found for yet."""
+        return len(self._waiting)
+
+    def put(self, request: Request) -> None:
+        """Take a prompt; its experts begin to load. May be called from any thread.
+
+        Raises:
+            Unavailable: its rows would not fit into memory if they were alone.
+        """
+        own, source = self._sizes(request)
+        deck = self.batch.decks[0]
+        pages = [(deck.own, own), (deck.source, source)] if source else [(deck.own, own)]
+        if not all(p.ever_fits(n) for p, n in pages) or request.prompt.count > self.max_rows:
+            raise Unavailable(
+                f"{request.prompt.count} texts of {own} tokens do not fit into the memory that is "
+                "for keys and values; ask for fewer, or raise kv_bytes."
+            )
+        request.lease = self.tiers.hold(request.prompt.selection.refs)
+        self._waiting.append(request)
+
+    def step(self) -> None:
+        """Let rows in, read, write one token each, and let rows go."""
+        began, out = time.monotonic(), Outcomes()
+        with torch.inference_mode():
+            self._drop(out)
+            self._admit(out)
+            decks = [d for d in self.batch.decks if self.batch.on(d)]
+            work = [(d, self._plan(d)) for d in decks]
+            jobs = [partial(self._advance, deck, reading) for deck, reading in work]
+            for found in self.backbone.lanes.together(jobs):
+                for rows, logit_BV in found:
+                    self._write(rows, logit_BV, out)
+        self._tell(out)
+        self._on_step(out, time.monotonic() - began)
+
+    def fail_all(self, error: Exception) -> None:
+        """End everything, since nothing more will be written."""
+        out = Outcomes()
+        for request in {row.request: None for row in self.batch.rows}:
+            self._end_request(request, out, error)
+        while self._waiting:
+            self._refuse(self._waiting.popleft(), error, out)
+        self._tell(out)
+
+    def _sizes(self, request: Request) -> tuple[int, int]:
+        """Tokens of a row's own, and of its source."""
+        read, write = len(request.prompt.tokens), request.prompt.sampling.max_tokens
+        return (write + 2, read) if self._has_source else (read + write, 0)
+
+    def _drop(self, out: Outcomes) -> None:
+        """Free what nobody waits for, and what is late."""
+        for request in list({row.request: None for row in self.batch.rows}):
+            if request.ticket.cancelled:
+                self._end_request(request, out)
+            elif request.is_late:
+                self._end_request(request, out, _late())
+
+    def _admit(self, out: Outcomes) -> None:
+        """Let waiting prompts in, first come first served, as far as there is room."""
+        budget = self.chunk_tokens * len(self.batch.decks)
+        while self._waiting and budget > 0:
+            request = self._waiting[0]
+            if request.ticket.cancelled or request.is_late:
+                self._waiting.popleft()
+                self._refuse(request, None if request.ticket.cancelled else _late(), out)
+                continue
+            if not self._let_in(request, out):
+                return
+            self._waiting.popleft()
+            budget -= len(request.prompt.tokens)
+
+    def _let_in(self, request: Request, out: Outcomes) -> bool:
+        """Seat a prompt's rows; False where there is no room yet."""
+        assert request.lease is not None
+        try:
+            request.lease.wait()
+            for error in request.lease.failed.values():
+                raise error
+        except ExpertError as error:
+            self._refuse(request, error, out)
+            return True
+        count = request.prompt.count
+        if len(self.batch.rows) + count > self.max_rows:
+            return False
+        seated = self.batch.seats(*self._sizes(request), count)
+        if seated is None:
+            return False
+        deck, seats = seated
+        rows = [self._row(request, deck, seat, i) for i, seat in enumerate(seats)]
+        rows[0].unread = list(request.prompt.tokens)
+        self.batch.join(rows, request.lease.experts)
+        return True
+
+    def _row(self, request: Request, deck: Deck, seat: Any, index: int) -> Row:
+        sampling, tokens = request.prompt.sampling, request.prompt.tokens
+        own_ends = frozenset[int]() if sampling.ignore_eos else self.backbone.eos
+        before = () if self._has_source else tokens
+        drawing = Drawing(sampling, before, own_ends | sampling.stop_tokens, index)
+        text = TextStream(self.backbone.tokenizer, before, sampling.stop)
+        return Row(request, drawing, text, deck, seat)
+
+    def _plan(self, deck: Deck) -> list[tuple[Row, list[int]]]:
+        """What a deck's rows read next, within `chunk_tokens`; a source is read whole."""
+        plan: list[tuple[Row, list[int]]] = []
+        left = self.chunk_tokens
+        for row in self.batch.on(deck):
+            if not row.unread or left <= 0:
+                continue
+            count = len(row.unread) if self._has_source else min(left, len(row.unread))
+            part, row.unread = row.unread[:count], row.unread[count:]
+            plan.append((row, part))
+            left -= count
+        return plan
+
+    def _advance(
+        self, deck: Deck, plan: Sequence[tuple[Row, list[int]]]
+    ) -> list[tuple[list[Row], Tensor]]:
+        """One lane's share of a step: rows with the logits after what they have read by now."""
+        found: list[tuple[list[Row], Tensor]] = []
+        steps = {row.seat: row.next for row in self.batch.on(deck) if row.next is not None}
+        if plan:
+            mix = self.batch.mix([row.selection for row, _ in plan])
+            logit_CV = deck.read([Reading(row.seat, part) for row, part in plan], mix)
+            for i, (row, _) in enumerate(plan):
+                if not row.unread:
+                    rows = self._spread(deck, row)
+                    found.append((rows, logit_CV[i : i + 1].expand(len(rows), -1)))
+        if steps:
+            rows = [row for row in self.batch.on(deck) if row.seat in steps]
+            found.append((rows, deck.step(steps, self.batch.mix_of(deck))))
+        return found
+
+    def _spread(self, deck: Deck, row: Row) -> list[Row]:
+        """All rows of a prompt that one of them has read."""
+        others = [r for r in self.batch.on(deck) if r.request is row.request and r is not row]
+        for other in others:
+            deck.copy(row.seat, other.seat)
+        return [row, *others]
+
+    def _write(self, rows: Sequence[Row], logit_BV: Tensor, out: Outcomes) -> None:
+        """One more token for these rows, and an end to those that have come to theirs."""
+        well = sound(logit_BV)
+        for row in [row for row, is_sound in zip(rows, well, strict=True) if not is_sound]:
+            if row.seat in row.deck:
+                error = UnsoundLogits("The model's numbers overflowed; choose smaller weights.")
+                self._end_request(row.request, out, error, wipe=True)
+        left = [i for i, row in enumerate(rows) if row.seat in row.deck]
+        rows = [rows[i] for i in left]
+        if not rows:
+            return
+        written = draw(logit_BV[left], [row.drawing for row in rows])
+        now = time.monotonic()
+        for row, token in zip(rows, written, strict=True):
+            self._take(row, token, now, out)
+
+    def _take(self, row: Row, token: Written, now: float, out: Outcomes) -> None:
+        """Note a row's new token, and tell of it."""
+        drawing, request = row.drawing, row.request
+        drawing.written.append(token.token)
+        row.next = token.token
+        out.note_token(request, now)
+        finish: Finish | None = None
+        text = ""
+        if token.token in drawing.ends:
+            finish, text = "stop", row.text.end()
+        else:
+            text = row.text.push(token.token)
+            if row.text.stopped:
+                finish = "stop"
+            elif len(drawing.written) >= drawing.sampling.max_tokens:
+                finish, text = "length", text + row.text.end()
+        out.events.append((request.ticket, Piece(drawing.index, text, (token,), finish)))
+        if finish:
+            self.batch.leave(row)
+            if not any(r.request is request for r in self.batch.rows):
+                self._release(request)
+
+    def _end_request(
+        self, request: Request, out: Outcomes, error: Exception | None = None, *, wipe: bool = False
+    ) -> None:
+        """End all rows of a prompt."""
+        for row in [r for r in self.batch.rows if r.request is request]:
+            self.batch.leave(row, wipe=wipe)
+        self._refuse(request, error, out)
+
+    def _refuse(self, request: Request, error: Exception | None, out: Outcomes) -> None:
+        """Let a prompt go, and tell its caller why, if there still is one."""
+        self._release(request)
+        if error is not None:
+            out.events.append((request.ticket, error))
+
+    def _release(self, request: Request) -> None:
+        if request.lease is not None:
+            request.lease.release()
+
+    def _tell(self, out: Outcomes) -> None:
+        """Hand events to the event loops of those who wait."""
+        by_loop: dict[Any, list[tuple[Ticket, Event]]] = {}
+        for ticket, event in out.events:
+            by_loop.setdefault(ticket.loop, []).append((ticket, event))
+        for loop, events in by_loop.items():
+            with suppress(RuntimeError):  # it may have closed on a drain that ran out of time
+                loop.call_soon_threadsafe(_deliver, events)
+
+
+def _deliver(events: Sequence[tuple[Ticket, Event]]) -> None:
+    for ticket, event in events:
+        ticket.put(event)
+
+
+def _late() -> DeadlinePassed:
+    return DeadlinePassed("The deadline passed before the answer was complete.")

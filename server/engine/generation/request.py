@@ -1,0 +1,82 @@
+"""One prompt on its way through generation, and the hand by which its caller holds it.
+
+The engine's thread writes to it, the event loop reads from it. Knows no batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+
+from experts.cache import Lease
+from experts.weights import ExpertWeights
+from server.engine.generation.messages import Piece, Prompt
+
+Event = Piece | Exception
+
+
+class Ticket:
+    """What a caller holds of a prompt that is being answered.
+
+    Attributes:
+        cancelled: nobody waits for it any more.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, count: int) -> None:
+        self.cancelled = False
+        self._loop, self._left = loop, count
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+
+    def cancel(self) -> None:
+        """Have its rows freed at the next step."""
+        self.cancelled = True
+
+    def put(self, event: Event) -> None:
+        """Tell the caller something; in the event loop."""
+        self._events.put_nowait(event)
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Where `put` may be called."""
+        return self._loop
+
+    async def pieces(self) -> AsyncGenerator[Piece]:
+        """What is written, as it is, until every text has ended.
+
+        Raises:
+            Exception: why the prompt could not be answered to the end.
+        """
+        try:
+            while self._left:
+                event = await self._events.get()
+                if isinstance(event, Exception):
+                    raise event
+                self._left -= event.finish is not None
+                yield event
+        finally:
+            self.cancel()
+
+
+@dataclass(eq=False)
+class Request:
+    """A prompt in the engine.
+
+    Attributes:
+        deadline: on the clock of `time.monotonic`. lease: pins its experts, until it ends.
+        first_at, last_at: when its first and its latest token came.
+    """
+
+    prompt: Prompt
+    ticket: Ticket
+    deadline: float | None = None
+    lease: Lease[ExpertWeights] | None = None
+    entered: float = field(default_factory=time.monotonic)
+    first_at: float | None = None
+    last_at: float | None = None
+
+    @property
+    def is_late(self) -> bool:
+        """Whether its deadline has passed."""
+        return self.deadline is not None and time.monotonic() >= self.deadline
