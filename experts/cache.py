@@ -87,6 +87,11 @@ class Lease(Generic[Held]):
         """How many were not."""
         return len(self._slots) - len(self.held)
 
+    @property
+    def ready(self) -> bool:
+        """Whether no load is under way any more: `wait` would not wait."""
+        return all(slot.future.done() for slot in self._slots)
+
     def wait(self) -> Self:
         """Wait for the loads under way.
 

@@ -16,6 +16,8 @@ from fastapi import FastAPI
 from server.api import (
     adapters,
     aliases,
+    chat,
+    completions,
     decisions,
     embeddings,
     experts,
@@ -33,7 +35,10 @@ from server.engine.watching import watching
 from server.evidence.writer import RoutingLog
 from server.observability.requests import RequestWatch
 
-ROUTERS = (decisions, embeddings, route, health, models, experts, aliases, adapters, feedback)
+ROUTERS = (
+    decisions, chat, completions, embeddings, route, health, models, experts, aliases, adapters,
+    feedback,
+)  # fmt: skip
 DESCRIPTION = "One frozen backbone, a library of experts, and routing that names its reasons."
 VERSION = "0.1.0"
 
@@ -44,6 +49,7 @@ def create_app(
     adapter_roots: Sequence[Path] = (),
     max_body_bytes: int = 2**20,
     timeout_ms: float | None = None,
+    write_timeout_ms: float | None = None,
     drain_seconds: float = 30.0,
     scan_seconds: float = 0.0,
     log_text: bool = False,
@@ -53,7 +59,8 @@ def create_app(
 
     Args:
         service: started and drained with the app. adapter_roots: folders that adapters may be
-            loaded from. timeout_ms: the deadline of a request that names none.
+            loaded from. timeout_ms: the deadline of a request that names none; write_timeout_ms:
+            of one that writes text.
         drain_seconds: how long a stopping server finishes what it has. scan_seconds: how often to
             look for experts that others changed; 0 is never. log_text: whether log
             lines may hold the text of requests. routing_log: begun and ended with the app.
@@ -78,7 +85,7 @@ def create_app(
     app = routed_app(lifespan)
     app.state.context = Context(
         service, fits, tuple(adapter_roots), max_body_bytes, timeout_ms, int(time.time()), log_text,
-        routing_log,
+        routing_log, write_timeout_ms=write_timeout_ms,
     )  # fmt: skip
     app.add_middleware(RequestWatch, metrics=service.metrics)
     return app

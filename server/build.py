@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import torch
 from fastapi import FastAPI
 
-from experts.backbones import Backbone, open_backbone
+from experts.backbones import Backbone, LanguageModel, open_backbone
 from experts.embedder import open_embedder
 from experts.entries import Entry
 from experts.errors import BadExpert, UnknownExpert
@@ -26,6 +26,7 @@ from experts.tiers import Tier, Tiers
 from experts.versions import parse_reference
 from routers.instructions import InstructionWriter
 from server.app import create_app
+from server.engine.generation.loop import GenerationLoop
 from server.engine.run import Engine
 from server.engine.service import EngineService
 from server.evidence.writer import RoutingLog
@@ -58,6 +59,7 @@ def build_app(settings: Settings, progress: Progress | None = None) -> FastAPI:
         adapter_roots=settings.adapter_roots,
         max_body_bytes=settings.body_limit,
         timeout_ms=settings.timeout_ms,
+        write_timeout_ms=settings.write_timeout_ms,
         drain_seconds=settings.drain_seconds,
         scan_seconds=settings.scan_seconds,
         log_text=settings.log_text,
@@ -108,7 +110,9 @@ def build_engine(
             f"library = {str(settings.library)!r}: expected a folder that exists "
             "(an empty one starts a new library)"
         )
-    backbone = open_backbone(settings.backbone, settings.device)
+    backbone = open_backbone(
+        settings.backbone, settings.device, settings.dtype, settings.quantization
+    )
     cores = settings.threads or len(os.sched_getaffinity(0))
     if backbone.device.type == "cpu":
         keep_freed()
@@ -123,8 +127,10 @@ def build_engine(
     tiers = build_tiers(
         library, backbone, settings.host_bytes, settings.device_bytes - stack_bytes, on_load
     )
+    writes = isinstance(backbone, LanguageModel)
     engine = Engine(
         backbone, library, tiers,
+        generation=build_generation(settings, backbone, tiers) if writes else None,
         embedder=open_embedder(settings.embedder, backbone, backbone_name=settings.backbone),
         router=settings.router, top_k=settings.top_k, pin=settings.pin, stack_bytes=stack_bytes,
     )  # fmt: skip
@@ -135,6 +141,11 @@ def build_engine(
     _require_listed(library, "pin", settings.pin)
     _require_room(engine, settings)
     return engine
+
+
+def build_generation(settings: Settings, backbone: LanguageModel, tiers: Tiers) -> GenerationLoop:
+    """What writes with a backbone that can."""
+    return GenerationLoop(backbone, tiers, kv_bytes=settings.kv_bytes, max_rows=settings.max_rows)
 
 
 def build_tiers(

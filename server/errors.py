@@ -3,6 +3,7 @@
 ServerError
 ├── RequestError           the caller must change the request
 │   ├── UnsupportedInput   a part this backbone cannot read, such as an image
+│   ├── ContextExceeded    prompt and answer are longer than the backbone's context
 │   ├── MalformedBody      the body is not JSON
 │   ├── UnreadEncoding     the body is compressed
 │   └── BodyTooLarge       the body exceeds the server's limit
@@ -51,6 +52,10 @@ class RequestError(ServerError, ValueError):
 
 class UnsupportedInput(RequestError):
     """A valid part of a sort that this backbone cannot read."""
+
+
+class ContextExceeded(RequestError):
+    """A prompt, with what is to be written after it, that the backbone has no room for."""
 
 
 class MalformedBody(RequestError):
@@ -141,11 +146,13 @@ class Row:
 TABLE: Mapping[type[Exception], Row] = {
     RequestError: Row(422, "invalid_request_error", "invalid_value"),
     UnsupportedInput: Row(422, "invalid_request_error", "unsupported_input"),
+    ContextExceeded: Row(400, "invalid_request_error", "context_length_exceeded"),
     MalformedBody: Row(400, "invalid_request_error", "malformed_json"),
     UnreadEncoding: Row(415, "invalid_request_error", "unsupported_encoding"),
     BodyTooLarge: Row(413, "invalid_request_error", "body_too_large"),
     UnknownModel: Row(404, "not_found_error", "model_not_found"),
     NoRoutingLog: Row(409, "conflict_error", "no_routing_log"),
+    Unavailable: Row(503, "overloaded_error", "unavailable"),
     QueueFull: Row(503, "overloaded_error", "queue_full"),
     Draining: Row(503, "overloaded_error", "draining"),
     UnsoundLogits: Row(422, "invalid_request_error", "unsound_logits"),

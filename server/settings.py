@@ -71,6 +71,12 @@ class Settings(BaseSettings):
         "model's folder or hub id, or 'backbone'.",
     )
     device: str = Field("cpu", description="Where the backbone runs, as torch names it.")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="Type that a language model computes in."
+    )
+    quantization: Literal["8bit", "4bit"] | None = Field(
+        None, description="Hold a language model's weights in so many bits, by bitsandbytes."
+    )
     library: Path = Field(Path("library/minilm"), description="The folder of experts.")
     adapter_roots: Paths = Field(
         (), description="Folders that adapters may be loaded from while serving."
@@ -114,6 +120,13 @@ class Settings(BaseSettings):
         ge=1 << 20,
         description="Bytes of experts kept ready to compute, least used out first; a quarter of "
         "it is for experts laid side by side.",
+    )
+    kv_bytes: int = Field(
+        1 << 30, ge=1 << 20, description="Bytes for keys and values of texts being written."
+    )
+    max_rows: int = Field(256, ge=1, description="Texts written at one time.")
+    write_timeout_ms: int = Field(
+        600_000, ge=1, description="Deadline of requests that write text and name none."
     )
     pin: Names = Field((), description="Experts that stay ready to compute.")
     preload: Names = Field(

@@ -113,6 +113,11 @@ class LanguageModel(Backbone):
         """A running batch for every lane, all within one budget."""
         return [self.deck(lane, budget) for lane in self.lanes.all]
 
+    def text(self, tokens: Sequence[int]) -> str:
+        """Tokens as text, special ones included."""
+        tokenizer: Any = self.tokenizer
+        return tokenizer.decode(list(tokens), clean_up_tokenization_spaces=False)
+
     @property
     def chats(self) -> bool:
         """Whether the tokenizer has a chat template."""

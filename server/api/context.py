@@ -54,6 +54,7 @@ class Context:
     log_text: bool = False
     routing_log: RoutingLog | None = None
     scope: Scope = EVERYTHING
+    write_timeout_ms: float | None = None
 
     @property
     def seen(self) -> Snapshot:
@@ -69,6 +70,10 @@ class Context:
         """When a request that arrives now must be answered."""
         allowed = timeout_ms if timeout_ms is not None else self.timeout_ms
         return None if allowed is None else time.monotonic() + allowed / 1000
+
+    def writing_deadline(self, timeout_ms: float | None) -> float | None:
+        """When the last token of a text must have come that is asked for now."""
+        return self.deadline(self.write_timeout_ms if timeout_ms is None else timeout_ms)
 
     def require_model(self, model: str) -> None:
         """Check that `model` can answer.

@@ -9,7 +9,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from server.engine.messages import Outcome, Sample
@@ -48,6 +48,13 @@ class Slice:
     job: Job
     start: int
     stop: int
+
+    @property
+    def samples(self) -> Sequence[Sample]:
+        """The samples, without a copy where it is the whole job."""
+        samples = self.job.samples
+        whole = self.stop - self.start == len(samples)
+        return samples if whole else samples[self.start : self.stop]
 
 
 class SampleQueue:
@@ -109,16 +116,27 @@ class SampleQueue:
                 self._jobs.remove(job)
                 self.waiting -= len(job.samples) - job.taken
 
-    def take(self, most: int, patience: float = 0.0) -> list[Slice]:
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more is put."""
+        return self._closed
+
+    def take(
+        self, most: int, patience: float = 0.0, busy: Callable[[], bool] = lambda: False
+    ) -> list[Slice]:
         """Wait for work and take up to `most` samples; empty when closed.
 
         `patience` is for a busy engine only: when jobs waited already but do not fill a batch,
         give the event loop so many seconds to bring the ones it is reading.
+
+        Args:
+            busy: whether there is other work than what is put here; then nothing is waited for.
         """
         with self._ready:
-            if self._jobs and self.waiting < most and patience and not self._closed:
+            full = self.waiting >= most or self._closed or busy()
+            if self._jobs and not full and patience:
                 self._ready.wait(patience)
-            while not (batch := self._fill(most)) and not self._closed:
+            while not (batch := self._fill(most)) and not self._closed and not busy():
                 self._ready.wait()
             return batch
 

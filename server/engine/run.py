@@ -25,6 +25,7 @@ from experts.tiers import Tiers
 from routers.presets import DEFAULT, Preset
 from server.engine import answering
 from server.engine.features import FeatureStore
+from server.engine.generation.loop import GenerationLoop
 from server.engine.judging import Judge
 from server.engine.loading import Pinned, require_loaded
 from server.engine.messages import Outcome, Sample
@@ -46,7 +47,13 @@ class Engine:
         self, backbone: Backbone, library: Library, tiers: Tiers, *,
         embedder: Embedder | None = None, router: str = DEFAULT, top_k: int | None = None,
         pin: Sequence[str] = (), stack_bytes: int = STACK_BYTES,
+        generation: GenerationLoop | None = None,
     ) -> None:  # fmt: skip
+        """Put an engine together.
+
+        Args:
+            generation: writes, where the backbone can. The others: see `server.settings`.
+        """
         self.backbone, self.library, self.tiers = backbone, library, tiers
         self.embedder = embedder or backbone
         self.words = FeatureStore(backbone.embed)
@@ -56,6 +63,7 @@ class Engine:
         self.said = FeatureStore(partial(read_statements, backbone))
         self.stacks = StackCache(stack_bytes)
         self.pinned = tuple(pin)
+        self.generation = generation
         self.presets: Mapping[str, Preset] = presets_with_default(router)
         self.routing = Routing(
             backbone, self.embedder, library, self.asked, self.inputs, self.presets, top_k

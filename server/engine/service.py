@@ -16,6 +16,7 @@ from math import ceil
 from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar, cast
 
 from routers.instructions import InstructionWriter
+from server.engine.generation.front import Writing
 from server.engine.messages import Sample
 from server.engine.queue import Job, Result, SampleQueue, Slice
 from server.errors import DeadlinePassed, Draining
@@ -69,6 +70,8 @@ class EngineService:
         self._jobs: set[Job] = set()
         self._admitted = 0  # requests that were let in and are not answered
         self._none_left = asyncio.Event()
+        loop = engine.generation
+        self.writing = Writing(loop, self._wake, max_queue) if loop else None
         self._writing = 0  # samples whose instructions are being written
         self._ended = False
         self._rate = 0.0  # samples per second, smoothed
@@ -247,11 +250,23 @@ class EngineService:
     def _work(self) -> None:
         """The engine's thread: batch, run, scatter."""
         assert self._loop is not None
-        while batch := self._queue.take(self.max_batch, self.patience):
-            begun = time.monotonic()
-            results = self._run([s for part in batch for s in _samples(part)])
-            with suppress(RuntimeError):  # the loop may have closed on a drain that ran out of time
-                self._loop.call_soon_threadsafe(self._scatter, batch, results, begun)
+        writing = self.engine.generation
+        while True:
+            batch = self._queue.take(self.max_batch, self.patience, self._is_writing)
+            if batch:
+                begun = time.monotonic()
+                results = self._run([sample for part in batch for sample in part.samples])
+                with suppress(RuntimeError):  # the loop may be closed: a drain ran out of time
+                    self._loop.call_soon_threadsafe(self._scatter, batch, results, begun)
+            elif self._queue.closed:
+                break
+            if writing is not None and writing.busy:
+                writing.step()
+        if writing is not None:
+            writing.fail_all(Draining("The server stopped before it could answer."))
+
+    def _is_writing(self) -> bool:
+        return self.engine.generation is not None and self.engine.generation.busy
 
     def _run(self, samples: Sequence[Sample]) -> Sequence[Result]:
         """Run a batch. If it fails as a whole, run its samples alone to spare the innocent."""
@@ -288,9 +303,3 @@ def _look_at(task: asyncio.Task[object]) -> None:
     """Take note of a failure whose caller may have left, so that asyncio does not complain."""
     if not task.cancelled():
         task.exception()
-
-
-def _samples(part: Slice) -> Sequence[Sample]:
-    """A slice's samples, without a copy where it is the whole job."""
-    samples = part.job.samples
-    return samples if part.stop - part.start == len(samples) else samples[part.start : part.stop]

@@ -10,8 +10,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -25,7 +23,8 @@ from experts.errors import ExpertError
 from experts.tiers import Tiers
 from server.engine.generation.batch import Row, RunningBatch
 from server.engine.generation.messages import Finish, Piece, Written
-from server.engine.generation.request import Event, Request, Ticket
+from server.engine.generation.outcomes import Outcomes
+from server.engine.generation.request import Request
 from server.engine.generation.sampling import Drawing, draw, sound
 from server.engine.generation.text import TextStream
 from server.errors import DeadlinePassed, Unavailable, UnsoundLogits
@@ -35,36 +34,14 @@ CHUNK_TOKENS = 512
 MAX_ROWS = 256
 
 
-@dataclass(eq=False)
-class Outcomes:
-    """What one step brings.
-
-    Attributes:
-        events: for whoever holds the tickets. first_after: seconds to each prompt's first token.
-            between: seconds between each prompt's last token and this one.
-    """
-
-    events: list[tuple[Ticket, Event]] = field(default_factory=list)
-    first_after: list[float] = field(default_factory=list)
-    between: list[float] = field(default_factory=list)
-
-    def note_token(self, request: Request, now: float) -> None:
-        """Note when a token of a prompt came: how long after it arrived, or after the last one."""
-        if request.first_at is None:
-            request.first_at = now
-            self.first_after.append(now - request.entered)
-        elif request.last_at is not None and request.last_at != now:
-            self.between.append(now - request.last_at)
-        request.last_at = now
-
-
 class GenerationLoop:
     """Answers prompts with a language model.
 
     Args:
         backbone: what writes. tiers: where experts come from. kv_bytes: for keys and values.
-        max_rows: texts written at one time. chunk_tokens: prompt tokens that a lane reads between two
-            steps: others wait no longer than that takes.
+        max_rows: texts written at one time. chunk_tokens: prompt tokens that a lane reads between
+            two steps: others wait no longer than that takes. on_step: told what each step brought,
+            and its seconds.
     """
 
     def __init__(
@@ -108,8 +85,21 @@ class GenerationLoop:
         self._waiting.append(request)
 
     def step(self) -> None:
-        """Let rows in, read, write one token each, and let rows go."""
+        """Let rows in, read, write one token each, and let rows go.
+
+        A pass that fails as a whole ends what was in it; what waits is answered by later steps.
+        """
         began, out = time.monotonic(), Outcomes()
+        try:
+            self._step(out)
+        except Exception as error:
+            log.exception("a step of %d rows failed", len(self.batch.rows))
+            for request in {row.request: None for row in self.batch.rows}:
+                self._end_request(request, out, error, wipe=True)
+        out.tell()
+        self._on_step(out, time.monotonic() - began)
+
+    def _step(self, out: Outcomes) -> None:
         with torch.inference_mode():
             self._drop(out)
             self._admit(out)
@@ -119,8 +109,6 @@ class GenerationLoop:
             for found in self.backbone.lanes.together(jobs):
                 for rows, logit_BV in found:
                     self._write(rows, logit_BV, out)
-        self._tell(out)
-        self._on_step(out, time.monotonic() - began)
 
     def fail_all(self, error: Exception) -> None:
         """End everything, since nothing more will be written."""
@@ -129,7 +117,7 @@ class GenerationLoop:
             self._end_request(request, out, error)
         while self._waiting:
             self._refuse(self._waiting.popleft(), error, out)
-        self._tell(out)
+        out.tell()
 
     def _sizes(self, request: Request) -> tuple[int, int]:
         """Tokens of a row's own, and of its source."""
@@ -145,18 +133,23 @@ class GenerationLoop:
                 self._end_request(request, out, _late())
 
     def _admit(self, out: Outcomes) -> None:
-        """Let waiting prompts in, first come first served, as far as there is room."""
+        """Let waiting prompts in, first come first served, as far as there is room.
+
+        One whose experts are still on their way lets others pass; if there is nothing else to do,
+        it is waited for.
+        """
         budget = self.chunk_tokens * len(self.batch.decks)
-        while self._waiting and budget > 0:
-            request = self._waiting[0]
-            if request.ticket.cancelled or request.is_late:
-                self._waiting.popleft()
-                self._refuse(request, None if request.ticket.cancelled else _late(), out)
-                continue
-            if not self._let_in(request, out):
-                return
-            self._waiting.popleft()
-            budget -= len(request.prompt.tokens)
+        for request in list(self._waiting):
+            assert request.lease is not None
+            gone = request.ticket.cancelled
+            if gone or request.is_late:
+                self._waiting.remove(request)
+                self._refuse(request, None if gone else _late(), out)
+            elif budget > 0 and (request.lease.ready or not self.batch.rows):
+                if not self._let_in(request, out):
+                    return
+                self._waiting.remove(request)
+                budget -= len(request.prompt.tokens)
 
     def _let_in(self, request: Request, out: Outcomes) -> bool:
         """Seat a prompt's rows; False where there is no room yet."""
@@ -247,7 +240,6 @@ class GenerationLoop:
         drawing, request = row.drawing, row.request
         drawing.written.append(token.token)
         row.next = token.token
-        out.note_token(request, now)
         finish: Finish | None = None
         text = ""
         if token.token in drawing.ends:
@@ -258,7 +250,8 @@ class GenerationLoop:
                 finish = "stop"
             elif len(drawing.written) >= drawing.sampling.max_tokens:
                 finish, text = "length", text + row.text.end()
-        out.events.append((request.ticket, Piece(drawing.index, text, (token,), finish)))
+        index = request.prompt.first + drawing.index
+        out.piece(request, Piece(index, text, (token,), finish), now)
         if finish:
             self.batch.leave(row)
             if not any(r.request is request for r in self.batch.rows):
@@ -276,25 +269,11 @@ class GenerationLoop:
         """Let a prompt go, and tell its caller why, if there still is one."""
         self._release(request)
         if error is not None:
-            out.events.append((request.ticket, error))
+            out.error(request, error)
 
     def _release(self, request: Request) -> None:
         if request.lease is not None:
             request.lease.release()
-
-    def _tell(self, out: Outcomes) -> None:
-        """Hand events to the event loops of those who wait."""
-        by_loop: dict[Any, list[tuple[Ticket, Event]]] = {}
-        for ticket, event in out.events:
-            by_loop.setdefault(ticket.loop, []).append((ticket, event))
-        for loop, events in by_loop.items():
-            with suppress(RuntimeError):  # it may have closed on a drain that ran out of time
-                loop.call_soon_threadsafe(_deliver, events)
-
-
-def _deliver(events: Sequence[tuple[Ticket, Event]]) -> None:
-    for ticket, event in events:
-        ticket.put(event)
 
 
 def _late() -> DeadlinePassed:

@@ -50,13 +50,15 @@ class Prompt:
     """One prompt, who answers it, and how.
 
     Attributes:
-        tokens: what is read. count: texts to write, each drawn on its own.
+        tokens: what is read. count: texts to write, each drawn on its own. first: the index of the
+            first of them among its caller's.
     """
 
     tokens: tuple[int, ...]
     selection: Selection
     sampling: Sampling
     count: int = 1
+    first: int = 0
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Piece:
     """What is new of one text. Text may come later than its tokens, where characters or stops span.
 
     Attributes:
-        index: which of the prompt's texts. finish: why it ended, with its last piece.
+        index: which of the caller's texts. finish: why it ended, with its last piece.
     """
 
     index: int

@@ -143,7 +143,9 @@ def merged(weights: Mapping[str, float], strength: float = 1.0) -> Selection:
 
 
 def per_token(refs: Sequence[str], router: str = "gate", top_k: int = 2) -> Selection:
-    chosen = tuple(Chosen(id=ref, weight=1 / len(refs), prior=0.3 * i) for i, ref in enumerate(refs))
+    chosen = tuple(
+        Chosen(id=ref, weight=1 / len(refs), prior=0.3 * i) for i, ref in enumerate(refs)
+    )
     return Selection(mode="token", experts=chosen, token_router=router, top_k=top_k)
 
 
@@ -172,7 +174,9 @@ def finish(loop: GenerationLoop, steps: int = 1000) -> None:
 
 
 @pytest.fixture(scope="session", params=FAMILIES)
-def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def stage(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stage]:
     family = request.param
     backbone = FAMILIES[family](dtype=torch.float64)
     backbone.widen(2)

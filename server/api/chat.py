@@ -1,0 +1,231 @@
+"""`POST /v1/chat/completions`: the next turn of a conversation, in OpenAI's shape.
+
+The tokenizer's chat template makes the prompt. Routing reads the last user message as the input,
+and what system and developer messages say as the caller's instruction. Tools, images, audio and
+response formats are not served.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal, Self
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
+
+from experts.backbones import LanguageModel
+from server.api.context import context
+from server.api.faults import ERROR_RESPONSES
+from server.api.lean import LeanRoute
+from server.api.wire.base import Wire, invalid, shape_of
+from server.api.wire.sampling import SamplingRequest
+from server.api.writing import (
+    Asked,
+    Begun,
+    RoutedText,
+    Shape,
+    Text,
+    WritingUsage,
+    answer,
+    begin,
+    writer_of,
+)
+from server.engine.generation.messages import Finish, Piece, Written
+from server.engine.service import Submit
+
+router = APIRouter(prefix="/v1", tags=["generation"], route_class=LeanRoute)
+MAX_MESSAGES, MAX_PARTS = 1024, 1024
+INSTRUCTING = ("system", "developer")
+
+
+class TextPart(Wire):
+    """A piece of text."""
+
+    type: Literal["text"]
+    text: str
+
+
+Content = Annotated[
+    Annotated[str, Tag("<text>")]
+    | Annotated[list[TextPart], Field(min_length=1, max_length=MAX_PARTS), Tag("<parts>")],
+    Discriminator(
+        shape_of((str, "<text>"), (list, "<parts>")),
+        custom_error_type="text_or_parts",
+        custom_error_message="must be a string or a list of text parts",
+    ),
+]
+
+
+class Message(Wire):
+    """One turn."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Content
+    name: str | None = None
+
+    @property
+    def text(self) -> str:
+        """What is said."""
+        content = self.content
+        return content if isinstance(content, str) else "".join(part.text for part in content)
+
+
+class TextFormat(Wire):
+    """The one response format there is."""
+
+    type: Literal["text"]
+
+
+class ChatRequest(SamplingRequest):
+    """A conversation to go on with. Every field that is not listed here is an error."""
+
+    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="The former name of `max_completion_tokens`."
+    )
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    response_format: TextFormat | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.max_tokens is not None and self.max_completion_tokens is not None:
+            raise invalid("max_tokens is the former name of max_completion_tokens; send one")
+        if self.top_logprobs is not None and not self.logprobs:
+            raise invalid("top_logprobs needs logprobs: true")
+        return self
+
+    @property
+    def wanted(self) -> tuple[int | None, str]:
+        """Tokens that may be written, and the field that says so."""
+        if self.max_tokens is not None:
+            return self.max_tokens, "max_tokens"
+        return self.max_completion_tokens, "max_completion_tokens"
+
+
+class TokenShare(BaseModel):
+    """A token and its logarithmic probability."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class TokenLogprob(TokenShare):
+    """One token of the answer, and the likeliest in its place."""
+
+    top_logprobs: list[TokenShare]
+
+
+class ChatLogprobs(BaseModel):
+    """Of each token of the answer."""
+
+    content: list[TokenLogprob]
+
+
+class Answer(BaseModel):
+    """What the assistant says."""
+
+    role: Literal["assistant"]
+    content: str
+
+
+class ChatChoice(BaseModel):
+    """One answer."""
+
+    index: int
+    message: Answer
+    logprobs: ChatLogprobs | None
+    finish_reason: Finish
+
+
+class ChatResponse(BaseModel):
+    """`n` answers."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: WritingUsage
+    routing: RoutedText
+
+
+@router.post("/chat/completions", response_model=ChatResponse, responses=ERROR_RESPONSES)
+async def create_chat_completion(body: ChatRequest, request: Request) -> Response:
+    """Go on with a conversation, by the experts that are routed for it."""
+    ctx = context(request)
+    backbone = writer_of(ctx)
+    asked = _asked(backbone, body.messages)
+    logprobs = (body.top_logprobs or 0) if body.logprobs else None
+
+    async def start(submit: Submit, deadline: float | None) -> Begun:
+        wanted, param = body.wanted
+        return await begin(ctx, submit, body, [asked], wanted, param, logprobs, deadline)
+
+    return await answer(ctx, request, body, _shape(backbone, body), start)
+
+
+def _asked(backbone: LanguageModel, messages: Sequence[Message]) -> Asked:
+    """The prompt as tokens, and what routing reads of it."""
+    tokens = backbone.chat([{"role": m.role, "content": m.text} for m in messages])
+    users = [m.text for m in messages if m.role == "user" and m.text.strip()]
+    told = "\n".join(m.text for m in messages if m.role in INSTRUCTING and m.text.strip())
+    text = users[-1] if users else messages[-1].text
+    return Asked(tokens, text, told or None, "messages")
+
+
+def _shape(backbone: LanguageModel, body: ChatRequest) -> Shape:
+    name, created = f"chatcmpl-{uuid.uuid4().hex}", int(time.time())
+
+    def head(object: str) -> dict[str, object]:
+        return {"id": name, "object": object, "created": created, "model": body.model}
+
+    def logprobs(tokens: Sequence[Written]) -> object:
+        return {"content": [_told(backbone, t) for t in tokens]} if body.logprobs else None
+
+    def chunk(choices: Sequence[Mapping[str, object]]) -> dict[str, object]:
+        return {**head("chat.completion.chunk"), "choices": choices}
+
+    def delta(
+        index: int, said: object, tokens: Sequence[Written], finish: Finish | None
+    ) -> dict[str, object]:
+        return {"index": index, "delta": said, "logprobs": logprobs(tokens),
+                "finish_reason": finish}  # fmt: skip
+
+    def opening(begun: Begun) -> list[dict[str, object]]:
+        said = {"role": "assistant", "content": ""}
+        return [chunk([delta(i, said, (), None)]) for i in range(begun.count)]
+
+    def choice(piece: Piece) -> Mapping[str, object]:
+        said = {"content": piece.text} if piece.text else {}
+        return delta(piece.index, said, piece.tokens, piece.finish)
+
+    def routing(begun: Begun) -> object:
+        return begun.routing()[0]
+
+    def whole(begun: Begun, texts: Sequence[Text]) -> Mapping[str, object]:
+        choices = [
+            {"index": i, "message": {"role": "assistant", "content": t.text},
+             "logprobs": logprobs(t.tokens), "finish_reason": t.finish}
+            for i, t in enumerate(texts)
+        ]  # fmt: skip
+        written = sum(len(t.tokens) for t in texts)
+        return {**head("chat.completion"), "choices": choices, "usage": begun.usage(written),
+                "routing": routing(begun)}  # fmt: skip
+
+    return Shape(whole, opening, chunk, choice, routing)
+
+
+def _told(backbone: LanguageModel, token: Written) -> dict[str, object]:
+    """A `TokenLogprob`."""
+    others = [_share(backbone, id, p) for id, p in token.alternatives]
+    return {**_share(backbone, token.token, token.logprob), "top_logprobs": others}
+
+
+def _share(backbone: LanguageModel, id: int, logprob: float | None) -> dict[str, object]:
+    text = backbone.text([id])
+    return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
