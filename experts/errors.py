@@ -16,6 +16,7 @@ ExpertError
 ├── TaskFormatError        a training file cannot be read (`experts.training.data`)
 ├── MixError               experts that cannot act or be merged together (the caller's wish)
 └── BackboneError          the backbone could not be loaded or used as asked
+    ├── ChatError          these messages make no prompt: the caller must send others, or a prompt
     └── InputTooLong       the text has more tokens than the backbone takes
 
 The server maps this tree to HTTP in one table; nothing here knows of status codes.
@@ -94,6 +95,10 @@ class MixError(ExpertError):
 
 class BackboneError(ExpertError):
     """The backbone could not be loaded, or cannot do what was asked of it."""
+
+
+class ChatError(BackboneError):
+    """The tokenizer has no chat template, or its template refuses the messages."""
 
 
 class InputTooLong(BackboneError):

@@ -21,15 +21,23 @@ from transformers import AutoTokenizer, BitsAndBytesConfig, GenerationConfig
 from transformers.pytorch_utils import Conv1D
 from transformers.utils.hub import cached_file
 
-from experts.backbones.base import Backbone, fingerprint, masked_mean, no_bars
-from experts.backbones.lanes import Lane
+from experts.backbones.base import (
+    MAX_PADDED_TOKENS,
+    Backbone,
+    fingerprint,
+    masked_mean,
+    no_bars,
+)
+from experts.backbones.lanes import Lane, at_least
 from experts.backbones.packed import pack_linears
 from experts.decoding.anatomy import Anatomy, study
 from experts.decoding.deck import Deck
+from experts.decoding.likelihood import Ranked
 from experts.decoding.pages import ByteBudget
 from experts.decoding.passes import NAME, Attends
-from experts.errors import BackboneError
+from experts.errors import BackboneError, ChatError
 from experts.kinds import Site
+from experts.mix import Mix
 
 # What writes into the residual stream, as Llama, GPT-2, T5 and BART name it.
 RESIDUAL = ("self_attn.o_proj", "mlp.down_proj", "attn.c_proj", "mlp.c_proj", "SelfAttention.o",
@@ -38,6 +46,8 @@ FEATURE_TOKENS = 512
 """Tokens of a prompt that routing looks at: the task shows early, and a pass costs time."""
 NO_LIMIT = 2048
 """Context of a model that tells no limit, such as T5 without `n_positions`."""
+MAX_LOGITS = 2**26
+"""Logits of one pass: a quarter of a gigabyte."""
 INDEX = "model.safetensors.index.json"
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16,
           "float16": torch.float16}  # fmt: skip
@@ -106,12 +116,41 @@ class LanguageModel(Backbone):
         """A running batch on a lane of this backbone."""
 
     @abstractmethod
+    def choice_tokens(self, text: str, choice: str) -> tuple[list[int], list[int]]:
+        """A text as the model reads it, and a choice as it would write it after the text."""
+
+    @abstractmethod
+    def _rank(self, lane: Lane, ranked: Sequence[Ranked], mix: Mix | None) -> list[Tensor]:
+        """One pass of `rank`."""
+
+    @abstractmethod
     def _study(self, flat: Attends) -> object:
         """The pass that `study` watches."""
 
     def decks(self, budget: ByteBudget) -> list[Deck]:
         """A running batch for every lane, all within one budget."""
         return [self.deck(lane, budget) for lane in self.lanes.all]
+
+    def rank(self, ranked: Sequence[Ranked], mix: Mix | None = None) -> list[Tensor]:
+        """Mean logarithmic probability a token of each text's choices: (C,) each, in float64.
+
+        Args:
+            mix: with a row for each text, in order.
+        """
+        # The logits of all wanted tokens are there at one time.
+        most = max(1, MAX_LOGITS // self.vocabulary)
+        sizes = [max(one.kept * MAX_PADDED_TOKENS // most, one.tree(len(one.text)).tokens)
+                 for one in ranked]  # fmt: skip
+        chunks = at_least(in_order(sizes, MAX_PADDED_TOKENS), self.lanes.count)
+
+        def work(lane: Lane, chunk: Sequence[int]) -> list[Tensor]:
+            part = mix and mix.rows(torch.tensor(chunk, device=self.device))
+            return self._rank(lane, [ranked[i] for i in chunk], part)
+
+        found = self.lanes.map(work, chunks)
+        by_row = {i: row for chunk, rows in zip(chunks, found, strict=True)
+                  for i, row in zip(chunk, rows, strict=True)}  # fmt: skip
+        return [by_row[i] for i in range(len(ranked))]
 
     def text(self, tokens: Sequence[int]) -> str:
         """Tokens as text, special ones included."""
@@ -127,10 +166,10 @@ class LanguageModel(Backbone):
         """Token ids of a conversation, up to where the answer begins.
 
         Raises:
-            BackboneError: the tokenizer has no chat template, or the template refuses these turns.
+            ChatError: the tokenizer has no chat template, or the template refuses these turns.
         """
         if not self.chats:
-            raise BackboneError(
+            raise ChatError(
                 f"{self.id!r} has no chat template; send the prompt to /v1/completions."
             )
         tokenizer: Any = self.tokenizer
@@ -139,12 +178,25 @@ class LanguageModel(Backbone):
                 [dict(m) for m in messages], tokenize=False, add_generation_prompt=True
             )
         except Exception as error:  # a template is a program of its author
-            raise BackboneError(f"The chat template refuses the messages: {error}") from error
+            raise ChatError(f"The chat template refuses the messages: {error}") from error
         # The template writes the special tokens itself.
         return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
 
     def _pool(self, states_BTD: Tensor, mask_BT: Tensor) -> Tensor:
         return F.normalize(masked_mean(states_BTD, mask_BT), dim=-1)
+
+
+def in_order(sizes: Sequence[int], most: int) -> list[list[int]]:
+    """Rows in passes of at most `most` together; a row that is larger has a pass of its own."""
+    passes: list[list[int]] = []
+    left = 0
+    for i, size in enumerate(sizes):
+        if size > left:
+            passes.append([])
+            left = most
+        passes[-1].append(i)
+        left -= size
+    return passes
 
 
 def linear_sites(model: nn.Module) -> dict[str, Site]:

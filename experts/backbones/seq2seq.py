@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoModelForSeq2SeqLM
 
 from experts.backbones.lanes import Lane
 from experts.backbones.language_model import LanguageModel
 from experts.decoding.anatomy import OWN, SOURCE
 from experts.decoding.deck import Deck
+from experts.decoding.likelihood import Ranked
 from experts.decoding.pages import ByteBudget
 from experts.decoding.passes import Attends
-from experts.decoding.seq2seq import Seq2SeqDeck, seq2seq_logits
+from experts.decoding.seq2seq import Seq2SeqDeck, seq2seq_logits, seq2seq_ranked
 from experts.errors import BackboneError
+from experts.mix import Mix
 
 
 class Seq2Seq(LanguageModel):
@@ -40,6 +43,14 @@ class Seq2Seq(LanguageModel):
     def deck(self, lane: Lane, budget: ByteBudget) -> Deck:
         """See `LanguageModel.deck`."""
         return Seq2SeqDeck(lane, self.anatomy, self.dtype, self.device, budget, self.start)
+
+    def choice_tokens(self, text: str, choice: str) -> tuple[list[int], list[int]]:
+        """See `LanguageModel.choice_tokens`; a choice has the end that the model was taught."""
+        text_ids, choice_ids = self.tokens([text, choice])
+        return text_ids, choice_ids
+
+    def _rank(self, lane: Lane, ranked: Sequence[Ranked], mix: Mix | None) -> list[Tensor]:
+        return seq2seq_ranked(lane, self.anatomy, ranked, self.start, mix)
 
     def _study(self, flat: Attends) -> object:
         token_N = torch.zeros(OWN, dtype=torch.long, device=self.device)

@@ -7,7 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from experts.backbones.lanes import Lane
+from experts.decoding.anatomy import Anatomy
+from experts.decoding.branches import Branches
 from experts.decoding.deck import Deck, Reading, unmasked
+from experts.decoding.likelihood import Ranked, kept_of, mean_logprobs
 from experts.decoding.passes import Attends, FlatPass
 from experts.mix import Mix
 
@@ -48,3 +52,33 @@ def causal_logits(
         flat=flat,
     )  # fmt: skip
     return out.logits[0]
+
+
+def causal_ranked(
+    lane: Lane, anatomy: Anatomy, ranked: Sequence[Ranked], mix: Mix | None
+) -> list[Tensor]:
+    """See `mean_logprobs`; a text is followed by its choices.
+
+    Args:
+        mix: with a row for each text, in order.
+    """
+    device = next(lane.model.parameters()).device
+    trees = [one.tree(len(one.text)) for one in ranked]
+
+    def ids(numbers: Sequence[int]) -> Tensor:
+        return torch.tensor(numbers, dtype=torch.long, device=device)
+
+    row_N = torch.repeat_interleave(ids([tree.tokens for tree in trees]))
+    kept_row_C = torch.repeat_interleave(ids([one.kept for one in ranked]))
+    flat = FlatPass(anatomy.layers(lane.model), Branches(trees))
+
+    def rows_of(site: str, _count: int) -> Tensor | None:
+        return kept_row_C if site in anatomy.kept_sites else row_N
+
+    with lane.hooks.mixing(mix, rows_of):
+        logit_CV = causal_logits(
+            lane.model, ids([t for one in ranked for t in one.ids(one.text)]),
+            ids([p for tree in trees for p in tree.positions]), flat,
+            ids(kept_of(ranked, [tree.stem for tree in trees])),
+        )  # fmt: skip
+    return mean_logprobs(ranked, logit_CV)

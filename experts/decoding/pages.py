@@ -114,9 +114,11 @@ class Pages:
         numbers = sum(s.heads * (s.key + s.value) for s in self.shapes)
         return numbers * self._like.element_size()
 
-    def ever_fits(self, tokens: int) -> bool:
-        """Whether a row of so many tokens has room when nothing else is there."""
-        return self._page_bytes(capacity_for(tokens)) <= self._budget.total
+    def bytes_for(self, tokens: int, rows: int) -> int:
+        """Bytes of the pages for so many rows that grow to so many tokens each."""
+        capacity = capacity_for(tokens)
+        slots = max(1, self._page_tokens // capacity)
+        return -(-rows // slots) * self._page_bytes(capacity)
 
     def place(self, tokens: int) -> Slot | None:
         """A slot for a row that grows to so many tokens; None where memory is short for now."""

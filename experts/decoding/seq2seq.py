@@ -16,7 +16,9 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from experts.backbones.lanes import Lane
 from experts.decoding.anatomy import Anatomy
+from experts.decoding.branches import Branches, Sources
 from experts.decoding.deck import Deck, Reading, unmasked
+from experts.decoding.likelihood import Ranked, kept_of, mean_logprobs
 from experts.decoding.pages import ByteBudget
 from experts.decoding.passes import Attends, Bias, FlatPass
 from experts.mix import Mix
@@ -39,7 +41,7 @@ class Seq2SeqDeck(Deck):
     def read(self, readings: Sequence[Reading], mix: Mix | None) -> Tensor:
         """See `Deck.read`; a source is read whole, and the decoder's first tokens after it."""
         counts = [len(r.tokens) for r in readings]
-        state_1SD = self._encode(readings, counts, mix)
+        state_1SD = encode_sources(self.lane, [r.tokens for r in readings], mix)
         for reading, count in zip(readings, counts, strict=True):
             assert reading.seat.source is not None
             reading.seat.source.length = count
@@ -59,27 +61,59 @@ class Seq2SeqDeck(Deck):
             reading.seat.own.length = len(self.start)
         return logit_NV[self._ids(own).cumsum(0) - 1]
 
-    def _encode(
-        self, readings: Sequence[Reading], counts: Sequence[int], mix: Mix | None
-    ) -> Tensor:
-        """States (1, S, D) of all sources' own tokens, one source after the other."""
-        longest = max(counts)
-        ids_BT = torch.zeros(len(readings), longest, dtype=torch.long)
-        for row, reading in enumerate(readings):
-            ids_BT[row, : counts[row]] = torch.tensor(reading.tokens)
-        mask_BT = torch.arange(longest) < torch.tensor(counts).unsqueeze(1)
-        with self.lane.hooks.mixing(mix):
-            out = self.lane.reader(
-                input_ids=ids_BT.to(self.device), attention_mask=mask_BT.long().to(self.device)
-            )
-        return out.last_hidden_state[mask_BT.to(self.device)].unsqueeze(0)
-
     def _logits(self, token_N: Tensor, at_N: Tensor, flat: FlatPass, kept_C: Tensor) -> Tensor:
         # The layers project a source in every pass; of this one token nothing is kept.
         read_already = next(self.lane.model.parameters()).new_zeros(
             1, 1, self.lane.model.config.hidden_size  # type: ignore[union-attr]
         )  # fmt: skip
         return seq2seq_logits(self.lane.model, token_N, at_N, flat, read_already)[kept_C]
+
+
+def encode_sources(lane: Lane, sources: Sequence[Sequence[int]], mix: Mix | None) -> Tensor:
+    """States (1, S, D) of all sources' own tokens, one source after the other."""
+    device = next(lane.model.parameters()).device
+    counts = [len(source) for source in sources]
+    ids_BT = torch.zeros(len(sources), max(counts), dtype=torch.long)
+    for row, source in enumerate(sources):
+        ids_BT[row, : counts[row]] = torch.tensor(source)
+    mask_BT = (torch.arange(max(counts)) < torch.tensor(counts).unsqueeze(1)).to(device)
+    with lane.hooks.mixing(mix):
+        out = lane.reader(input_ids=ids_BT.to(device), attention_mask=mask_BT.long())
+    return out.last_hidden_state[mask_BT].unsqueeze(0)
+
+
+def seq2seq_ranked(
+    lane: Lane, anatomy: Anatomy, ranked: Sequence[Ranked], start: Sequence[int], mix: Mix | None
+) -> list[Tensor]:
+    """See `mean_logprobs`; a text is a source, and its choices are what is written of it.
+
+    Args:
+        start: the decoder's first tokens. mix: with a row for each text, in order.
+    """
+    device = next(lane.model.parameters()).device
+    trees = [one.tree(len(start)) for one in ranked]
+    counts = [(len(one.text), tree.tokens) for one, tree in zip(ranked, trees, strict=True)]
+
+    def ids(numbers: Sequence[int]) -> Tensor:
+        return torch.tensor(numbers, dtype=torch.long, device=device)
+
+    source_N = torch.repeat_interleave(ids([read for read, _ in counts]))
+    row_N = torch.repeat_interleave(ids([written for _, written in counts]))
+    flat = FlatPass(
+        anatomy.layers(lane.model), Branches(trees, relative_bias(lane.model)), Sources(counts)
+    )
+    state_1SD = encode_sources(lane, [one.text for one in ranked], mix)
+
+    def rows_of(site: str, _count: int) -> Tensor | None:
+        return source_N if site in anatomy.source_sites else row_N
+
+    with lane.hooks.mixing(mix, rows_of):
+        logit_NV = seq2seq_logits(
+            lane.model, ids([t for one in ranked for t in one.ids(start)]),
+            ids([p for tree in trees for p in tree.positions]), flat, state_1SD,
+        )  # fmt: skip
+    kept_C = ids(kept_of(ranked, [tree.stem for tree in trees]))
+    return mean_logprobs(ranked, logit_NV[kept_C])
 
 
 def seq2seq_logits(

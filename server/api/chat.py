@@ -16,6 +16,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
 
 from experts.backbones import LanguageModel
+from experts.errors import ChatError
 from server.api.context import context
 from server.api.faults import ERROR_RESPONSES
 from server.api.lean import LeanRoute
@@ -33,7 +34,8 @@ from server.api.writing import (
     writer_of,
 )
 from server.engine.generation.messages import Finish, Piece, Written
-from server.engine.service import Submit
+from server.engine.queue import Submit
+from server.errors import located
 
 router = APIRouter(prefix="/v1", tags=["generation"], route_class=LeanRoute)
 MAX_MESSAGES, MAX_PARTS = 1024, 1024
@@ -171,7 +173,10 @@ async def create_chat_completion(body: ChatRequest, request: Request) -> Respons
 
 def _asked(backbone: LanguageModel, messages: Sequence[Message]) -> Asked:
     """The prompt as tokens, and what routing reads of it."""
-    tokens = backbone.chat([{"role": m.role, "content": m.text} for m in messages])
+    try:
+        tokens = backbone.chat([{"role": m.role, "content": m.text} for m in messages])
+    except ChatError as error:
+        raise located(error, "messages") from None
     users = [m.text for m in messages if m.role == "user" and m.text.strip()]
     told = "\n".join(m.text for m in messages if m.role in INSTRUCTING and m.text.strip())
     text = users[-1] if users else messages[-1].text

@@ -33,7 +33,7 @@ from server.api.writing import (
     writer_of,
 )
 from server.engine.generation.messages import Finish, Piece, Written
-from server.engine.service import Submit
+from server.engine.queue import Submit
 from server.errors import RequestError
 
 router = APIRouter(prefix="/v1", tags=["generation"], route_class=LeanRoute)

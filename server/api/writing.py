@@ -27,8 +27,7 @@ from server.api.wire.sampling import SamplingRequest
 from server.engine.generation.messages import Finish, Piece, Prompt, Written
 from server.engine.generation.request import Ticket
 from server.engine.messages import Outcome, Sample
-from server.engine.queue import Result
-from server.engine.service import Submit
+from server.engine.queue import Result, Submit
 from server.errors import ContextExceeded, RequestError, ServerError, located
 
 DONE = b"data: [DONE]\n\n"

@@ -11,7 +11,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from torch import Tensor
 
 from experts.backbones import Backbone
-from experts.mix import Part, RowMix, build_mix
+from experts.mix import Mix, Part, RowMix, build_mix
 from experts.stacks import StackCache
 from experts.weights import ExpertWeights
 from routers.token import TOKEN_ROUTERS
@@ -28,11 +28,10 @@ def forward(
     board: Sequence[Work],
 ) -> None:
     """Set `state_D` of every sample, and `token_traces` where a full trace was asked for."""
-    by_router: dict[str | None, dict[Hashable, list[Work]]] = {}
-    for work in board:
-        rows = by_router.setdefault(work.selection.token_router, {})
-        rows.setdefault(_row_key(work), []).append(work)
-    for router, rows in by_router.items():
+    for router, works in by_router(board).items():
+        rows: dict[Hashable, list[Work]] = {}
+        for work in works:
+            rows.setdefault(_row_key(work), []).append(work)
         firsts = [works[0] for works in rows.values()]
         state_BD = _adapted(backbone, stacks, experts, firsts, router).cpu()
         for works, state_D in zip(rows.values(), state_BD, strict=True):
@@ -49,18 +48,34 @@ def row_mix(selection: Selection) -> RowMix:
     return RowMix(parts, selection.strength, selection.mode == "token", selection.top_k)
 
 
+def by_router(board: Sequence[Work]) -> dict[str | None, list[Work]]:
+    """Samples by the token router that weighs their experts; None of those without one."""
+    found: dict[str | None, list[Work]] = {}
+    for work in board:
+        found.setdefault(work.selection.token_router, []).append(work)
+    return found
+
+
+def board_mix(
+    selections: Sequence[Selection], experts: Mapping[str, ExpertWeights], stacks: StackCache,
+    router: str | None,
+) -> Mix | None:  # fmt: skip
+    """The mix of rows with these selections; None where no row uses an expert."""
+    rows = [row_mix(selection) for selection in selections]
+    ids = dict.fromkeys(p.expert for r in rows for p in r.parts)
+    if not ids:
+        return None
+    return build_mix(
+        rows, stacks.get([experts[i] for i in ids]), TOKEN_ROUTERS[router] if router else None
+    )
+
+
 def _adapted(
     backbone: Backbone, stacks: StackCache, experts: Mapping[str, ExpertWeights],
     works: Sequence[Work], router: str | None,
 ) -> Tensor:  # fmt: skip
     """Adapted states (B, D) of one row per work."""
-    rows = [row_mix(w.selection) for w in works]
-    ids = dict.fromkeys(p.expert for r in rows for p in r.parts)
-    if not ids:
-        return backbone.encode([w.tokens for w in works])
-    mix = build_mix(
-        rows, stacks.get([experts[i] for i in ids]), TOKEN_ROUTERS[router] if router else None
-    )
+    mix = board_mix([w.selection for w in works], experts, stacks, router)
     return backbone.encode([w.tokens for w in works], mix)
 
 

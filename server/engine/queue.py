@@ -9,14 +9,25 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from server.engine.messages import Outcome, Sample
 from server.errors import QueueFull
 
 Result = Outcome | Exception
 """What comes back for one sample; an error stands in for that sample alone."""
+
+
+class Submit(Protocol):
+    """`EngineService.submit`, for a request that was let in."""
+
+    def __call__(
+        self, samples: Sequence[Sample], *, deadline: float | None = None
+    ) -> Awaitable[list[Result]]:
+        """Results in the order of `samples`."""
+        ...
 
 
 @dataclass(eq=False, slots=True)

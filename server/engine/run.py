@@ -13,10 +13,10 @@ from functools import partial
 
 import torch
 
-from experts.backbones import Backbone
+from experts.backbones import Backbone, LanguageModel
 from experts.embedder import Embedder
 from experts.errors import ExpertError
-from experts.library import Library
+from experts.library import Entry, Library
 from experts.scanning import Progress
 from experts.snapshot import Changes, Snapshot
 from experts.stacks import STACK_BYTES, StackCache
@@ -31,9 +31,11 @@ from server.engine.loading import Pinned, require_loaded
 from server.engine.messages import Outcome, Sample
 from server.engine.passes import forward
 from server.engine.queue import Result
+from server.engine.ranking import rank
 from server.engine.reading import read
 from server.engine.routing import Routing, presets_with_default
 from server.engine.tracing import trace_of
+from server.engine.view import Built
 from server.engine.work import Clock, Work, alive
 from server.errors import ServerError
 
@@ -90,22 +92,35 @@ class Engine:
                 held.load(board, decide, self.library)
                 entries = held.entries(self.library)
                 self._each(board, lambda work: require_loaded(work, held, entries))
-            asked = [w for w in alive(board) if w.sample.predict]
-            with clock.stage("embed"):
-                judge = Judge(self.words, self.said, built.placing)
-                answering.warm(asked, entries, self.words, judge)
-            with clock.stage("forward"):
-                forward(self.backbone, self.stacks, held.experts, asked)
-            answer = partial(
-                answering.answer, entries=entries, words=self.words, judge=judge,
-                temperature=built.calibration.temperature,
-            )  # fmt: skip
-            self._each(asked, answer)
+            self._predict(
+                [w for w in alive(board) if w.sample.predict], held, entries, built, clock
+            )
         self._free(before)
         return [
             w.error or Outcome(w.answer, trace_of(w, clock, held.found, built), len(w.tokens))
             for w in board
         ]
+
+    def _predict(
+        self, asked: Sequence[Work], held: Pinned, entries: Mapping[str, Entry], built: Built,
+        clock: Clock,
+    ) -> None:  # fmt: skip
+        """Steps 7 to 9: the mixed passes, and what they say to each sample."""
+        if isinstance(self.backbone, LanguageModel):
+            with clock.stage("forward"):
+                questions = [w for w in asked if w.sample.question]
+                rank(self.backbone, self.stacks, held.experts, entries, questions)
+            asked = [w for w in asked if not w.sample.question]
+        with clock.stage("embed"):
+            judge = Judge(self.words, self.said, built.placing)
+            answering.warm(asked, entries, self.words, judge)
+        with clock.stage("forward"):
+            forward(self.backbone, self.stacks, held.experts, asked)
+        answer = partial(
+            answering.answer, entries=entries, words=self.words, judge=judge,
+            temperature=built.calibration.temperature,
+        )  # fmt: skip
+        self._each(asked, answer)
 
     def catch_up(self, progress: Progress | None = None) -> None:
         """See the library as it is now, not at the next request: routers, and what is pinned.

@@ -10,15 +10,15 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from math import ceil
-from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
 
 from routers.instructions import InstructionWriter
 from server.engine.generation.front import Writing
 from server.engine.messages import Sample
-from server.engine.queue import Job, Result, SampleQueue, Slice
+from server.engine.queue import Job, Result, SampleQueue, Slice, Submit
 from server.errors import DeadlinePassed, Draining
 from server.instructions.fill import with_instructions
 from server.observability.metrics import Metrics
@@ -29,16 +29,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("sailplane.engine")
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-class Submit(Protocol):
-    """`EngineService.submit`, for a request that was let in."""
-
-    def __call__(
-        self, samples: Sequence[Sample], *, deadline: float | None = None
-    ) -> Awaitable[list[Result]]:
-        """Results in the order of `samples`."""
-        ...
 
 
 class EngineService:
@@ -72,6 +62,8 @@ class EngineService:
         self._none_left = asyncio.Event()
         loop = engine.generation
         self.writing = Writing(loop, self._wake, max_queue) if loop else None
+        if loop:
+            self.metrics.watch_generation(loop)
         self._writing = 0  # samples whose instructions are being written
         self._ended = False
         self._rate = 0.0  # samples per second, smoothed

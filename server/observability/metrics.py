@@ -17,7 +17,9 @@ from prometheus_client.samples import Sample as MetricSample
 
 from experts.cache import CacheStats
 from experts.tiers import Tier
+from server.engine.generation.loop import GenerationLoop
 from server.engine.messages import Outcome, Trace
+from server.observability.generation import ADAPTER_LISTS, GenerationMetrics, LoopCollector
 
 MILLISECONDS = (.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 30)  # fmt: skip
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -163,6 +165,11 @@ class Metrics:
         """Read the feature stores' counters at scrape time."""
         self.registry.register(FeatureCollector(stores))
 
+    def watch_generation(self, loop: GenerationLoop) -> None:
+        """Count what the loop writes, and read its state at scrape time."""
+        loop.on_step = GenerationMetrics(self.registry)
+        self.registry.register(LoopCollector(loop))
+
     def watch_queue(self, depth: Callable[[], int]) -> None:
         """Read the queue's depth at scrape time."""
         self.depth.set_function(depth)
@@ -223,6 +230,10 @@ class FoldedCollector(Collector):
         for sample in samples:
             if "expert" in sample.labels and sample.labels["expert"] not in self._shown:
                 sample = sample._replace(labels={**sample.labels, "expert": OTHER})
+            for name in ADAPTER_LISTS:
+                if name in sample.labels:
+                    kept = [id for id in sample.labels[name].split(",") if id in self._shown]
+                    sample = sample._replace(labels={**sample.labels, name: ",".join(kept)})
             key = (sample.name, tuple(sorted(sample.labels.items())))
             if (before := folded.get(key)) is not None:  # `_created` is when the first began
                 join = min if sample.name.endswith("_created") else sum

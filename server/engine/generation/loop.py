@@ -40,21 +40,22 @@ class GenerationLoop:
     Args:
         backbone: what writes. tiers: where experts come from. kv_bytes: for keys and values.
         max_rows: texts written at one time. chunk_tokens: prompt tokens that a lane reads between
-            two steps: others wait no longer than that takes. on_step: told what each step brought,
-            and its seconds.
+            two steps: others wait no longer than that takes.
+
+    Attributes:
+        on_step: told what each step brought, and its seconds.
     """
 
     def __init__(
         self, backbone: LanguageModel, tiers: Tiers, *, kv_bytes: int, max_rows: int = MAX_ROWS,
         chunk_tokens: int = CHUNK_TOKENS,
-        on_step: Callable[[Outcomes, float], None] = lambda _o, _s: None,
     ) -> None:  # fmt: skip
         self.backbone, self.tiers = backbone, tiers
         self.max_rows, self.chunk_tokens = max_rows, chunk_tokens
         self.budget = ByteBudget(kv_bytes)
         self.batch = RunningBatch(backbone.decks(self.budget))
         self._waiting: deque[Request] = deque()
-        self._on_step = on_step
+        self.on_step: Callable[[Outcomes, float], None] = lambda _out, _seconds: None
         self._has_source = bool(backbone.anatomy.source)
 
     @property
@@ -67,19 +68,27 @@ class GenerationLoop:
         """Prompts that no row has been found for yet."""
         return len(self._waiting)
 
+    @property
+    def waiting_refs(self) -> list[str]:
+        """The experts of prompts that wait, by reference."""
+        return [ref for r in list(self._waiting) for ref in r.prompt.selection.refs]
+
     def put(self, request: Request) -> None:
         """Take a prompt; its experts begin to load. May be called from any thread.
 
         Raises:
             Unavailable: its rows would not fit into memory if they were alone.
         """
-        own, source = self._sizes(request)
-        deck = self.batch.decks[0]
-        pages = [(deck.own, own), (deck.source, source)] if source else [(deck.own, own)]
-        if not all(p.ever_fits(n) for p, n in pages) or request.prompt.count > self.max_rows:
+        (own, source), deck = self._sizes(request), self.batch.decks[0]
+        count = request.prompt.count
+        needed = deck.own.bytes_for(own, count)
+        if source:
+            needed += deck.source.bytes_for(source, count)
+        if needed > self.budget.total or count > self.max_rows:
             raise Unavailable(
-                f"{request.prompt.count} texts of {own} tokens do not fit into the memory that is "
-                "for keys and values; ask for fewer, or raise kv_bytes."
+                f"{count} texts of {own} tokens take {needed} bytes of keys and values, of "
+                f"{self.budget.total} that are there, and {self.max_rows} may be written at one "
+                "time; ask for fewer or shorter ones, or raise kv_bytes."
             )
         request.lease = self.tiers.hold(request.prompt.selection.refs)
         self._waiting.append(request)
@@ -97,7 +106,7 @@ class GenerationLoop:
             for request in {row.request: None for row in self.batch.rows}:
                 self._end_request(request, out, error, wipe=True)
         out.tell()
-        self._on_step(out, time.monotonic() - began)
+        self.on_step(out, time.monotonic() - began)
 
     def _step(self, out: Outcomes) -> None:
         with torch.inference_mode():
@@ -105,6 +114,7 @@ class GenerationLoop:
             self._admit(out)
             decks = [d for d in self.batch.decks if self.batch.on(d)]
             work = [(d, self._plan(d)) for d in decks]
+            out.read += sum(len(part) for _, plan in work for _, part in plan)
             jobs = [partial(self._advance, deck, reading) for deck, reading in work]
             for found in self.backbone.lanes.together(jobs):
                 for rows, logit_BV in found:

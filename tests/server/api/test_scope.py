@@ -112,6 +112,8 @@ async def test_every_route_of_the_library_heeds_the_header(client):
         "/v1/load_lora_adapter": {"lora_name": "x", "lora_path": "x"},
         "/v1/unload_lora_adapter": {"lora_name": "p0"},
         "/v1/embeddings": {"model": "auto", "input": "x"},
+        "/v1/completions": {"model": "auto", "prompt": "x"},
+        "/v1/chat/completions": {"model": "auto", "messages": [{"role": "user", "content": "x"}]},
         "/v1/experts": {"source": "x", "id": "x"},
         "/v1/experts/{id}": {"source": "x"},
         "/v1/experts/{id}/rollback": {"version": 1},

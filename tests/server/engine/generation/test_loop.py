@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.server.engine.generation.conftest import (
+from tests.language_models import (
     Stage,
     ask,
     finish,

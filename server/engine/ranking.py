@@ -1,0 +1,101 @@
+"""Step 9 for language models: a question is answered by how likely each choice is to be written.
+
+The prompt is the question's instructions and the input, a line each; a choice follows it. Choices
+are compared by their mean logarithmic probability a token, so that long ones are not at a
+disadvantage. Knows nothing of who was selected or why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from experts.backbones import LanguageModel
+from experts.decoding.likelihood import Ranked
+from experts.errors import InputTooLong
+from experts.library import Entry
+from experts.stacks import StackCache
+from experts.weights import ExpertWeights
+from server.engine.answering import judges_statement, offered
+from server.engine.messages import Answer, Choice, Question
+from server.engine.passes import board_mix, by_router
+from server.engine.work import Work, alive
+
+TRUTH = (Choice(True), Choice(False))
+NOTHING = "The question has no choices and no selected expert has labels."
+ALIKE = "The backbone cannot tell {names} apart; say them in other words."
+
+
+def rank(
+    backbone: LanguageModel, stacks: StackCache, experts: Mapping[str, ExpertWeights],
+    entries: Mapping[str, Entry], board: Sequence[Work],
+) -> None:  # fmt: skip
+    """Set `answer` of every sample with a question, or the error that it is too long."""
+    asked: list[tuple[Work, tuple[Choice, ...], Ranked]] = []
+    for work in board:
+        choices = _choices(work, entries)
+        if choices:
+            _prepare(backbone, work, choices, asked)
+        else:
+            work.answer = Answer(refusal=NOTHING)
+    ranked_of = {id(work): (choices, ranked) for work, choices, ranked in asked}
+    for router, works in by_router(alive([work for work, _, _ in asked])).items():
+        mix = board_mix([w.selection for w in works], experts, stacks, router)
+        found = backbone.rank([ranked_of[id(w)][1] for w in works], mix)
+        for work, mean_C in zip(works, found, strict=True):
+            work.answer = _answer(work, *ranked_of[id(work)], mean_C)
+
+
+def _prepare(
+    backbone: LanguageModel, work: Work, choices: tuple[Choice, ...],
+    asked: list[tuple[Work, tuple[Choice, ...], Ranked]],
+) -> None:  # fmt: skip
+    """Tokens of a question's prompt and choices."""
+    text = _prompt(work)
+    read = [backbone.choice_tokens(text, _said(c)) for c in choices]
+    prompt, longest = read[0][0], max(len(ids) for _, ids in read)
+    total = max(len(prompt), longest) if backbone.anatomy.source else len(prompt) + longest
+    if total > backbone.context:
+        work.error = InputTooLong(total, backbone.context, "the prompt with its longest choice")
+    else:
+        asked.append((work, choices, Ranked(prompt, [ids for _, ids in read])))
+
+
+def _answer(
+    work: Work, choices: tuple[Choice, ...], ranked: Ranked, mean_C: torch.Tensor
+) -> Answer:
+    question = work.sample.question
+    assert question is not None
+    p_C = torch.softmax(mean_C, dim=0).tolist()
+    if question.type == "predicate":
+        return Answer((p_C[0],))
+    best = max(range(len(p_C)), key=p_C.__getitem__)
+    same = [i for i, ids in enumerate(ranked.choices) if list(ids) == list(ranked.choices[best])]
+    if len(same) > 1:
+        return Answer(refusal=ALIKE.format(names=_names(question, same)))
+    return Answer(tuple(p_C), choices)
+
+
+def _names(question: Question, places: Sequence[int]) -> str:
+    given = "levels" if question.type == "score" else "choices"
+    field = given if question.choices else "labels"
+    return " and ".join(f"{field}[{i}]" for i in places)
+
+
+def _choices(work: Work, entries: Mapping[str, Entry]) -> tuple[Choice, ...]:
+    question = work.sample.question
+    if question is not None and judges_statement(question) and not question.choices:
+        return TRUTH
+    return offered(work, entries)
+
+
+def _prompt(work: Work) -> str:
+    question = work.sample.question
+    told = question.instructions if question else ""
+    return f"{told}\n{work.sample.input}" if told else work.sample.input
+
+
+def _said(choice: Choice) -> str:
+    """What is written for a choice; its description is for people and for routing."""
+    return str(choice.value).lower() if isinstance(choice.value, bool) else choice.value

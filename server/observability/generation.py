@@ -1,0 +1,98 @@
+"""Metrics of text being written: first tokens, the time between tokens, rows, and memory.
+
+Among them the gauge that gateways of the inference extension (proposal 003) look at to send
+requests where an adapter is in use already.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from experts.versions import parse_reference
+from server.engine.generation.loop import GenerationLoop
+from server.engine.generation.messages import Piece
+from server.engine.generation.outcomes import Outcomes
+
+FIRST = (.005, .01, .02, .05, .1, .2, .3, .5, .75, 1, 1.5, 2, 3, 5, 10, 20, 60)  # fmt: skip
+BETWEEN = (.001, .002, .005, .01, .02, .03, .05, .075, .1, .15, .2, .3, .5, 1, 2, 5)  # fmt: skip
+ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+ADAPTER_LISTS = ("running_lora_adapters", "waiting_lora_adapters")
+"""Labels that name several experts, with commas between them."""
+
+
+class GenerationMetrics:
+    """Counts what every step brings; fits `GenerationLoop.on_step`."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        p, r = "sailplane_", registry
+        self.first = Histogram(
+            f"{p}time_to_first_token_seconds", "From a prompt's arrival to its first token.",
+            buckets=FIRST, registry=r,
+        )  # fmt: skip
+        self.between = Histogram(
+            f"{p}inter_token_seconds", "Between two tokens of a prompt.",
+            buckets=BETWEEN, registry=r,
+        )  # fmt: skip
+        self.read = Counter(f"{p}prompt_tokens", "Tokens of prompts read.", registry=r)
+        self.written = Counter(f"{p}generated_tokens", "Tokens written.", registry=r)
+        self.ended = Counter(f"{p}texts", "Texts ended, by how.", ["finish"], registry=r)
+        self.step = Histogram(
+            f"{p}generation_step_seconds", "Time of a step of all rows.",
+            buckets=BETWEEN, registry=r,
+        )  # fmt: skip
+        self.rows = Histogram(f"{p}generation_rows", "Rows a step.", buckets=ROWS, registry=r)
+
+    def __call__(self, out: Outcomes, seconds: float) -> None:
+        """Count one step."""
+        for value in out.first_after:
+            self.first.observe(value)
+        for value in out.between:
+            self.between.observe(value)
+        self.read.inc(out.read)
+        self.written.inc(out.tokens)
+        if out.tokens:
+            self.step.observe(seconds)
+            self.rows.observe(out.tokens)
+        for _, event in out.events:
+            if not isinstance(event, Piece):
+                self.ended.labels("error").inc()
+            elif event.finish:
+                self.ended.labels(event.finish).inc()
+
+
+class LoopCollector(Collector):
+    """The state of the loop at scrape time."""
+
+    def __init__(self, loop: GenerationLoop) -> None:
+        self._loop = loop
+
+    def collect(self) -> Iterator[Metric]:
+        """Rows, prompts, memory and experts now."""
+        loop = self._loop
+        for name, text, value in (
+            ("running_rows", "Texts being written.", len(loop.batch.rows)),
+            ("waiting_prompts", "Prompts that wait for a row.", loop.waiting),
+            ("kv_used_ratio", "Memory for keys and values in use.",
+             loop.budget.used / loop.budget.total),
+            ("expert_bank_bytes", "Bytes of the running rows' experts, side by side.",
+             loop.batch.banks.nbytes),
+        ):  # fmt: skip
+            yield GaugeMetricFamily(f"sailplane_{name}", text, value=value)
+        running, waiting = list(loop.batch.banks.ids), loop.waiting_refs
+        adapters = GaugeMetricFamily(
+            "sailplane_lora_requests_info", "Experts in use and waited for; when that was so.",
+            labels=["max_lora", *ADAPTER_LISTS],
+        )  # fmt: skip
+        adapters.add_metric(
+            [str(loop.max_rows), _names(running), _names(waiting)], round(time.time(), 3)
+        )
+        yield adapters
+
+
+def _names(refs: list[str]) -> str:
+    return ",".join(dict.fromkeys(parse_reference(ref)[0] for ref in refs))

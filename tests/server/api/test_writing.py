@@ -1,0 +1,363 @@
+"""`/v1/completions` and `/v1/chat/completions`: shapes, streams, errors, and who is let go when."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from server.app import create_app
+from server.engine.service import EngineService
+from tests.server.api.writing_material import TASKS, engine_of
+
+COMPLETE, CHAT = "/v1/completions", "/v1/chat/completions"
+pytestmark = pytest.mark.anyio
+
+
+@asynccontextmanager
+async def serving(family: str, folder: Path, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a server; the server is `client.service`."""
+    service = EngineService(engine_of(family, folder / "library", **settings), max_queue=100)
+    app = create_app(service, write_timeout_ms=60_000)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
+    ):
+        client.service = service  # type: ignore[attr-defined]
+        yield client
+
+
+@pytest.fixture(params=["causal", "seq2seq"])
+async def writer(request, tmp_path) -> AsyncIterator[httpx.AsyncClient]:
+    async with serving(request.param, tmp_path) as client:
+        yield client
+
+
+@pytest.fixture
+async def causal(tmp_path) -> AsyncIterator[httpx.AsyncClient]:
+    async with serving("causal", tmp_path) as client:
+        yield client
+
+
+def prompt(text: str = "A word.", **more: Any) -> dict[str, Any]:
+    return {"model": "auto", "prompt": text, "max_tokens": 12, "temperature": 0, **more}
+
+
+def chat(*said: tuple[str, str], **more: Any) -> dict[str, Any]:
+    messages = [{"role": role, "content": text} for role, text in said or [("user", "A word.")]]
+    return {"model": "auto", "messages": messages, "max_completion_tokens": 12, "temperature": 0,
+            **more}  # fmt: skip
+
+
+async def ok(client, route: str, body: dict[str, Any]) -> dict[str, Any]:
+    response = await client.post(route, json=body)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+async def chunks(client, route: str, body: dict[str, Any]) -> list[dict[str, Any]]:
+    response = await client.post(route, json={**body, "stream": True})
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"].startswith("text/event-stream")
+    lines = [line for line in response.text.split("\n\n") if line]
+    assert all(line.startswith("data: ") for line in lines)
+    assert lines[-1] == "data: [DONE]"
+    return [json.loads(line.removeprefix("data: ")) for line in lines[:-1]]
+
+
+async def test_a_prompt_is_continued_by_the_experts_routed_for_it(writer):
+    said = await ok(writer, COMPLETE, prompt(routing={"instruction": TASKS["sum"]}))
+    (choice,) = said["choices"]
+    assert said["object"] == "text_completion"
+    assert choice["finish_reason"] in ("stop", "length")
+    assert said["usage"]["completion_tokens"] <= 12
+    assert said["usage"]["total_tokens"] == sum(
+        said["usage"][k] for k in ("prompt_tokens", "completion_tokens")
+    )
+    (routed,) = said["routing"]["prompts"]
+    assert routed["trace"]["instruction"] == TASKS["sum"]
+    assert routed["selection"]["experts"][0]["id"] == "sum"
+
+
+async def test_named_experts_write_each_their_own(writer):
+    texts = {
+        model: (await ok(writer, COMPLETE, prompt(model=model)))["choices"][0]["text"]
+        for model in (*TASKS, writer.service.engine.backbone.id)
+    }
+    assert len({*texts.values()}) == len(texts)
+
+
+async def test_a_stream_says_what_the_whole_answer_does(writer):
+    body = prompt(
+        n=2, temperature=0.9, seed=4, logprobs=2, routing={"experts": {"sum": 1, "plural": 1}}
+    )
+    whole = await ok(writer, COMPLETE, body)
+    parts = await chunks(writer, COMPLETE, {**body, "stream_options": {"include_usage": True}})
+    for choice in whole["choices"]:
+        mine = [c for p in parts for c in p["choices"] if c["index"] == choice["index"]]
+        assert "".join(c["text"] for c in mine) == choice["text"]
+        assert mine[-1]["finish_reason"] == choice["finish_reason"]
+        for name in ("tokens", "token_logprobs", "text_offset"):
+            told = [x for c in mine for x in c["logprobs"][name]]
+            assert (
+                told == pytest.approx(choice["logprobs"][name])
+                if name == "token_logprobs"
+                else (told == choice["logprobs"][name])
+            )
+    assert parts[-1]["choices"] == []
+    assert parts[-1]["usage"] == whole["usage"]
+    assert (
+        parts[-1]["routing"]["prompts"][0]["selection"]
+        == whole["routing"]["prompts"][0]["selection"]
+    )
+
+
+async def test_the_last_chunk_has_the_routing_where_no_usage_follows(causal):
+    parts = await chunks(causal, CHAT, chat(n=2))
+    assert [("routing" in part) for part in parts] == [False] * (len(parts) - 1) + [True]
+    assert parts[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+
+
+async def test_several_prompts_are_routed_each_on_its_own(writer):
+    said = await ok(writer, COMPLETE, prompt(["One.", "Two.", "Three."], n=2))
+    assert [c["index"] for c in said["choices"]] == list(range(6))
+    assert len(said["routing"]["prompts"]) == 3
+    assert said["choices"][0]["text"] == said["choices"][1]["text"]  # greedy
+
+
+async def test_token_ids_are_a_prompt_too(causal):
+    backbone = causal.service.engine.backbone
+    (ids,) = backbone.tokens(["A word."])
+    by_text = await ok(causal, COMPLETE, prompt("A word.", model="sum"))
+    by_ids = await ok(causal, COMPLETE, prompt(ids, model="sum"))
+    assert by_ids["choices"] == by_text["choices"]
+
+
+async def test_a_chat_is_the_template_continued(causal):
+    backbone = causal.service.engine.backbone
+    ids = backbone.chat([{"role": "user", "content": "A word."}])
+    said = await ok(causal, CHAT, chat(model="sum"))
+    same = await ok(causal, COMPLETE, prompt(ids, model="sum"))
+    (choice,) = said["choices"]
+    assert choice["message"] == {"role": "assistant", "content": same["choices"][0]["text"]}
+    assert choice["finish_reason"] == same["choices"][0]["finish_reason"]
+
+
+async def test_what_the_system_says_is_the_instruction(causal):
+    said = await ok(causal, CHAT, chat(("system", TASKS["reverse"]), ("user", "A word.")))
+    assert said["routing"]["trace"]["instruction"] == TASKS["reverse"]
+    assert said["routing"]["trace"]["writer"] == "caller"
+    assert said["routing"]["selection"]["experts"][0]["id"] == "reverse"
+    own = {"routing": {"instruction": TASKS["plural"]}}
+    said = await ok(causal, CHAT, chat(("system", TASKS["reverse"]), ("user", "A word."), **own))
+    assert said["routing"]["trace"]["instruction"] == TASKS["plural"]
+
+
+async def test_chat_logprobs(causal):
+    said = await ok(causal, CHAT, chat(logprobs=True, top_logprobs=3))
+    content = said["choices"][0]["logprobs"]["content"]
+    assert len(content) == said["usage"]["completion_tokens"]
+    for token in content:
+        assert token["logprob"] == pytest.approx(token["top_logprobs"][0]["logprob"])  # greedy
+        assert len(token["top_logprobs"]) == 3
+
+
+async def test_a_selection_is_answered_again(writer):
+    first = await ok(
+        writer, COMPLETE, prompt(routing={"mode": "token", "experts": {"sum": 1, "plural": 2}})
+    )
+    selection = first["routing"]["prompts"][0]["selection"]
+    assert selection["mode"] == "token"
+    again = await ok(writer, COMPLETE, prompt(routing={"selection": selection}))
+    assert again["choices"] == first["choices"]
+
+
+async def test_a_seed_repeats_a_draw_whatever_else_is_written(writer):
+    body = prompt(temperature=1.2, seed=11, max_tokens=20, ignore_eos=True, model="plural")
+    alone = await ok(writer, COMPLETE, body)
+    others = [ok(writer, COMPLETE, prompt(f"{i}", temperature=1.5, model=m, max_tokens=5 + i))
+              for i, m in enumerate([*TASKS] * 3)]  # fmt: skip
+    together = await asyncio.gather(ok(writer, COMPLETE, body), *others)
+    assert together[0]["choices"] == alone["choices"]
+    other = await ok(writer, COMPLETE, {**body, "seed": 12})
+    assert other["choices"] != alone["choices"]
+
+
+async def test_stop_texts_end_and_are_left_out(writer):
+    free = (await ok(writer, COMPLETE, prompt(ignore_eos=True)))["choices"][0]["text"]
+    stop = free[4:6]
+    body = prompt(ignore_eos=True, stop=[stop, "never said"])
+    (choice,) = (await ok(writer, COMPLETE, body))["choices"]
+    assert choice == {"index": 0, "text": free[: free.index(stop)], "logprobs": None,
+                      "finish_reason": "stop"}  # fmt: skip
+    parts = await chunks(writer, COMPLETE, body)
+    assert "".join(c["text"] for p in parts for c in p["choices"]) == choice["text"]
+
+
+REFUSED = [
+    ({"temperature": 3}, 422, "temperature"),
+    ({"temperature": "hot"}, 422, "temperature"),
+    ({"top_p": 0}, 422, "top_p"),
+    ({"n": 0}, 422, "n"),
+    ({"n": 1000}, 422, "n"),
+    ({"frequency_penalty": 9}, 422, "frequency_penalty"),
+    ({"logit_bias": {"5": 1000}}, 422, "logit_bias.5"),
+    ({"logit_bias": {"5000": 1}}, 422, "logit_bias"),
+    ({"stop_token_ids": [5000]}, 422, "stop_token_ids"),
+    ({"stop": [""]}, 422, "stop"),
+    ({"max_tokens": 0}, 422, "max_tokens"),
+    ({"echo": True}, 422, "echo"),
+    ({"suffix": "x"}, 422, "suffix"),
+    ({"best_of": 4}, 422, "best_of"),
+    ({"use_beam_search": True}, 422, "use_beam_search"),
+    ({"prompt": ""}, 422, "prompt"),
+    ({"prompt": [[]]}, 422, "prompt[0]"),
+    ({"prompt": [99999]}, 422, "prompt"),
+    ({"prompt": 7}, 422, "prompt"),
+    ({"routing": {"truncate": True}}, 422, "routing.truncate"),
+    ({"model": "nobody"}, 404, "model"),
+    ({"routing": {"experts": {"nobody": 1}}}, 404, "routing"),
+]
+
+
+@pytest.mark.parametrize(("said", "status", "param"), REFUSED, ids=[str(r[0]) for r in REFUSED])
+async def test_what_cannot_be_done_is_refused_by_name(causal, said, status, param):
+    response = await causal.post(COMPLETE, json=prompt(**{"text": "x"} | said) if "prompt" not in said
+                                 else {**prompt(), **said})  # fmt: skip
+    assert response.status_code == status, response.text
+    assert response.json()["error"]["param"] == param
+
+
+@pytest.mark.parametrize(
+    ("said", "param"),
+    [
+        ({"tools": []}, "tools"),
+        ({"response_format": {"type": "json_object"}}, "response_format.type"),
+        ({"messages": []}, "messages"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
+        ({"max_tokens": 3}, None),
+        ({"top_logprobs": 2}, None),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+         "messages[0].content[0].type"),
+    ],
+)  # fmt: skip
+async def test_chat_refuses_by_name(causal, said, param):
+    response = await causal.post(CHAT, json={**chat(), **said})
+    assert response.status_code == 422, response.text
+    assert response.json()["error"]["param"] == param
+
+
+async def test_beyond_the_context_is_told_with_numbers(causal):
+    response = await causal.post(COMPLETE, json=prompt("x" * 200, max_tokens=100))
+    error = response.json()["error"]
+    assert response.status_code == 400
+    assert error["code"] == "context_length_exceeded"
+    assert error["param"] == "max_tokens"
+    assert all(number in error["message"] for number in ("201", "100", "256", "55"))
+    response = await causal.post(CHAT, json=chat(("user", "x" * 300)))
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == "messages"
+
+
+async def test_without_a_template_there_is_no_chat(tmp_path):
+    async with serving("seq2seq", tmp_path) as client:
+        response = await client.post(CHAT, json=chat())
+        assert response.status_code == 422
+        assert COMPLETE in response.json()["error"]["message"]
+
+
+async def test_an_encoder_says_that_it_does_not_write(client):
+    response = await client.post(COMPLETE, json=prompt())
+    assert response.status_code == 422
+    assert "writes no text" in response.json()["error"]["message"]
+
+
+async def test_more_than_memory_holds_is_refused_not_tried(tmp_path):
+    async with serving("causal", tmp_path, kv_bytes=1 << 20) as client:
+        response = await client.post(COMPLETE, json=prompt(n=100, max_tokens=200))
+        assert response.status_code == 503
+        assert "kv_bytes" in response.json()["error"]["message"]
+        await ok(client, COMPLETE, prompt())
+
+
+async def test_more_prompts_than_fit_wait_for_each_other(tmp_path):
+    async with serving("causal", tmp_path, kv_bytes=1 << 20, max_rows=3) as client:
+        said = await asyncio.gather(*(ok(client, COMPLETE, prompt(f"{i}")) for i in range(12)))
+        alone = [await ok(client, COMPLETE, prompt(f"{i}")) for i in range(12)]
+        assert [s["choices"] for s in said] == [a["choices"] for a in alone]
+
+
+async def test_a_deadline_ends_a_text(causal):
+    body = prompt(max_tokens=200, ignore_eos=True, routing={"timeout_ms": 30})
+    response = await causal.post(COMPLETE, json=body)
+    assert response.status_code == 504
+    await nothing_left(causal)
+
+
+async def nothing_left(client, seconds: float = 5.0) -> None:
+    engine = client.service.engine
+    loop = engine.generation
+    async with asyncio.timeout(seconds):
+        while loop.busy or any(slot.pins for slot in engine.tiers.device._slots.values()):
+            await asyncio.sleep(0.01)
+    assert loop.budget.used == 0
+    assert loop.batch.banks.ids == []
+
+
+async def test_an_expert_that_is_removed_finishes_what_it_writes(causal):
+    body = prompt(model="sum", max_tokens=200, ignore_eos=True)
+    whole = await ok(causal, COMPLETE, body)
+    writing = asyncio.create_task(ok(causal, COMPLETE, body))
+    loop = causal.service.engine.generation
+    while not loop.batch.rows:
+        await asyncio.sleep(0.001)
+    removed = await causal.delete("/v1/experts/sum")
+    assert removed.status_code in (200, 204)
+    assert (await writing)["choices"] == whole["choices"]
+    gone = await causal.post(COMPLETE, json=body)
+    assert gone.status_code == 404
+    await nothing_left(causal)
+
+
+async def test_decisions_rank_choices_and_embeddings_are_adapted(writer):
+    question = {"type": "choice", "instructions": TASKS["sum"],
+                "choices": [{"value": "one"}, {"value": "twenty"}, {"value": "3"}]}  # fmt: skip
+    said = await ok(writer, "/v1/decisions", {"model": "auto", "input": "1 + 2", "questions": [
+        question, {"type": "predicate", "instructions": "It is a sum."},
+        {"type": "choice", "choices": [{"value": "é"}, {"value": "ü"}]},
+    ]})  # fmt: skip
+    choice, predicate, refused = said["answers"]
+    assert sum(p["probability"] for p in choice["probabilities"]) == pytest.approx(1)
+    assert 0 < predicate["probability"] < 1
+    assert refused["type"] == "refusal"  # neither is a token of this tokenizer
+    assert "cannot tell" in refused["reason"]
+    vectors = [
+        (await ok(writer, "/v1/embeddings", {"model": model, "input": "1 + 2"}))["data"][0][
+            "embedding"
+        ]
+        for model in ("sum", "plural")
+    ]
+    assert vectors[0] != pytest.approx(vectors[1], abs=1e-3)
+
+
+TOLD = (
+    "sailplane_generated_tokens_total",
+    "sailplane_time_to_first_token_seconds_count 1.0",
+    "sailplane_running_rows 0.0",
+    "sailplane_kv_used_ratio 0.0",
+    "sailplane_lora_requests_info{max_lora=",
+    "sailplane_inter_token_seconds_count",
+)
+
+
+async def test_metrics_tell_of_what_is_written(causal):
+    await ok(causal, COMPLETE, prompt(model="sum"))
+    text = (await causal.get("/metrics")).text
+    for line in TOLD:
+        assert line in text
