@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 
 from routers.types import Query
 
-Writer = Literal["caller", "template", "openai"]
+Writer = Literal["caller", "template", "openai", "local"]
 SHOWN_CHOICES = 5
 
 

@@ -30,6 +30,7 @@ from server.engine.generation.loop import GenerationLoop
 from server.engine.run import Engine
 from server.engine.service import EngineService
 from server.evidence.writer import RoutingLog
+from server.instructions.local import LocalWriter
 from server.instructions.openai import OpenAIWriter
 from server.observability.metrics import Metrics
 from server.settings import Settings, SettingsError
@@ -81,14 +82,15 @@ def build_service(
     metrics = Metrics(settings.expert_label_cap)
     engine = build_engine(settings, metrics.loaded, progress)
     _preload(engine, settings.preload)
-    return EngineService(
+    service = EngineService(
         engine,
         max_queue=max_queue,
         max_batch=settings.max_batch,
         max_wait_ms=settings.max_wait_ms,
         metrics=metrics,
-        writer=build_writer(settings),
     )
+    service.writer = build_writer(settings, service)
+    return service
 
 
 def build_engine(
@@ -225,10 +227,21 @@ def build_routing_log(settings: Settings, metrics: Metrics) -> RoutingLog | None
         ) from error
 
 
-def build_writer(settings: Settings) -> InstructionWriter | None:
-    """The instruction writer of these settings; None for the template, which the engine has."""
+def build_writer(settings: Settings, service: EngineService) -> InstructionWriter | None:
+    """The instruction writer of these settings; None for the template, which the engine has.
+
+    Raises:
+        SettingsError: the backbone is to write, and cannot.
+    """
     if settings.writer == "template":
         return None
+    if settings.writer == "local":
+        backbone = service.engine.backbone
+        if service.writing is None or not isinstance(backbone, LanguageModel):
+            raise SettingsError(
+                f"writer = 'local': expected a backbone that writes, and {backbone.id!r} does not"
+            )
+        return LocalWriter(backbone, service.writing, timeout_s=settings.local_timeout_ms / 1000)
     return OpenAIWriter(
         settings.openai_base_url,
         settings.openai_model,

@@ -86,14 +86,19 @@ class Settings(BaseSettings):
 
     router: str = Field("default", description="Routing preset of requests that name none.")
     top_k: int | None = Field(None, ge=1, description="Experts a preset keeps, in its place.")
-    writer: Literal["template", "openai"] = Field(
-        "template", description="Who writes the instruction when the caller sends none."
+    writer: Literal["template", "openai", "local"] = Field(
+        "template",
+        description="Who writes the instruction when the caller sends none; 'local' is "
+        "the backbone itself, where it writes.",
     )
     openai_base_url: Url = Field(
         "https://api.openai.com/v1", description="Chat endpoint of the 'openai' writer."
     )
     openai_model: str = Field("gpt-4o-mini", description="Model of the 'openai' writer.")
     openai_api_key: SecretStr = Field(SecretStr(""), description="Key of the 'openai' writer.")
+    local_timeout_ms: int = Field(
+        5000, ge=1, description="After this the template takes over from the 'local' writer."
+    )
     openai_timeout_ms: int = Field(
         2000, ge=1, description="After this the template takes over from the 'openai' writer."
     )

@@ -182,6 +182,7 @@ def stage(
     root = tmp_path_factory.mktemp(family)
     folders = {id: _adapter(root / id, family, id) for id in RANKS}
     experts = {f"{id}@1": _expert(backbone, folder, f"{id}@1") for id, folder in folders.items()}
+    experts["huge@1"] = _times(experts["b@1"], 1e200)
     tiers = Tiers(
         lambda ref: HostExpert.of(experts[ref], {}, experts[ref].vectors).named(ref, 1),
         dtype=torch.float64, device="cpu", host_bytes=1 << 26, device_bytes=1 << 26,
@@ -205,6 +206,14 @@ def _adapter(folder: Path, family: str, id: str) -> Path:
                 parameter.copy_(torch.randn_like(parameter) * 0.3)
     model.save_pretrained(folder)
     return folder
+
+
+def _times(expert: ExpertWeights, factor: float) -> ExpertWeights:
+    """An expert whose numbers overflow."""
+    sites = {
+        s: {part: t * factor for part, t in parts.items()} for s, parts in expert.sites.items()
+    }
+    return ExpertWeights("huge@1", expert.kind, expert.group, sites, expert.vectors)
 
 
 def _expert(backbone: LanguageModel, folder: Path, ref: str) -> ExpertWeights:

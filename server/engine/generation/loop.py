@@ -99,32 +99,37 @@ class GenerationLoop:
         A pass that fails as a whole ends what was in it; what waits is answered by later steps.
         """
         began, out = time.monotonic(), Outcomes()
-        try:
-            self._step(out)
-        except Exception as error:
-            log.exception("a step of %d rows failed", len(self.batch.rows))
-            for request in {row.request: None for row in self.batch.rows}:
-                self._end_request(request, out, error, wipe=True)
+        with torch.inference_mode():
+            try:
+                self._step(out)
+            except Exception as error:
+                log.exception("a step of %d rows failed", len(self.batch.rows))
+                for request in self._running():
+                    self._end_request(request, out, error, wipe=True)
         out.tell()
         self.on_step(out, time.monotonic() - began)
 
     def _step(self, out: Outcomes) -> None:
-        with torch.inference_mode():
-            self._drop(out)
-            self._admit(out)
-            decks = [d for d in self.batch.decks if self.batch.on(d)]
-            work = [(d, self._plan(d)) for d in decks]
-            out.read += sum(len(part) for _, plan in work for _, part in plan)
-            jobs = [partial(self._advance, deck, reading) for deck, reading in work]
-            for found in self.backbone.lanes.together(jobs):
-                for rows, logit_BV in found:
-                    self._write(rows, logit_BV, out)
+        self._drop(out)
+        self._admit(out)
+        decks = [d for d in self.batch.decks if self.batch.on(d)]
+        work = [(d, self._plan(d)) for d in decks]
+        out.read += sum(len(part) for _, plan in work for _, part in plan)
+        jobs = [partial(self._advance, deck, reading) for deck, reading in work]
+        for found in self.backbone.lanes.together(jobs):
+            for rows, logit_BV in found:
+                self._write(rows, logit_BV, out)
+
+    def _running(self) -> list[Request]:
+        """The prompts whose texts are being written."""
+        return list({row.request: None for row in self.batch.rows})
 
     def fail_all(self, error: Exception) -> None:
         """End everything, since nothing more will be written."""
         out = Outcomes()
-        for request in {row.request: None for row in self.batch.rows}:
-            self._end_request(request, out, error)
+        with torch.inference_mode():
+            for request in self._running():
+                self._end_request(request, out, error)
         while self._waiting:
             self._refuse(self._waiting.popleft(), error, out)
         out.tell()
@@ -136,7 +141,7 @@ class GenerationLoop:
 
     def _drop(self, out: Outcomes) -> None:
         """Free what nobody waits for, and what is late."""
-        for request in list({row.request: None for row in self.batch.rows}):
+        for request in self._running():
             if request.ticket.cancelled:
                 self._end_request(request, out)
             elif request.is_late:

@@ -140,3 +140,21 @@ def test_a_ragged_use_equals_the_rectangular_one_it_spells_out() -> None:
         torch.testing.assert_close(
             scores(x_ND, V_ED, spelled, strategy), scores(x_ND, V_ED, even, strategy), **EXACT
         )
+
+
+@pytest.mark.parametrize("strategy", FAST)
+@pytest.mark.parametrize("per_token", [False, True])
+def test_an_expert_that_overflows_spoils_no_token_that_does_not_use_it(strategy, per_token) -> None:
+    expert_BK = torch.tensor([[0], [1]])
+    weight = torch.ones(6 if per_token else 2, 1)
+    use = Use(expert_BK, weight, 2, 6, None, per_token)
+    x_ND, y_NO = normal(6, D).float(), normal(6, O).float()
+    A_ERD, B_ERO = normal(2, R, D).float(), normal(2, R, O).float()
+    huge = torch.tensor([1.0, 3e38]).view(2, 1, 1)
+    expected = low_rank_add(y_NO, x_ND, A_ERD, B_ERO, use, "reference")
+    found = low_rank_add(y_NO, x_ND, A_ERD * huge, B_ERO, use, strategy)
+    torch.testing.assert_close(found[:3], expected[:3])
+    assert not found[3:].isfinite().all()
+    expected = mixed_linear(x_ND, A_ERD, B_ERO[:, :, 0], use, "reference")
+    found = mixed_linear(x_ND, A_ERD * huge, B_ERO[:, :, 0], use, strategy)
+    torch.testing.assert_close(found[:3], expected[:3])

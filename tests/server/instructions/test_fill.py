@@ -15,7 +15,7 @@ from server.engine.service import EngineService
 from server.errors import DeadlinePassed
 from server.instructions.fill import unsaid, with_instructions
 from server.instructions.openai import OpenAIWriter
-from server.settings import Settings
+from server.settings import Settings, SettingsError
 
 from .conftest import SENTENCE
 
@@ -124,12 +124,15 @@ async def test_the_deadline_and_the_drain_hold_while_the_writer_hangs(engine):
     assert outcome.trace.writer_note == "timeout"
 
 
-async def test_the_settings_choose_the_writer():
-    assert build_writer(Settings()) is None
-    writer = build_writer(Settings(writer="openai", openai_model="m", openai_timeout_ms=1500))
+async def test_the_settings_choose_the_writer(service):
+    assert build_writer(Settings(), service) is None
+    asked = Settings(writer="openai", openai_model="m", openai_timeout_ms=1500)
+    writer = build_writer(asked, service)
     assert isinstance(writer, OpenAIWriter)
     assert (writer.model, writer.timeout_s) == ("m", 1.5)
     await writer.close()
+    with pytest.raises(SettingsError, match="'tiny-random' does not"):
+        build_writer(Settings(writer="local"), service)
 
 
 def test_every_preset_that_reads_instructions_is_written_for():

@@ -10,7 +10,7 @@ import pytest
 
 from routers.instructions import template
 from routers.types import Query
-from server.instructions import openai
+from server.instructions import openai, sentences
 from server.instructions.openai import MalformedReply, OpenAIWriter, prompt_of, sentence_of
 
 from .conftest import SENTENCE, Endpoint, completion
@@ -143,7 +143,7 @@ def test_a_sentence_is_cleaned(content, sentence):
 
 
 def test_a_sentence_of_exactly_the_limit_passes_and_one_more_does_not():
-    longest = "a" * openai.LONGEST_SENTENCE
+    longest = "a" * sentences.LONGEST_SENTENCE
     assert sentence_of(completion(longest)) == longest
     with pytest.raises(MalformedReply):
         sentence_of(completion(longest + "a"))
@@ -151,8 +151,8 @@ def test_a_sentence_of_exactly_the_limit_passes_and_one_more_does_not():
 
 def test_the_prompt_is_bounded():
     prompt = prompt_of(Query("x" * 10_000, choices=tuple("y" * 1000 for _ in range(255))))
-    assert prompt.count("x") == openai.SHOWN_INPUT
-    assert prompt.count("y") == openai.SHOWN_CHOICE * openai.SHOWN_CHOICES
+    assert prompt.count("x") == sentences.SHOWN_INPUT
+    assert prompt.count("y") == sentences.SHOWN_CHOICE * sentences.SHOWN_CHOICES
 
 
 async def test_what_was_written_once_is_not_asked_again(writer, endpoint):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from server.errors import UnsoundLogits
 from tests.language_models import (
     Stage,
     ask,
@@ -103,3 +105,79 @@ def nothing_is_left(stage: Stage, loop) -> None:
     assert loop.budget.used == 0
     assert loop.batch.banks.ids == []
     assert not any(slot.pins for slot in stage.tiers.device._slots.values())
+
+
+def test_numbers_that_overflow_end_that_text_and_no_other(stage: Stage) -> None:
+    loop = stage.loop()
+    first, second, third = prompts(5, 4, 6, 9)
+    good = ask(loop, first, single("a"), ignore_eos=True)
+    bad = ask(loop, second, single("huge"), count=2, ignore_eos=True)
+    other = ask(loop, third, merged({"a": 0.5, "b": 0.5}), ignore_eos=True)
+    finish(loop)
+    assert isinstance(bad.error, UnsoundLogits)
+    assert sum(isinstance(e, Exception) for e in bad.told) == 1
+    for told, prompt, selection in (
+        (good, first, single("a")),
+        (other, third, merged({"a": 0.5, "b": 0.5})),
+    ):
+        alone = ask(stage.loop(), prompt, selection, ignore_eos=True)
+        finish(stage.loops[-1])
+        assert told.tokens() == alone.tokens()
+    # Nothing of it is left in the memory that later rows get.
+    again = ask(loop, first, single("a"), ignore_eos=True)
+    finish(loop)
+    assert again.tokens() == good.tokens()
+    nothing_is_left(stage, loop)
+
+
+def test_a_pass_that_fails_ends_what_was_in_it_and_the_loop_goes_on(stage: Stage, monkeypatch):
+    loop = stage.loop()
+    told = ask(loop, prompts(6, 4)[0], single("a"), max_tokens=100, ignore_eos=True)
+    loop.step()
+    with monkeypatch.context() as broken:
+        broken.setattr(type(loop.batch.decks[0]), "step", lambda *_: 1 / 0)
+        loop.step()
+    assert isinstance(told.error, ZeroDivisionError)
+    nothing_is_left(stage, loop)
+    after = ask(loop, prompts(6, 4)[0], single("a"))
+    finish(loop)
+    assert after.tokens() == stage.slowly(prompts(6, 4)[0], single("a"), 12)
+
+
+def test_a_cancelled_text_is_gone_within_a_step(stage: Stage) -> None:
+    loop = stage.loop()
+    told = ask(loop, prompts(7, 8)[0], merged({"a": 0.5, "c": 0.5}), max_tokens=100, count=3,
+               ignore_eos=True)  # fmt: skip
+    loop.step()
+    loop.step()
+    assert len(loop.batch.rows) == 3
+    told.cancel()
+    loop.step()
+    nothing_is_left(stage, loop)
+
+
+def test_chunks_of_a_prompt_are_one_prompt(stage: Stage) -> None:
+    (prompt,) = prompts(8, 40)
+    for size in (1, 7, 39, 100):
+        loop = stage.loop(chunk_tokens=size)
+        told = ask(loop, prompt, per_token(["a", "b", "c"]))
+        finish(loop)
+        assert told.tokens() == stage.slowly(prompt, per_token(["a", "b", "c"]), 12)
+
+
+def test_sums_of_deltas_are_what_peft_would_merge(stage: Stage) -> None:
+    """Merge mode is the backbone with the exact weighted delta added to its weights."""
+    weights = {"a": 0.3, "c": 0.7}
+    model = stage.peft(None)
+    for ref, weight in weights.items():
+        adapted = stage.peft(ref)
+        for name, module in adapted.base_model.model.named_modules():
+            if hasattr(module, "lora_A"):
+                target = model.get_submodule(name)
+                with torch.no_grad():
+                    target.weight += weight * module.get_delta_weight("default")
+    for prompt in prompts(9, 3, 15):
+        loop = stage.loop()
+        told = ask(loop, prompt, merged(weights))
+        finish(loop)
+        assert told.tokens() == stage.generate(model, prompt, 12)
