@@ -148,7 +148,7 @@ def test_an_expert_that_overflows_spoils_no_token_that_does_not_use_it(strategy,
     expert_BK = torch.tensor([[0], [1]])
     weight = torch.ones(6 if per_token else 2, 1)
     use = Use(expert_BK, weight, 2, 6, None, per_token)
-    x_ND, y_NO = normal(6, D).float(), normal(6, O).float()
+    x_ND, y_NO = normal(6, D).float() * 100, normal(6, O).float()
     A_ERD, B_ERO = normal(2, R, D).float(), normal(2, R, O).float()
     huge = torch.tensor([1.0, 5e37]).view(2, 1, 1)
     expected = low_rank_add(y_NO, x_ND, A_ERD, B_ERO, use, "reference")
