@@ -6,8 +6,9 @@ B rows, row by row. It does not know what the experts compute.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,6 +36,8 @@ class Use:
     row_N: Tensor | None = None
     per_token: bool = False
     present_BK: Tensor | None = None
+    _known: dict[str, Any] = field(default_factory=dict, repr=False)
+    """What was computed of the experts alone: uses that differ in their weights share it."""
 
     @property
     def rows(self) -> int:
@@ -84,16 +87,14 @@ class Use:
 
     def _with_weight(self, weight: Tensor, per_token: bool) -> Use:
         """A copy with other weights that shares what was computed of the experts."""
-        changed = replace(self, weight=weight, per_token=per_token)
-        for known in ("expert_NK", "groups"):
-            if known in self.__dict__:
-                changed.__dict__[known] = self.__dict__[known]
-        return changed
+        return replace(self, weight=weight, per_token=per_token)
 
-    @cached_property
+    @property
     def expert_NK(self) -> Tensor:
         """Expert indices per token."""
-        return self.per_token_rows(self.expert_BK)
+        if "expert_NK" not in self._known:
+            self._known["expert_NK"] = self.per_token_rows(self.expert_BK)
+        return self._known["expert_NK"]
 
     @cached_property
     def weight_NK(self) -> Tensor:
@@ -112,10 +113,12 @@ class Use:
         """Weights over all E experts, per token."""
         return self.dense_weight if self.per_token else self.per_token_rows(self.dense_weight)
 
-    @cached_property
+    @property
     def groups(self) -> Groups:
         """The tokens of each expert, by the experts of the rows: weights per token change none."""
-        return _group(self.expert_NK, self._present_NK, self.experts)
+        if "groups" not in self._known:
+            self._known["groups"] = _group(self.expert_NK, self._present_NK, self.experts)
+        return self._known["groups"]
 
     @cached_property
     def group_weight(self) -> Tensor:

@@ -27,7 +27,6 @@ from server.api.writing import (
     Begun,
     RoutedText,
     Shape,
-    Text,
     WritingUsage,
     answer,
     begin,
@@ -209,18 +208,16 @@ def _shape(backbone: LanguageModel, body: ChatRequest) -> Shape:
         said = {"content": piece.text} if piece.text else {}
         return delta(piece.index, said, piece.tokens, piece.finish)
 
-    def routing(begun: Begun) -> object:
-        return begun.routing()[0]
+    def routing(told: list[dict[str, object]]) -> object:
+        return told[0]
 
-    def whole(begun: Begun, texts: Sequence[Text]) -> Mapping[str, object]:
+    def whole(begun: Begun) -> dict[str, object]:
         choices = [
             {"index": i, "message": {"role": "assistant", "content": t.text},
              "logprobs": logprobs(t.tokens), "finish_reason": t.finish}
-            for i, t in enumerate(texts)
+            for i, t in enumerate(begun.texts)
         ]  # fmt: skip
-        written = sum(len(t.tokens) for t in texts)
-        return {**head("chat.completion"), "choices": choices, "usage": begun.usage(written),
-                "routing": routing(begun)}  # fmt: skip
+        return {**head("chat.completion"), "choices": choices, "usage": begun.usage}
 
     return Shape(whole, opening, chunk, choice, routing)
 

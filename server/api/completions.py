@@ -26,7 +26,6 @@ from server.api.writing import (
     Begun,
     RoutedText,
     Shape,
-    Text,
     WritingUsage,
     answer,
     begin,
@@ -158,14 +157,12 @@ def _shape(backbone: LanguageModel, body: CompletionRequest) -> Shape:
             told, offsets[index] = _logprobs(backbone, tokens, offsets.get(index, 0))
         return {"index": index, "text": text, "logprobs": told, "finish_reason": finish}
 
-    def routing(begun: Begun) -> object:
-        return {"prompts": begun.routing()}
+    def routing(told: list[dict[str, object]]) -> object:
+        return {"prompts": told}
 
-    def whole(begun: Begun, texts: Sequence[Text]) -> Mapping[str, object]:
-        choices = [choice(i, t.text, t.tokens, t.finish) for i, t in enumerate(texts)]
-        written = sum(len(t.tokens) for t in texts)
-        return {**head, "choices": choices, "usage": begun.usage(written),
-                "routing": routing(begun)}  # fmt: skip
+    def whole(begun: Begun) -> dict[str, object]:
+        choices = [choice(i, t.text, t.tokens, t.finish) for i, t in enumerate(begun.texts)]
+        return {**head, "choices": choices, "usage": begun.usage}
 
     def of_piece(piece: Piece) -> Mapping[str, object]:
         return choice(piece.index, piece.text, piece.tokens, piece.finish)

@@ -26,7 +26,7 @@ from server.api.traces import TraceBody, trace_json
 from server.api.wire.sampling import SamplingRequest
 from server.engine.generation.messages import Finish, Piece, Prompt, Written
 from server.engine.generation.request import Ticket
-from server.engine.messages import Outcome, Sample
+from server.engine.messages import Outcome, RoutingOptions, Sample, TokenTrace
 from server.engine.queue import Result, Submit
 from server.errors import ContextExceeded, RequestError, ServerError, located
 
@@ -84,19 +84,45 @@ class Begun:
 
     samples: Sequence[Sample]
     outcomes: Sequence[Outcome]
+    prompts: Sequence[Prompt]
     ticket: Ticket
-    count: int
-    read: int
+    submit: Submit
+    texts: Sequence[Text]
 
-    def routing(self) -> list[dict[str, object]]:
-        """A `RoutedText` for each prompt."""
-        return [
-            {"selection": o.trace.selection, "trace": trace_json(o.trace, s.options.trace)}
-            for s, o in zip(self.samples, self.outcomes, strict=True)
-        ]
+    @property
+    def count(self) -> int:
+        """How many texts are written."""
+        return len(self.texts)
 
-    def usage(self, written: int) -> dict[str, int]:
-        """A `WritingUsage`."""
+    @property
+    def read(self) -> int:
+        """Tokens of all prompts."""
+        return sum(len(prompt.tokens) for prompt in self.prompts)
+
+    async def routing(self) -> list[dict[str, object]]:
+        """A `RoutedText` for each prompt, once its texts are written.
+
+        A full trace tells what the tokens of the prompt and of its first text chose.
+        """
+        told: list[dict[str, object]] = []
+        for sample, outcome, prompt in zip(self.samples, self.outcomes, self.prompts, strict=True):
+            trace, selection = outcome.trace, outcome.trace.selection
+            if sample.options.trace == "full" and selection.mode == "token":
+                trace = replace(trace, tokens=await self._chosen(sample, prompt))
+            told.append({"selection": selection, "trace": trace_json(trace, sample.options.trace)})
+        return told
+
+    async def _chosen(self, sample: Sample, prompt: Prompt) -> tuple[TokenTrace, ...]:
+        written = tuple(t.token for t in self.texts[prompt.first].tokens)
+        options = RoutingOptions(selection=prompt.selection, trace="full", truncate=True)
+        again = replace(sample, options=options, predict=True, record=(prompt.tokens, written))
+        (found,) = await self.submit([again])
+        return found.trace.tokens if isinstance(found, Outcome) else ()
+
+    @property
+    def usage(self) -> dict[str, int]:
+        """A `WritingUsage` of what is written by now."""
+        written = sum(len(text.tokens) for text in self.texts)
         return {"prompt_tokens": self.read, "completion_tokens": written,
                 "total_tokens": self.read + written}  # fmt: skip
 
@@ -175,7 +201,8 @@ async def begin(
     ]
     assert service.writing is not None
     ticket = service.writing.begin(prompts, deadline)
-    return Begun(samples, outcomes, ticket, n * len(asked), sum(len(a.tokens) for a in asked))
+    texts = [Text() for _ in range(n * len(asked))]
+    return Begun(samples, outcomes, prompts, ticket, submit, texts)
 
 
 def _require_tokens(backbone: LanguageModel, body: SamplingRequest) -> None:
@@ -194,17 +221,15 @@ def _routed(results: Sequence[Result], asked: Sequence[Asked]) -> list[Outcome]:
     return [result for result in results if isinstance(result, Outcome)]
 
 
-async def write_all(begun: Begun) -> list[Text]:
-    """All texts of a request, once they are complete.
+async def write_all(begun: Begun) -> None:
+    """Wait until all texts of a request are complete.
 
     Raises:
         Exception: why one of them could not be written.
     """
-    texts = [Text() for _ in range(begun.count)]
     async with aclosing(begun.ticket.pieces()) as pieces:
         async for piece in pieces:
-            texts[piece.index].add(piece)
-    return texts
+            begun.texts[piece.index].add(piece)
 
 
 class EventStream(StreamingResponse):
@@ -231,14 +256,14 @@ class Shape:
     Attributes:
         whole: the body of texts that are complete. opening: chunks before the first token.
             chunk: a chunk of these choices. choice: what is new of one text. routing: how the
-            prompts were routed.
+            prompts were routed, from `Begun.routing`.
     """
 
-    whole: Callable[[Begun, Sequence[Text]], Mapping[str, object]]
+    whole: Callable[[Begun], dict[str, object]]
     opening: Callable[[Begun], Sequence[Mapping[str, object]]]
     chunk: Callable[[Sequence[Mapping[str, object]]], dict[str, object]]
     choice: Callable[[Piece], Mapping[str, object]]
-    routing: Callable[[Begun], object]
+    routing: Callable[[list[dict[str, object]]], object]
 
 
 async def answer(
@@ -264,28 +289,29 @@ async def answer(
                 _events(begun, shape, body.includes_usage),
                 lambda: admitted.__exit__(None, None, None),
             )
-        texts = await write_all(begun)
-        return respond(request, replace(answered, body=shape.whole(begun, texts)))
+        await write_all(begun)
+        routing = shape.routing(await begun.routing())
+        return respond(request, replace(answered, body=shape.whole(begun) | {"routing": routing}))
     finally:
         if not streams:
             admitted.__exit__(None, None, None)
 
 
 async def _events(begun: Begun, shape: Shape, usage: bool) -> AsyncGenerator[bytes]:
-    ended = written = 0
+    ended = 0
     try:
         for chunk in shape.opening(begun):
             yield _event(chunk)
         async with aclosing(begun.ticket.pieces()) as pieces:
             async for piece in pieces:
-                written += len(piece.tokens)
+                begun.texts[piece.index].add(piece)
                 ended += piece.finish is not None
                 chunk = shape.chunk([shape.choice(piece)])
                 if ended == begun.count and not usage:
-                    chunk["routing"] = shape.routing(begun)
+                    chunk["routing"] = shape.routing(await begun.routing())
                 yield _event(chunk)
         if usage:
-            last = {"usage": begun.usage(written), "routing": shape.routing(begun)}
+            last = {"usage": begun.usage, "routing": shape.routing(await begun.routing())}
             yield _event(shape.chunk([]) | last)
         yield DONE
     except (ServerError, ExpertError) as error:

@@ -69,7 +69,9 @@ class Sample:
 
     `model` is "auto", an expert id, or the backbone's id. `predict` False stops after routing.
     `scope` is what the caller may use: for it nothing else is there.
-    `written` is the instruction a writer made before the sample was queued, in `writing_ms`.
+    `record` is what has been read and written (token ids): such a sample asks for nothing but the
+    token trace of it. `written` is the instruction a writer made before the sample was queued, in
+    `writing_ms`.
     """
 
     input: str
@@ -80,6 +82,7 @@ class Sample:
     scope: Scope = EVERYTHING
     written: Instruction | None = None
     writing_ms: float = 0.0
+    record: tuple[tuple[int, ...], tuple[int, ...]] | None = None
 
 
 @dataclass(frozen=True)

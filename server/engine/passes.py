@@ -38,7 +38,7 @@ def forward(
             for work in works:
                 work.state_D = state_D
     for work in board:
-        if work.sample.options.trace == "full" and work.selection.mode == "token":
+        if wants_tokens(work):
             work.token_traces = _token_traces(backbone, stacks, experts, work)
 
 
@@ -46,6 +46,11 @@ def row_mix(selection: Selection) -> RowMix:
     """A selection as the primitive takes it."""
     parts = tuple(Part(e.ref, e.weight, e.prior, e.fixed) for e in selection.experts)
     return RowMix(parts, selection.strength, selection.mode == "token", selection.top_k)
+
+
+def wants_tokens(work: Work) -> bool:
+    """Whether a sample asked what each token chose, and tokens had a choice."""
+    return work.sample.options.trace == "full" and work.selection.mode == "token"
 
 
 def by_router(board: Sequence[Work]) -> dict[str | None, list[Work]]:

@@ -15,11 +15,14 @@ from experts.backbones import LanguageModel
 from experts.decoding.likelihood import Ranked
 from experts.errors import InputTooLong
 from experts.library import Entry
+from experts.mix import build_mix
 from experts.stacks import StackCache
 from experts.weights import ExpertWeights
+from routers.token import TOKEN_ROUTERS
 from server.engine.answering import judges_statement, offered
-from server.engine.messages import Answer, Choice, Question
-from server.engine.passes import board_mix, by_router
+from server.engine.messages import Answer, Choice, Question, TokenTrace
+from server.engine.passes import board_mix, by_router, row_mix, wants_tokens
+from server.engine.recorder import SiteRecorder
 from server.engine.work import Work, alive
 
 TRUTH = (Choice(True), Choice(False))
@@ -44,7 +47,24 @@ def rank(
         mix = board_mix([w.selection for w in works], experts, stacks, router)
         found = backbone.rank([ranked_of[id(w)][1] for w in works], mix)
         for work, mean_C in zip(works, found, strict=True):
-            work.answer = _answer(work, *ranked_of[id(work)], mean_C)
+            choices, ranked = ranked_of[id(work)]
+            work.answer = _answer(work, choices, ranked, mean_C)
+            if wants_tokens(work):
+                best = Ranked(ranked.text, [ranked.choices[int(mean_C.argmax())]])
+                work.token_traces = record(backbone, stacks, experts, work, best)
+
+
+def record(
+    backbone: LanguageModel, stacks: StackCache, experts: Mapping[str, ExpertWeights], work: Work,
+    ranked: Ranked,
+) -> tuple[TokenTrace, ...]:  # fmt: skip
+    """What the tokens of a text and its continuation chose at every site: a pass, to listen."""
+    row = row_mix(work.selection)
+    stack = stacks.get([experts[p.expert] for p in row.parts])
+    recorder = SiteRecorder(list(stack[0].index))
+    router = TOKEN_ROUTERS[work.selection.token_router or "constant"]
+    backbone.rank([ranked], build_mix([row], stack, router, recorder))
+    return recorder.traces
 
 
 def _prepare(

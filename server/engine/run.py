@@ -14,6 +14,7 @@ from functools import partial
 import torch
 
 from experts.backbones import Backbone, LanguageModel
+from experts.decoding.likelihood import Ranked
 from experts.embedder import Embedder
 from experts.errors import ExpertError
 from experts.library import Entry, Library
@@ -29,9 +30,9 @@ from server.engine.generation.loop import GenerationLoop
 from server.engine.judging import Judge
 from server.engine.loading import Pinned, require_loaded
 from server.engine.messages import Outcome, Sample
-from server.engine.passes import forward
+from server.engine.passes import forward, wants_tokens
 from server.engine.queue import Result
-from server.engine.ranking import rank
+from server.engine.ranking import rank, record
 from server.engine.reading import read
 from server.engine.routing import Routing, presets_with_default
 from server.engine.tracing import trace_of
@@ -110,7 +111,13 @@ class Engine:
             with clock.stage("forward"):
                 questions = [w for w in asked if w.sample.question]
                 rank(self.backbone, self.stacks, held.experts, entries, questions)
-            asked = [w for w in asked if not w.sample.question]
+                for work in asked:
+                    if work.sample.record and wants_tokens(work):
+                        read, written = work.sample.record
+                        work.token_traces = record(
+                            self.backbone, self.stacks, held.experts, work, Ranked(read, [written])
+                        )
+            asked = [w for w in asked if not (w.sample.question or w.sample.record)]
         with clock.stage("embed"):
             judge = Judge(self.words, self.said, built.placing)
             answering.warm(asked, entries, self.words, judge)

@@ -178,6 +178,22 @@ async def test_a_selection_is_answered_again(writer):
     assert again["choices"] == first["choices"]
 
 
+async def test_a_full_trace_tells_what_tokens_chose(writer):
+    experts = {"experts": {"sum": 1, "plural": 2}, "mode": "token", "trace": "full", "top_k": 1}
+    said = await ok(writer, COMPLETE, prompt(routing=experts, ignore_eos=True))
+    sites = said["routing"]["prompts"][0]["trace"]["tokens"]
+    backbone = writer.service.engine.backbone
+    seen = {site["site"] for site in sites}
+    assert seen == set(backbone.sites)  # of the decoder too
+    assert all(sum(site["experts"].values()) == pytest.approx(1, abs=1e-3) for site in sites)
+    parts = await chunks(writer, COMPLETE, prompt(routing=experts, ignore_eos=True))
+    assert parts[-1]["routing"]["prompts"][0]["trace"]["tokens"] == sites
+    question = {"type": "choice", "choices": [{"value": "one"}, {"value": "two"}]}
+    body = {"model": "auto", "input": "1", "questions": [question], "routing": experts}
+    (asked,) = (await ok(writer, "/v1/decisions", body))["routing"]["questions"]
+    assert {site["site"] for site in asked["tokens"]} == seen
+
+
 async def test_a_seed_repeats_a_draw_whatever_else_is_written(writer):
     body = prompt(temperature=1.2, seed=11, max_tokens=20, ignore_eos=True, model="plural")
     alone = await ok(writer, COMPLETE, body)
