@@ -152,6 +152,10 @@ class LanguageModel(Backbone):
                   for i, row in zip(chunk, rows, strict=True)}  # fmt: skip
         return [by_row[i] for i in range(len(ranked))]
 
+    def rank_at_once(self, ranked: Sequence[Ranked], mix: Mix | None = None) -> list[Tensor]:
+        """`rank` in one pass of the calling thread, also for gradients."""
+        return self._rank(self.lanes.first, ranked, mix)
+
     def text(self, tokens: Sequence[int]) -> str:
         """Tokens as text, special ones included."""
         tokenizer: Any = self.tokenizer

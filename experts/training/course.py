@@ -1,6 +1,7 @@
 """What an expert is trained on: the corpora of its tasks, made ready for one backbone.
 
-Knows nothing of the optimiser, nor of what is trained: an expert, or its gates.
+An encoder learns to tell the right choice from others, a language model to write it. Knows nothing
+of the optimiser, nor of what is trained: an expert, or its gates.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from experts.backbones import Backbone
+from experts.backbones import Backbone, LanguageModel
+from experts.decoding.likelihood import Ranked
 from experts.manifest import TaskCard
 from experts.mix import Mix
 from experts.training.data import Example
@@ -39,6 +41,15 @@ class Corpus:
         count = max(1, round(share * len(self.examples)))
         drawn = random.Random(seed).sample(range(len(self.examples)), count)
         return replace(self, examples=[self.examples[i] for i in sorted(drawn)])
+
+
+def course_of(
+    backbone: Backbone, corpora: Sequence[Corpus], recipe: Recipe, memory: Sequence[Corpus] = ()
+) -> Course:
+    """The course of a backbone's family; see `Course`."""
+    if isinstance(backbone, LanguageModel):
+        return WritingCourse(backbone, corpora, recipe, memory)
+    return Course(backbone, corpora, recipe, memory)
 
 
 class Course:
@@ -87,6 +98,33 @@ class Course:
     def _loss(self, batch: Batch, state_BD: Tensor) -> Tensor:
         examples = [self._examples[batch.corpus][i] for i in batch.rows]
         return self._objectives[batch.corpus].loss(state_BD, examples)
+
+
+class WritingCourse(Course):
+    """The same for a language model: what is learnt is to write the answer after the input.
+
+    The loss is the mean over examples of the answer's cross-entropy a token, its end included.
+    """
+
+    def __init__(
+        self, backbone: LanguageModel, corpora: Sequence[Corpus], recipe: Recipe,
+        memory: Sequence[Corpus] = (),
+    ) -> None:  # fmt: skip
+        self._model, self._recipe, self._learnt = backbone, recipe, len(corpora)
+        self._answered = [[self._ready(e) for e in c.examples] for c in (*corpora, *memory)]
+        self._tokens = [[list(one.text) for one in corpus] for corpus in self._answered]
+
+    def loss(self, step: Step, mix_of: Callable[[int], Mix]) -> Tensor:
+        """See `Course.loss`."""
+        asked = [self._answered[batch.corpus][i] for batch in step for i in batch.rows]
+        return -torch.cat(self._model.rank_at_once(asked, mix_of(len(asked)))).mean()
+
+    def _ready(self, example: Example) -> Ranked:
+        text, answer = self._model.choice_tokens(example.input, example.options[example.answer])
+        end = next(iter(self._model.eos), None)
+        closed = answer if end is None or answer[-1:] == [end] else [*answer, end]
+        limit = self._recipe.max_tokens
+        return Ranked(text[-limit:], [closed[:limit]])
 
 
 class _Known:

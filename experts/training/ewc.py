@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from experts.backbones import Backbone
-from experts.training.course import Corpus, Course
+from experts.training.course import Corpus, course_of
 from experts.training.leaves import Leaves
 from experts.training.recipe import Recipe
 from experts.training.schedule import Batch, Progress
@@ -52,7 +52,7 @@ def fisher_of(
         count: estimated from so many examples, drawn evenly.
     """
     leaves = Leaves(expert)
-    course = Course(backbone, [corpus], recipe)
+    course = course_of(backbone, [corpus], recipe)
     total = min(count, len(corpus.examples))
     drawn = random.Random(recipe.seed).sample(range(len(corpus.examples)), total)
     sums = [torch.zeros_like(t) for t in leaves.tensors]

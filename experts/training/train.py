@@ -11,7 +11,7 @@ from torch import Tensor
 from experts.backbones import Backbone
 from experts.errors import MismatchedExpert
 from experts.kinds import KINDS
-from experts.training.course import Corpus, Course
+from experts.training.course import Corpus, course_of
 from experts.training.ewc import penalty
 from experts.training.leaves import Leaves
 from experts.training.past import AFRESH, Past
@@ -40,7 +40,7 @@ def train_expert(
         MismatchedExpert: the expert it should start from is of another kind, or of other shapes.
     """
     leaves = Leaves(_initial(id, backbone, recipe, past.start))
-    course = Course(backbone, corpora, recipe, past.memory)
+    course = course_of(backbone, corpora, recipe, past.memory)
 
     def loss_of(step: Step) -> Tensor:
         loss = course.loss(step, leaves.mix)

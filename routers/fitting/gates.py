@@ -19,7 +19,7 @@ from experts.kinds import KINDS
 from experts.manifest import TaskCard
 from experts.mix import Mix
 from experts.stacks import Stack, stack_experts
-from experts.training.course import Corpus, Course
+from experts.training.course import Corpus, course_of
 from experts.training.data import Example
 from experts.training.recipe import Recipe
 from experts.training.schedule import Step
@@ -74,7 +74,7 @@ def fit_gates(
         for site in expert.sites
     }
     stack = stack_experts([expert])
-    course = Course(backbone, [Corpus(examples, card, foreign)], recipe)
+    course = course_of(backbone, [Corpus(examples, card, foreign)], recipe)
 
     def gated(rows: int) -> Mix:
         return GatedMix(groups=(), size=rows, stack=stack, gates=gates)
