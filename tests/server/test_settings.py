@@ -69,7 +69,7 @@ def test_names_are_separated_by_commas_wherever_they_stand(monkeypatch):
         ("top_k", "-1", "greater than or equal to 1"),
         ("max_wait_ms", "nan", "finite"),
         ("drain_seconds", "inf", "finite"),
-        ("writer", "magic", "'template' or 'openai'"),
+        ("writer", "magic", "'template', 'openai' or 'local'"),
         ("openai_base_url", "ftp://x", "http:// or https://"),
         ("log_text", "maybe", "valid boolean"),
     ],
