@@ -80,10 +80,10 @@ class LoopCollector(Collector):
             ("kv_used_ratio", "Memory for keys and values in use.",
              loop.budget.used / loop.budget.total),
             ("expert_bank_bytes", "Bytes of the running rows' experts, side by side.",
-             loop.batch.banks.nbytes),
+             loop.batch.bank_bytes),
         ):  # fmt: skip
             yield GaugeMetricFamily(f"sailplane_{name}", text, value=value)
-        running, waiting = list(loop.batch.banks.ids), loop.waiting_refs
+        running, waiting = loop.batch.refs, loop.waiting_refs
         adapters = GaugeMetricFamily(
             "sailplane_lora_requests_info", "Experts in use and waited for; when that was so.",
             labels=["max_lora", *ADAPTER_LISTS],

@@ -136,7 +136,7 @@ def test_a_client_that_leaves_frees_its_rows_and_experts(running, stream):
     running.wait_until(lambda: not loop.busy)
     assert steps[0] < 60, "it was written to its end"
     assert loop.budget.used == 0
-    assert loop.batch.banks.ids == []
+    assert loop.batch.refs == []
     running.wait_until(lambda: not any(
         slot.pins for slot in running.service.engine.tiers.device._slots.values()
     ))  # fmt: skip

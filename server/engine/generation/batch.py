@@ -1,7 +1,8 @@
 """The rows that are written now, on all lanes: who sits where, and with which experts.
 
-Keeps the banks of experts and the mix in force for each deck in step with the rows that come and
-go. Chooses no token and knows no clock.
+Keeps each deck's bank of experts, and the mix in force on it, in step with the rows that come and
+go. A deck has a bank of its own, so that a pass reads no expert that none of its rows uses; rows go
+where their experts are, as far as that keeps the decks even. Chooses no token and knows no clock.
 """
 
 from __future__ import annotations
@@ -43,19 +44,44 @@ class Row:
         return self.request.prompt.selection
 
 
+PULL = 2
+"""Rows by which a deck may be ahead of another for each expert of a row that it has already."""
+
+
 class RunningBatch:
     """Rows on decks, one deck a lane."""
 
     def __init__(self, decks: Sequence[Deck]) -> None:
         self.decks = list(decks)
-        self.banks = Banks()
         self.rows: list[Row] = []
+        self._banks = {deck: Banks() for deck in self.decks}
         self._row_of: dict[Seat, Row] = {}
         self._mixes: dict[Deck, Mix | None] = {}
 
-    def seats(self, tokens: int, source: int, count: int) -> tuple[Deck, list[Seat]] | None:
-        """Seats for `count` rows on the emptiest deck that has room; None where none has."""
-        for deck in sorted(self.decks, key=lambda d: len(d.seats)):
+    @property
+    def refs(self) -> list[str]:
+        """The experts in use, by reference."""
+        return list(dict.fromkeys(ref for bank in self._banks.values() for ref in bank.ids))
+
+    @property
+    def bank_bytes(self) -> int:
+        """Bytes of the experts in use, side by side on each deck."""
+        return sum(bank.nbytes for bank in self._banks.values())
+
+    def seats(
+        self, tokens: int, source: int, count: int, refs: Sequence[str] = ()
+    ) -> tuple[Deck, list[Seat]] | None:
+        """Seats for `count` rows on one deck; None where none has room.
+
+        Args:
+            refs: the experts that they use.
+        """
+
+        def order(deck: Deck) -> int:
+            there = self._banks[deck].ids
+            return len(deck.seats) - PULL * sum(ref in there for ref in refs)
+
+        for deck in sorted(self.decks, key=order):
             taken: list[Seat] = []
             while len(taken) < count and (seat := deck.seat(tokens, source)):
                 taken.append(seat)
@@ -70,16 +96,16 @@ class RunningBatch:
         for row in rows:
             self.rows.append(row)
             self._row_of[row.seat] = row
-            self.banks.join(experts[ref] for ref in row.selection.refs)
-        self._mixes.clear()
+            self._banks[row.deck].join(experts[ref] for ref in row.selection.refs)
+            self._mixes.pop(row.deck, None)
 
     def leave(self, row: Row, *, wipe: bool = False) -> None:
         """A row goes; see `Deck.leave`."""
         self.rows.remove(row)
         del self._row_of[row.seat]
         row.deck.leave(row.seat, wipe=wipe)
-        self.banks.leave(row.selection.refs)
-        self._mixes.clear()
+        self._banks[row.deck].leave(row.selection.refs)
+        self._mixes.pop(row.deck, None)
 
     def on(self, deck: Deck) -> list[Row]:
         """A deck's rows, in the order of its batch."""
@@ -88,18 +114,18 @@ class RunningBatch:
     def mix_of(self, deck: Deck) -> Mix | None:
         """The mix for a step of all rows of a deck."""
         if deck not in self._mixes:
-            self._mixes[deck] = self.mix([row.selection for row in self.on(deck)])
+            self._mixes[deck] = self.mix(deck, [row.selection for row in self.on(deck)])
         return self._mixes[deck]
 
-    def mix(self, selections: Sequence[Selection]) -> Mix | None:
-        """The mix of rows with these selections; None where all take the bare backbone.
+    def mix(self, deck: Deck, selections: Sequence[Selection]) -> Mix | None:
+        """The mix of rows of a deck with these selections; None where all take the bare backbone.
 
         Rows may differ in their token router: each router's rows make a mix of their own, in which
         the others have no part.
         """
         if not any(s.experts for s in selections):
             return None
-        stacks = self.banks.stacks()
+        stacks = self._banks[deck].stacks()
         routers = dict.fromkeys(s.token_router for s in selections if s.token_router)
         first = next(iter(routers), None)
         groups = tuple(

@@ -179,7 +179,7 @@ class GenerationLoop:
         count = request.prompt.count
         if len(self.batch.rows) + count > self.max_rows:
             return False
-        seated = self.batch.seats(*self._sizes(request), count)
+        seated = self.batch.seats(*self._sizes(request), count, request.prompt.selection.refs)
         if seated is None:
             return False
         deck, seats = seated
@@ -216,7 +216,7 @@ class GenerationLoop:
         found: list[tuple[list[Row], Tensor]] = []
         steps = {row.seat: row.next for row in self.batch.on(deck) if row.next is not None}
         if plan:
-            mix = self.batch.mix([row.selection for row, _ in plan])
+            mix = self.batch.mix(deck, [row.selection for row, _ in plan])
             logit_CV = deck.read([Reading(row.seat, part) for row, part in plan], mix)
             for i, (row, _) in enumerate(plan):
                 if not row.unread:

@@ -322,7 +322,7 @@ async def nothing_left(client, seconds: float = 5.0) -> None:
         while loop.busy or any(slot.pins for slot in engine.tiers.device._slots.values()):
             await asyncio.sleep(0.01)
     assert loop.budget.used == 0
-    assert loop.batch.banks.ids == []
+    assert loop.batch.refs == []
 
 
 async def test_an_expert_that_is_removed_finishes_what_it_writes(causal):

@@ -103,7 +103,7 @@ def alone(stage: Stage, prompt: tuple[int, ...], name: str) -> list[int]:
 def nothing_is_left(stage: Stage, loop) -> None:
     assert not loop.busy
     assert loop.budget.used == 0
-    assert loop.batch.banks.ids == []
+    assert loop.batch.refs == []
     assert not any(slot.pins for slot in stage.tiers.device._slots.values())
 
 
