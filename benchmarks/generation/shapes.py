@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -100,6 +101,12 @@ def prompts(
     rng = random.Random(seed)
     ordinary = range(len(SPECIAL), shape.vocabulary)
     return [rng.choices(ordinary, k=tokens) for _ in range(count)]
+
+
+def arrivals(count: int, rate: float, seed: int = 0) -> list[float]:
+    """Seconds at which requests come that come independently, `rate` of them a second."""
+    rng = random.Random(seed)
+    return list(accumulate(rng.expovariate(rate) for _ in range(count)))
 
 
 def _config(shape: Shape) -> LlamaConfig | T5Config:

