@@ -4,7 +4,8 @@
 `vllm_worker.py`, without `arrivals` and `dtype`:
 - `checkpoint`, `adapters`: folders; no adapter means bare `generate`, else one PEFT model holds
   them all and `adapter_names` says which one is whose.
-- `prompts`: token ids of each, padded here. `adapter_of`: the index of each one's adapter, or null.
+- `prompts`: token ids of each, padded here. `adapter_of`: the index of each one's adapter, or
+  null.
 - `output_tokens`: of every request, greedy, past any end token. `threads`. `batch`: how many
   requests at once.
 - `runs`: as for `vllm_worker.py`.

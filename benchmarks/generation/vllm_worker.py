@@ -2,7 +2,8 @@
 
 The job is JSON:
 - `checkpoint`, `adapters`: folders; no adapter means vLLM without LoRA.
-- `prompts`: token ids of each. `adapter_of`: the index of each one's adapter, or null.
+- `prompts`: token ids of each. `adapter_of`: the index of each one's adapter. Without adapters it
+  is not looked at; with them none may be null.
 - `output_tokens`: of every request, greedy, past any end token. `threads`. `dtype`: or float32.
 - `arrivals`: seconds at which the requests come. Without it they are all there at once.
 - `runs`: how many are measured, after one that is not; answered by one line. Without it, each line
@@ -37,18 +38,24 @@ RANK = 8
 
 
 class Requests:
-    """The job's requests, as vLLM takes them."""
+    """The job's requests, as vLLM takes them.
+
+    Raises:
+        ValueError: some have an adapter and some have none. In such a batch vLLM 0.32 on a CPU
+            gives those without one the adapter in its last slot, and says nothing (vllm#48421).
+    """
 
     def __init__(self, job: Job) -> None:
         from vllm.lora.request import LoRARequest
 
-        folders = job["adapters"]
+        folders, owners = job["adapters"], job["adapter_of"]
+        if folders and None in owners:
+            raise ValueError("vLLM on a CPU answers wrongly where some requests have no adapter.")
         self.prompts = [{"prompt_token_ids": ids} for ids in job["prompts"]]
         self.output_tokens: int = job["output_tokens"]
-        self.loras: list[LoRARequest | None] = [
-            None if at is None or not folders else LoRARequest(f"adapter-{at}", at + 1, folders[at])
-            for at in job["adapter_of"]
-        ]
+        self.loras: list[LoRARequest] | None = None
+        if folders:
+            self.loras = [LoRARequest(f"adapter-{i}", i + 1, folders[i]) for i in owners]
 
     def params(self, **fields: Any) -> SamplingParams:
         """Greedy, of a fixed length."""
@@ -72,7 +79,7 @@ def open_llm(job: Job) -> LLM:
             "max_loras": min(len(folders), 16),
             "max_cpu_loras": len(folders),
             "max_lora_rank": RANK,
-            # Or else it also multiplies by an adapter of zeros over the whole vocabulary.
+            # Or else the head has adapters too, of zeros.
             "lora_target_modules": config["target_modules"],
         }
     return LLM(
@@ -108,9 +115,8 @@ def as_they_come(llm: LLM, requests: Requests, arrivals: list[float], turn: int)
         now = time.perf_counter() - begun
         while coming and coming[0][1] <= now:
             at, _ = coming.popleft()
-            engine.add_request(
-                f"{turn}-{at}", requests.prompts[at], params, lora_request=requests.loras[at]
-            )
+            lora = requests.loras[at] if requests.loras else None
+            engine.add_request(f"{turn}-{at}", requests.prompts[at], params, lora_request=lora)
         if not engine.has_unfinished_requests():
             time.sleep(max(0.0, coming[0][1] - now))
             continue
@@ -135,18 +141,23 @@ def waits(arrivals: list[float], seen: list[list[float]]) -> Answer:
 def with_settings(job: Job) -> None:
     """Start this program anew with the settings that made vLLM fastest on two cores.
 
-    One process: its engine in a process of its own waits actively, which costs one core of few.
-    Intel's OpenMP and tcmalloc, as its documentation advises, must be there before it starts.
+    One process: an engine in a process of its own waits actively, which costs one core of few.
+    Intel's OpenMP is set up as vLLM does it itself where it binds threads; it and tcmalloc, both
+    advised by vLLM's documentation, must be there before the program starts.
     """
     openmp = Path(sys.prefix) / "lib/libiomp5.so"
+    threads: int = job["threads"]
+    cores = sorted(os.sched_getaffinity(0))[:threads]
     wanted = {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "VLLM_CPU_KVCACHE_SPACE": "2",
-        "OMP_NUM_THREADS": str(job["threads"]),
+        "OMP_NUM_THREADS": str(threads),
+        "KMP_AFFINITY": f"granularity=fine,explicit,proclist=[{','.join(map(str, cores))}]",
         "KMP_BLOCKTIME": "5",
+        "KMP_TPAUSE": "0",
         "LD_PRELOAD": f"{openmp}:libtcmalloc_minimal.so.4",
-        "VLLM_LOGGING_LEVEL": "WARNING",
+        "VLLM_LOGGING_LEVEL": "ERROR",
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",
     }
