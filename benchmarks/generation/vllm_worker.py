@@ -34,7 +34,6 @@ Job = dict[str, Any]
 Answer = dict[str, Any]
 MOST_SEQUENCES = 64
 LONGEST = 512
-RANK = 8
 
 
 class Requests:
@@ -46,11 +45,11 @@ class Requests:
     """
 
     def __init__(self, job: Job) -> None:
-        from vllm.lora.request import LoRARequest
-
         folders, owners = job["adapters"], job["adapter_of"]
         if folders and None in owners:
             raise ValueError("vLLM on a CPU answers wrongly where some requests have no adapter.")
+        from vllm.lora.request import LoRARequest
+
         self.prompts = [{"prompt_token_ids": ids} for ids in job["prompts"]]
         self.output_tokens: int = job["output_tokens"]
         self.loras: list[LoRARequest] | None = None
@@ -78,7 +77,7 @@ def open_llm(job: Job) -> LLM:
             "enable_lora": True,
             "max_loras": min(len(folders), 16),
             "max_cpu_loras": len(folders),
-            "max_lora_rank": RANK,
+            "max_lora_rank": config["r"],
             # Or else the head has adapters too, of zeros.
             "lora_target_modules": config["target_modules"],
         }
@@ -167,7 +166,7 @@ def with_settings(job: Job) -> None:
 
 def measured(job: Job) -> Iterator[Answer]:
     """One run after the other, the first of them a warm-up."""
-    llm, requests = open_llm(job), Requests(job)
+    requests, llm = Requests(job), open_llm(job)
     for turn in count():
         arrivals = job.get("arrivals")
         # The warm-up loads every adapter, whatever is measured.

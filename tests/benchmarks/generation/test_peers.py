@@ -2,7 +2,7 @@ import pytest
 
 from benchmarks.generation import peers, vllm_env
 from benchmarks.generation.shapes import checkpoint, prompts
-from benchmarks.generation.vllm_worker import waits
+from benchmarks.generation.vllm_worker import Requests, waits
 from benchmarks.processes import BenchmarkError
 
 
@@ -31,6 +31,11 @@ def test_waits_begin_at_the_arrival_and_tokens_are_counted_after_the_first():
         "first_token_p95": pytest.approx(1.45),
         "between_tokens_mean": pytest.approx((0.25 + 1.0) / 2),
     }
+
+
+def test_vllm_is_not_asked_what_it_answers_wrongly():
+    with pytest.raises(ValueError, match="no adapter"):
+        Requests({"adapters": ["a"], "adapter_of": [0, None], "prompts": [[4], [5]]})
 
 
 def test_a_missing_library_of_the_system_is_named(monkeypatch):
