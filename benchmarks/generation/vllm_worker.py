@@ -6,6 +6,7 @@ The job is JSON:
   is not looked at; with them none may be null.
 - `output_tokens`: of every request, greedy, past any end token. `threads`. `dtype`: or float32.
 - `arrivals`: seconds at which the requests come. Without it they are all there at once.
+- `environment`: variables that replace those of `with_settings`, to try others.
 - `runs`: how many are measured, after one that is not; answered by one line. Without it, each line
   of stdin asks for one more run, and `{"ready": ...}` comes first.
 
@@ -138,11 +139,12 @@ def waits(arrivals: list[float], seen: list[list[float]]) -> Answer:
 
 
 def with_settings(job: Job) -> None:
-    """Start this program anew with the settings that made vLLM fastest on two cores.
+    """Start this program anew with the settings that made vLLM fastest on two quiet cores.
 
     One process: an engine in a process of its own waits actively, which costs one core of few.
     Intel's OpenMP is set up as vLLM does it itself where it binds threads; it and tcmalloc, both
-    advised by vLLM's documentation, must be there before the program starts.
+    advised by vLLM's documentation, must be there before the program starts. Beside other work
+    GNU's OpenMP is faster, with OMP_WAIT_POLICY=PASSIVE: bound threads wait for each other.
     """
     openmp = Path(sys.prefix) / "lib/libiomp5.so"
     threads: int = job["threads"]
@@ -159,6 +161,7 @@ def with_settings(job: Job) -> None:
         "VLLM_LOGGING_LEVEL": "ERROR",
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",
+        **job.get("environment", {}),
     }
     if any(os.environ.get(key) != value for key, value in wanted.items()):
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **wanted})
