@@ -139,7 +139,7 @@ def waits(arrivals: list[float], seen: list[list[float]]) -> Answer:
 
 
 def with_settings(job: Job) -> None:
-    """Start this program anew with the settings that made vLLM fastest on two quiet cores.
+    """Start this program anew with settings under which vLLM keeps quiet cores busy.
 
     One process: an engine in a process of its own waits actively, which costs one core of few.
     Intel's OpenMP is set up as vLLM does it itself where it binds threads; it and tcmalloc, both
