@@ -17,11 +17,11 @@ from statistics import median
 
 from benchmarks.figures import Figure, at_least, reported
 from benchmarks.material import decision, text, write_bodies
+from benchmarks.places import PEERS
 from benchmarks.processes import CONNECTIONS, Load, cores, require, serving, working, wrk
 from benchmarks.server import serve_command
 from experts.backbones.demo import demo_path
 
-PEERS = Path(__file__).parent / ".peers"
 # Resolves to transformers 4, click 8.1 and typer 0.12 by its own bounds: no pin is needed.
 REQUIREMENTS = ("torch>=2.11,<2.14", "infinity-emb[torch,server]==0.0.78")
 MODEL = "all-MiniLM-L6-v2"

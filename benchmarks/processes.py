@@ -84,7 +84,7 @@ def serving(
     told = [part.replace("{port}", str(port)) for part in command]
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
-            _pinned(told, on), stdout=log, stderr=log, env={**os.environ, **(env or {})}
+            pinned(told, on), stdout=log, stderr=log, env={**os.environ, **(env or {})}
         )
         try:
             if not _wait_until_ready(process, url + ready):
@@ -92,7 +92,7 @@ def serving(
                 raise BenchmarkError(f"{told[0]} did not start:\n{log.read()[-2000:]}")
             yield url
         finally:
-            _stop(process)
+            stop(process)
 
 
 def wrk(url: str, bodies: Path, at: int, seconds: float, on: Sequence[int]) -> Load:
@@ -105,7 +105,7 @@ def wrk(url: str, bodies: Path, at: int, seconds: float, on: Sequence[int]) -> L
         "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds:g}s", "--timeout", "10s",
         "-s", str(CLIENT), url, "--", str(bodies), str(at),
     ]  # fmt: skip
-    done = subprocess.run(_pinned(command, on), capture_output=True, text=True)
+    done = subprocess.run(pinned(command, on), capture_output=True, text=True)
     if done.returncode:
         raise BenchmarkError(f"wrk failed: {done.stderr or done.stdout}")
     load = Load(**json.loads(done.stdout.splitlines()[-1]))
@@ -145,15 +145,16 @@ def working(subject: str, on: Sequence[int]) -> Generator[Worker]:
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     }
     process = subprocess.Popen(
-        _pinned(command, on), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
+        pinned(command, on), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
     )
     try:
         yield Worker(process)
     finally:
-        _stop(process)
+        stop(process)
 
 
-def _pinned(command: Sequence[str], on: Sequence[int]) -> list[str]:
+def pinned(command: Sequence[str], on: Sequence[int]) -> list[str]:
+    """The command, kept on these cores."""
     return ["taskset", "-c", ",".join(map(str, on)), *command]
 
 
@@ -175,7 +176,8 @@ def _wait_until_ready(process: subprocess.Popen[bytes], url: str) -> bool:
     return False
 
 
-def _stop(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
+def stop(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
+    """End a process: asked at first, killed if it does not listen."""
     process.terminate()
     try:
         process.wait(STOPPING)

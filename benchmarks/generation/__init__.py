@@ -1,0 +1,1 @@
+"""Generation: material, peers and figures."""

@@ -1,0 +1,78 @@
+"""Peers that generate: vLLM, and transformers with PEFT, each in a process of its own.
+
+A peer is told one job and then measured turn by turn, side by side with whatever it is compared to.
+What a job holds is described in `vllm_worker.py` and `transformers_worker.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks.generation.vllm_env import setup
+from benchmarks.places import ROOT
+from benchmarks.processes import BenchmarkError, pinned, stop
+
+VLLM_WORKER = Path(__file__).with_name("vllm_worker.py")
+TRANSFORMERS_WORKER = "benchmarks.generation.transformers_worker"
+
+
+class Peer:
+    """A worker that has loaded its job and warmed up."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self._line()
+
+    def measure(self) -> dict[str, Any]:
+        """One run: what the worker answers.
+
+        Raises:
+            BenchmarkError: the worker ended.
+        """
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return self._line()
+
+    def _line(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise BenchmarkError("A peer ended; its own message is above.")
+        return json.loads(line)
+
+
+@contextmanager
+def vllm(job: Mapping[str, Any], on: Sequence[int]) -> Generator[Peer]:
+    """A process of vLLM on these cores, with as many threads, until the context ends."""
+    python = setup()
+    with _peer([str(python), str(VLLM_WORKER)], job, on) as peer:
+        yield peer
+
+
+@contextmanager
+def transformers(job: Mapping[str, Any], on: Sequence[int]) -> Generator[Peer]:
+    """One of transformers in the same way, with PEFT where the job has adapters."""
+    with _peer([sys.executable, "-m", TRANSFORMERS_WORKER], job, on) as peer:
+        yield peer
+
+
+@contextmanager
+def _peer(command: Sequence[str], job: Mapping[str, Any], on: Sequence[int]) -> Generator[Peer]:
+    told = json.dumps({**job, "threads": len(on)})
+    env = {**os.environ, "OMP_NUM_THREADS": str(len(on)), "OMP_WAIT_POLICY": "PASSIVE"}
+    process = subprocess.Popen(
+        pinned([*command, told], on), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env=env, cwd=ROOT,
+    )  # fmt: skip
+    try:
+        yield Peer(process)
+    finally:
+        stop(process)
