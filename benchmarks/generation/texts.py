@@ -16,7 +16,7 @@ ONSETS = (*"bcdfghjklmnprstvwz", "ch", "sh", "st", "tr")
 CODAS = (*"nrsldxy", "ch", "sh")
 MONTHS = tuple(calendar.month_name)[1:]
 LARGEST = 60
-"""The largest number in a sum: a small model can learn these sums in minutes."""
+"""The largest number in a drill's sum or difference."""
 TEST_SHARE = 8
 """One input in so many is kept for the tests."""
 _FIRST_DAY, _LAST_DAY = datetime.date(1950, 1, 1), datetime.date(2049, 12, 31)

@@ -21,7 +21,7 @@ from transformers.utils import logging
 
 from benchmarks.generation.backbone import COURSES, Told, train_backbone
 from benchmarks.generation.checkpoints import FAMILIES, Family, Size
-from benchmarks.generation.experts import COURSE, score, train_expert
+from benchmarks.generation.experts import COURSE, course_of, score, train_expert
 from benchmarks.generation.learning import Course
 from benchmarks.generation.tasks import TASKS
 from benchmarks.places import CACHE
@@ -70,7 +70,7 @@ def make(
             train_backbone(family, backbone, told, course, size)
     for id in ids:
         if not (adapters / id).exists():
-            with _progress(id, expert_course.steps, console) as told:
+            with _progress(id, course_of(TASKS[id], expert_course).steps, console) as told:
                 train_expert(family, TASKS[id], backbone, adapters / id, told, expert_course)
     console.print(f"{len(ids) + 1} answerers on {len(ids)} tasks, {tests} inputs each ...")
     found = score(family, backbone, adapters, ids, tests)

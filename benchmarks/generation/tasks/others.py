@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import random
 
 from benchmarks.generation.tasks.base import Task
-from benchmarks.generation.texts import MONTHS, day, long_date, phrase, record, two_numbers
+from benchmarks.generation.texts import MONTHS, day, long_date, phrase, record
 
 
 def _acronym(text: str) -> str:
@@ -15,6 +16,11 @@ def _acronym(text: str) -> str:
 def _swap(text: str) -> str:
     first, *middle, last = text.split()
     return " ".join((last, *middle, first))
+
+
+def _sum(rng: random.Random) -> str:
+    """A number of two or three digits and one of one: what a small model learns in a minute."""
+    return f"{rng.randint(10, 999)} + {rng.randint(1, 9)}"
 
 
 def _add(text: str) -> str:
@@ -76,7 +82,7 @@ TASKS = (
             "Calculate the result of the addition, requiring mental arithmetic.",
         ),
         unseen="How much is it altogether?",
-        draw=lambda rng: two_numbers(rng, " + "),
+        draw=_sum,
         answer=_add,
     ),
     Task(
