@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,7 +42,10 @@ def main() -> None:
     logging.disable_progress_bar()
     torch.set_num_threads(1)
     out = given.out or CACHE / "generation" / given.family
-    Console().print(_table(make(given.family, out)))
+    try:
+        Console().print(_table(make(given.family, out)))
+    except FileExistsError as error:
+        parser.exit(1, f"Error: {error}\n")
 
 
 def make(
@@ -61,11 +63,15 @@ def make(
     Returns:
         What stands in `scores.json` as `tasks`: the exact match of the bare backbone, of the right
         expert, and of the others in the mean, by task.
+
+    Raises:
+        FileExistsError: there are experts, but the backbone that they were trained on is gone.
     """
     backbone, adapters, console = out / "backbone", out / "adapters", Console(stderr=True)
     course = course or COURSES[family]
     if not backbone.exists():
-        shutil.rmtree(adapters, ignore_errors=True)  # of another backbone
+        if adapters.exists():
+            raise FileExistsError(f"{adapters} holds experts of a backbone that is not there")
         with _progress("backbone", course.steps, console) as told:
             train_backbone(family, backbone, told, course, size)
     for id in ids:

@@ -79,11 +79,11 @@ def test_what_is_finished_is_not_trained_again(made, tiny, monkeypatch):
     assert found == make(family, out, size=tiny, ids=IDS, tests=10)
 
 
-def test_experts_of_a_backbone_that_is_gone_are_trained_anew(tiny, tmp_path):
-    stale = tmp_path / "adapters" / IDS[0]
-    stale.mkdir(parents=True)
-    make("causal", tmp_path, size=tiny, course=COURSE, expert_course=COURSE, ids=IDS[:1], tests=2)
-    assert (stale / "adapter_model.safetensors").exists()
+def test_experts_are_never_joined_to_another_backbone(tiny, tmp_path):
+    (tmp_path / "adapters").mkdir()
+    with pytest.raises(FileExistsError, match="adapters holds experts"):
+        make("causal", tmp_path, size=tiny, course=COURSE, expert_course=COURSE, ids=IDS, tests=2)
+    assert not (tmp_path / "backbone").exists()
 
 
 def test_an_interrupted_backbone_goes_on_and_is_the_same(tiny, tmp_path, monkeypatch):
