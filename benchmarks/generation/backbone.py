@@ -20,7 +20,7 @@ from experts.atomic import atomic_folder
 
 COURSES: dict[Family, Course] = {
     "causal": Course(steps=2600, batch=64, rate=3e-3),
-    "seq2seq": Course(steps=2600, batch=64, rate=3e-3),
+    "seq2seq": Course(steps=1700, batch=64, rate=3e-3),
 }
 KEPT_EVERY = 200
 """Steps between two checkpoints."""

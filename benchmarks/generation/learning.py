@@ -23,6 +23,10 @@ Stream = Callable[[str], Iterator[Example]]
 """Examples without end from a seed."""
 POOL = 16
 """Batches drawn together and cut by length: little padding, and each batch still mixed."""
+HASTE = 30
+"""How much faster T5's position biases are learnt: they are logits, begin near 0, and point at a
+place only once they are several units large. Without it the model is very slow to learn to copy.
+"""
 JUDGED = 200
 """Examples judged in one pass."""
 
@@ -82,7 +86,7 @@ class Learner:
         nn.utils.clip_grad_norm_(self._learnt, self.course.clip)
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = self._rate()
+                group["lr"] = self._rate() * group.get("haste", 1)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self.done += 1
@@ -118,14 +122,22 @@ def _optimizers(model: nn.Module, course: Course) -> list[torch.optim.Optimizer]
         if isinstance(module, nn.Linear) and not name.endswith("lm_head")
         if module.weight.requires_grad and course.matrices == "muon"
     ]
-    taken = set(map(id, matrices))
+    places = [
+        parameter
+        for name, parameter in model.named_parameters()
+        if "relative_attention_bias" in name and parameter.requires_grad
+    ]
+    taken = set(map(id, (*matrices, *places)))
     others = [p for p in model.parameters() if p.requires_grad and id(p) not in taken]
     made: list[torch.optim.Optimizer] = []
     if matrices:
         rule = "match_rms_adamw"  # one rate fits both
         made.append(torch.optim.Muon(matrices, weight_decay=0.01, adjust_lr_fn=rule))
     if others:
-        made.append(torch.optim.AdamW(others, weight_decay=0.0, betas=(0.9, 0.98), fused=True))
+        groups = [{"params": others}]
+        if places:
+            groups.append({"params": places, "haste": HASTE})
+        made.append(torch.optim.AdamW(groups, weight_decay=0.0, betas=(0.9, 0.98), fused=True))
     return made
 
 

@@ -13,7 +13,7 @@ from benchmarks.generation.checkpoints import (
     make_tokenizer,
     prompt,
 )
-from benchmarks.generation.learning import POOL, Course, Learner, batches, exact_match
+from benchmarks.generation.learning import HASTE, POOL, Course, Learner, batches, exact_match
 from benchmarks.generation.tasks import TASKS
 
 COURSE = Course(steps=60, batch=32, rate=1e-2, warmup=10, precision="float32")
@@ -61,21 +61,21 @@ def test_exact_match_is_that_of_greedy_decoding(family, tiny):
     assert 0 < right < 40  # or the equality above would say little
 
 
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("matrices", ["muon", "adamw"])
-def test_a_training_taken_up_is_the_training_uninterrupted(matrices, tiny):
+def test_a_training_taken_up_is_the_training_uninterrupted(matrices, family, tiny):
     course = Course(steps=6, batch=4, rate=1e-2, warmup=2, matrices=matrices, precision="float32")
-    tokenizer = make_tokenizer("causal")
+    tokenizer = make_tokenizer(family)
     made = [
-        encode_batch("causal", tokenizer, b)
-        for b in islice(batches(drills.stream, 4), course.steps)
+        encode_batch(family, tokenizer, b) for b in islice(batches(drills.stream, 4), course.steps)
     ]
-    through = Learner(make_model("causal", tiny), course)
+    through = Learner(make_model(family, tiny), course)
     for batch in made:
         through.step(batch)
-    first = Learner(make_model("causal", tiny), course)
+    first = Learner(make_model(family, tiny), course)
     for batch in made[:3]:
         first.step(batch)
-    second = Learner(make_model("causal", tiny, seed=1), course)
+    second = Learner(make_model(family, tiny, seed=1), course)
     second.take_up(first.state())
     assert second.done == 3
     for batch in made[3:]:
@@ -95,3 +95,14 @@ def test_only_what_requires_gradients_is_trained(tiny):
     learner.step(batch)
     for name, parameter in model.named_parameters():
         assert torch.equal(parameter, before[name]) != ("q_proj" in name), name
+
+
+def test_position_biases_are_learnt_faster_than_the_rest(tiny):
+    model = make_model("seq2seq", tiny)
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    course = Course(steps=3, batch=4, rate=1e-3, warmup=1, precision="float32")
+    Learner(model, course).step(encode_batch("seq2seq", make_tokenizer("seq2seq"), [("a", "b")]))
+    moved = {n: (p - before[n]).abs().max().item() for n, p in model.named_parameters()}
+    biases = [change for name, change in moved.items() if "relative_attention_bias" in name]
+    assert biases == pytest.approx([HASTE * course.rate] * 2, rel=1e-3)  # AdamW's first step
+    assert moved["shared.weight"] == pytest.approx(course.rate, rel=1e-3)
