@@ -1,1 +1,1 @@
-"""Generation: material, peers and figures."""
+"""Generation: small models that learn twelve tasks, random ones to time, peers, and figures."""

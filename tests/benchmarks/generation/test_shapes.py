@@ -37,18 +37,22 @@ def files_of(folder):
     return {p.name: p.read_bytes() for p in folder.iterdir()}
 
 
-def test_the_same_files_come_out_again(tiny, tmp_path):
-    first = [files_of(f) for f in (checkpoint(tiny, tmp_path), *adapters(tiny, 2, tmp_path))]
-    shutil.rmtree(tmp_path / tiny.name)
-    again = [files_of(f) for f in (checkpoint(tiny, tmp_path), *adapters(tiny, 2, tmp_path))]
+def test_the_same_files_come_out_again(tiny_shape, tmp_path):
+    first = [
+        files_of(f) for f in (checkpoint(tiny_shape, tmp_path), *adapters(tiny_shape, 2, tmp_path))
+    ]
+    shutil.rmtree(tmp_path / tiny_shape.name)
+    again = [
+        files_of(f) for f in (checkpoint(tiny_shape, tmp_path), *adapters(tiny_shape, 2, tmp_path))
+    ]
     assert first == again
 
 
-def test_adapters_are_loaded_by_peft_and_each_one_changes_what_is_written(tiny, tmp_path):
-    base = KINDS[tiny.family].from_pretrained(checkpoint(tiny, tmp_path))
-    rows = prompts(tiny, 4, 12)
+def test_adapters_are_loaded_by_peft_and_each_one_changes_what_is_written(tiny_shape, tmp_path):
+    base = KINDS[tiny_shape.family].from_pretrained(checkpoint(tiny_shape, tmp_path))
+    rows = prompts(tiny_shape, 4, 12)
     bare = written(base, rows)
-    first, second = adapters(tiny, 2, tmp_path)
+    first, second = adapters(tiny_shape, 2, tmp_path)
     model = PeftModel.from_pretrained(base, first, adapter_name="first")
     model.load_adapter(second, adapter_name="second")
     stored = load_file(first / "adapter_model.safetensors")
@@ -64,10 +68,10 @@ def test_adapters_are_loaded_by_peft_and_each_one_changes_what_is_written(tiny, 
     assert not torch.equal(texts["first"], texts["second"])
 
 
-def test_every_linear_layer_but_the_head_is_adapted(tiny, tmp_path):
-    tensors = load_file(adapters(tiny, 1, tmp_path)[0] / "adapter_model.safetensors")
-    linear = {"llama": 7, "t5": (4 + 3) + (4 + 4 + 3)}[tiny.family]  # of a layer
-    assert len(tensors) == 2 * tiny.layers * linear
+def test_every_linear_layer_but_the_head_is_adapted(tiny_shape, tmp_path):
+    tensors = load_file(adapters(tiny_shape, 1, tmp_path)[0] / "adapter_model.safetensors")
+    linear = {"llama": 7, "t5": (4 + 3) + (4 + 4 + 3)}[tiny_shape.family]  # of a layer
+    assert len(tensors) == 2 * tiny_shape.layers * linear
     assert not any("lm_head" in name for name in tensors)
 
 
@@ -81,12 +85,14 @@ def test_what_is_there_is_kept_and_another_shape_of_the_name_is_made_anew(tmp_pa
     assert config["num_hidden_layers"] == 1
 
 
-def test_prompts_hold_no_special_token_and_stay_the_same(tiny):
-    rows = prompts(tiny)
+def test_prompts_hold_no_special_token_and_stay_the_same(tiny_shape):
+    rows = prompts(tiny_shape)
     assert (len(rows), {len(row) for row in rows}) == (64, {32})
-    assert {token for row in rows for token in row} == set(range(len(SPECIAL), tiny.vocabulary))
-    assert prompts(tiny, 3) == rows[:3]
-    assert prompts(tiny, seed=1) != rows
+    assert {token for row in rows for token in row} == set(
+        range(len(SPECIAL), tiny_shape.vocabulary)
+    )
+    assert prompts(tiny_shape, 3) == rows[:3]
+    assert prompts(tiny_shape, seed=1) != rows
 
 
 def test_requests_arrive_one_after_the_other_at_the_rate_on_average():
@@ -97,8 +103,8 @@ def test_requests_arrive_one_after_the_other_at_the_rate_on_average():
     assert arrivals(10, rate=20, seed=1) != times[:10]
 
 
-def test_the_tokenizer_writes_tokens_as_words(tiny, tmp_path):
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint(tiny, tmp_path))
+def test_the_tokenizer_writes_tokens_as_words(tiny_shape, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint(tiny_shape, tmp_path))
     assert tokenizer("w17 w4 never")["input_ids"] == [17, 4, SPECIAL.index("<unk>")]
     assert tokenizer.decode([17, 4]) == "w17 w4"
 

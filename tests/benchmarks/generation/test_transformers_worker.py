@@ -15,22 +15,22 @@ def texts_of(job):
     return next(measured(job))["texts"]
 
 
-def test_a_mixed_batch_writes_what_its_rows_write_alone(tiny, tmp_path):
-    folders = [str(f) for f in adapters(tiny, 2, tmp_path)]
-    mixed = texts_of(a_job(tiny, tmp_path, adapters=folders))
-    assert mixed == texts_of(a_job(tiny, tmp_path, adapters=folders, batch=1))
-    bare = texts_of(a_job(tiny, tmp_path))
+def test_a_mixed_batch_writes_what_its_rows_write_alone(tiny_shape, tmp_path):
+    folders = [str(f) for f in adapters(tiny_shape, 2, tmp_path)]
+    mixed = texts_of(a_job(tiny_shape, tmp_path, adapters=folders))
+    assert mixed == texts_of(a_job(tiny_shape, tmp_path, adapters=folders, batch=1))
+    bare = texts_of(a_job(tiny_shape, tmp_path))
     assert mixed[1] == bare[1]
     assert sum(text == other for text, other in zip(mixed, bare, strict=True)) < 5
     assert {len(text) for text in mixed} == {6}
 
 
-def test_a_job_with_runs_is_answered_by_one_line(tiny, tmp_path):
+def test_a_job_with_runs_is_answered_by_one_line(tiny_shape, tmp_path):
     lines = []
-    answer(a_job(tiny, tmp_path, runs=2), lines.append)
+    answer(a_job(tiny_shape, tmp_path, runs=2), lines.append)
     (line,) = lines
     assert line["tokens_per_second"] > 0
-    assert line["texts"] == texts_of(a_job(tiny, tmp_path))
+    assert line["texts"] == texts_of(a_job(tiny_shape, tmp_path))
 
 
 def test_rows_are_padded_on_the_side_that_the_family_wants():

@@ -63,7 +63,7 @@ ARRIVALS = st.lists(
 
 
 @settings(
-    deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(arrivals=ARRIVALS)
 def test_whoever_comes_and_goes_each_is_answered_as_if_alone(stage: Stage, arrivals) -> None:
