@@ -20,15 +20,14 @@ from experts.errors import ChatError
 from server.api.context import context
 from server.api.faults import ERROR_RESPONSES
 from server.api.lean import LeanRoute
+from server.api.telling import Shape, answer
 from server.api.wire.base import Wire, invalid, shape_of
 from server.api.wire.sampling import SamplingRequest
 from server.api.writing import (
     Asked,
     Begun,
     RoutedText,
-    Shape,
     WritingUsage,
-    answer,
     begin,
     writer_of,
 )

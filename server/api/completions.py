@@ -18,6 +18,7 @@ from experts.backbones import LanguageModel
 from server.api.context import context
 from server.api.faults import ERROR_RESPONSES
 from server.api.lean import LeanRoute
+from server.api.telling import Shape, answer
 from server.api.wire.base import Text as NotBlank
 from server.api.wire.base import shape_of
 from server.api.wire.sampling import SamplingRequest
@@ -25,9 +26,7 @@ from server.api.writing import (
     Asked,
     Begun,
     RoutedText,
-    Shape,
     WritingUsage,
-    answer,
     begin,
     writer_of,
 )

@@ -1,36 +1,27 @@
-"""What `/v1/completions` and `/v1/chat/completions` share: route a prompt, write, and tell.
+"""What `/v1/completions` and `/v1/chat/completions` share: route prompts, and begin to write.
 
 A prompt is routed as a question would be; then the engine writes with the selection. The routing
-reads a text of the request (`Asked.text`), the model the prompt's tokens.
+reads a text of the request (`Asked.text`), the model the prompt's tokens. How a response tells of
+it is in `server.api.telling`.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-from fastapi import Request, Response
-from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
-from pydantic_core import to_json
 
 from experts.backbones import LanguageModel
-from experts.errors import ExpertError
 from routers.types import Selection
-from server.api.context import Answered, Context
-from server.api.faults import explain
-from server.api.lean import respond
+from server.api.context import Context
 from server.api.traces import TraceBody, trace_json
 from server.api.wire.sampling import SamplingRequest
 from server.engine.generation.messages import Finish, Piece, Prompt, Written
 from server.engine.generation.request import Ticket
 from server.engine.messages import Outcome, RoutingOptions, Sample, TokenTrace
 from server.engine.queue import Result, Submit
-from server.errors import ContextExceeded, RequestError, ServerError, located
-
-DONE = b"data: [DONE]\n\n"
+from server.errors import ContextExceeded, RequestError, located
 
 
 class RoutedText(BaseModel):
@@ -219,106 +210,3 @@ def _routed(results: Sequence[Result], asked: Sequence[Asked]) -> list[Outcome]:
         if not isinstance(result, Outcome):
             raise located(result, a.param)
     return [result for result in results if isinstance(result, Outcome)]
-
-
-async def write_all(begun: Begun) -> None:
-    """Wait until all texts of a request are complete.
-
-    Raises:
-        Exception: why one of them could not be written.
-    """
-    async with aclosing(begun.ticket.pieces()) as pieces:
-        async for piece in pieces:
-            begun.texts[piece.index].add(piece)
-
-
-class EventStream(StreamingResponse):
-    """Server-sent events; `end` is called when the last has gone out, or the client has left."""
-
-    def __init__(self, events: AsyncGenerator[bytes], end: Callable[[], object]) -> None:
-        super().__init__(events, media_type="text/event-stream",
-                         headers={"Cache-Control": "no-cache"})  # fmt: skip
-        self._events, self._end = events, end
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """See `StreamingResponse`."""
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            await self._events.aclose()
-            self._end()
-
-
-@dataclass(frozen=True)
-class Shape:
-    """How one route says things.
-
-    Attributes:
-        whole: the body of texts that are complete. opening: chunks before the first token.
-            chunk: a chunk of these choices. choice: what is new of one text. routing: how the
-            prompts were routed, from `Begun.routing`.
-    """
-
-    whole: Callable[[Begun], dict[str, object]]
-    opening: Callable[[Begun], Sequence[Mapping[str, object]]]
-    chunk: Callable[[Sequence[Mapping[str, object]]], dict[str, object]]
-    choice: Callable[[Piece], Mapping[str, object]]
-    routing: Callable[[list[dict[str, object]]], object]
-
-
-async def answer(
-    ctx: Context, request: Request, body: SamplingRequest, shape: Shape,
-    start: Callable[[Submit, float | None], Any],
-) -> Response:  # fmt: skip
-    """The response to a request for text, whole or as a stream.
-
-    Args:
-        start: begins to write, given `submit` and the deadline.
-    """
-    deadline = ctx.writing_deadline(body.routing.timeout_ms)
-    admitted = ctx.service.admitted()
-    submit = admitted.__enter__()
-    streams = False
-    try:
-        begun: Begun = await start(submit, deadline)
-        answered = Answered({}, begun.samples, begun.outcomes)
-        if body.stream:
-            ctx.note(request, answered)
-            streams = True
-            return EventStream(
-                _events(begun, shape, body.includes_usage),
-                lambda: admitted.__exit__(None, None, None),
-            )
-        await write_all(begun)
-        routing = shape.routing(await begun.routing())
-        return respond(request, replace(answered, body=shape.whole(begun) | {"routing": routing}))
-    finally:
-        if not streams:
-            admitted.__exit__(None, None, None)
-
-
-async def _events(begun: Begun, shape: Shape, usage: bool) -> AsyncGenerator[bytes]:
-    ended = 0
-    try:
-        for chunk in shape.opening(begun):
-            yield _event(chunk)
-        async with aclosing(begun.ticket.pieces()) as pieces:
-            async for piece in pieces:
-                begun.texts[piece.index].add(piece)
-                ended += piece.finish is not None
-                chunk = shape.chunk([shape.choice(piece)])
-                if ended == begun.count and not usage:
-                    chunk["routing"] = shape.routing(await begun.routing())
-                yield _event(chunk)
-        if usage:
-            last = {"usage": begun.usage, "routing": shape.routing(await begun.routing())}
-            yield _event(shape.chunk([]) | last)
-        yield DONE
-    except (ServerError, ExpertError) as error:
-        yield _event(explain(error))
-    finally:
-        begun.ticket.cancel()
-
-
-def _event(body: object) -> bytes:
-    return b"data: " + to_json(body) + b"\n\n"

@@ -376,3 +376,20 @@ async def test_metrics_tell_of_what_is_written(causal):
     text = (await causal.get("/metrics")).text
     for line in TOLD:
         assert line in text
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_step_that_fails_is_told_also_in_a_stream(causal, monkeypatch, stream):
+    loop = causal.service.engine.generation
+    monkeypatch.setattr(type(loop.batch.decks[0]), "step", lambda *_: 1 / 0)
+    body = prompt(ignore_eos=True, stream=stream)
+    if stream:
+        response = await causal.post(COMPLETE, json=body)
+        last = response.text.strip().split("\n\n")[-1]
+        assert json.loads(last.removeprefix("data: "))["error"]["code"] == "internal_error"
+        assert "[DONE]" not in response.text
+    else:
+        assert (await causal.post(COMPLETE, json=body)).status_code == 500
+    monkeypatch.undo()
+    await nothing_left(causal)
+    await ok(causal, COMPLETE, prompt())

@@ -1,0 +1,133 @@
+"""How a response tells of text that is being written: whole, or as server-sent events.
+
+Knows nothing of routing or of a route's fields; a `Shape` says those.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic_core import to_json
+
+from server.api.context import Answered, Context
+from server.api.faults import explain
+from server.api.lean import respond
+from server.api.wire.sampling import SamplingRequest
+from server.api.writing import Begun
+from server.engine.generation.messages import Piece
+from server.engine.queue import Submit
+from server.errors import INTERNAL, row_of
+
+log = logging.getLogger("sailplane.access")
+DONE = b"data: [DONE]\n\n"
+
+
+async def write_all(begun: Begun) -> None:
+    """Wait until all texts of a request are complete.
+
+    Raises:
+        Exception: why one of them could not be written.
+    """
+    async with aclosing(begun.ticket.pieces()) as pieces:
+        async for piece in pieces:
+            begun.texts[piece.index].add(piece)
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events; `end` is called when the last has gone out, or the client has left."""
+
+    def __init__(self, events: AsyncGenerator[bytes], end: Callable[[], object]) -> None:
+        super().__init__(events, media_type="text/event-stream",
+                         headers={"Cache-Control": "no-cache"})  # fmt: skip
+        self._events, self._end = events, end
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """See `StreamingResponse`."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._events.aclose()
+            self._end()
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How one route says things.
+
+    Attributes:
+        whole: the body of texts that are complete. opening: chunks before the first token.
+            chunk: a chunk of these choices. choice: what is new of one text. routing: how the
+            prompts were routed, from `Begun.routing`.
+    """
+
+    whole: Callable[[Begun], dict[str, object]]
+    opening: Callable[[Begun], Sequence[Mapping[str, object]]]
+    chunk: Callable[[Sequence[Mapping[str, object]]], dict[str, object]]
+    choice: Callable[[Piece], Mapping[str, object]]
+    routing: Callable[[list[dict[str, object]]], object]
+
+
+async def answer(
+    ctx: Context, request: Request, body: SamplingRequest, shape: Shape,
+    start: Callable[[Submit, float | None], Any],
+) -> Response:  # fmt: skip
+    """The response to a request for text, whole or as a stream.
+
+    Args:
+        start: begins to write, given `submit` and the deadline.
+    """
+    deadline = ctx.writing_deadline(body.routing.timeout_ms)
+    admitted = ctx.service.admitted()
+    submit = admitted.__enter__()
+    streams = False
+    try:
+        begun: Begun = await start(submit, deadline)
+        answered = Answered({}, begun.samples, begun.outcomes)
+        if body.stream:
+            ctx.note(request, answered)
+            streams = True
+            return EventStream(
+                _events(begun, shape, body.includes_usage),
+                lambda: admitted.__exit__(None, None, None),
+            )
+        await write_all(begun)
+        routing = shape.routing(await begun.routing())
+        return respond(request, replace(answered, body=shape.whole(begun) | {"routing": routing}))
+    finally:
+        if not streams:
+            admitted.__exit__(None, None, None)
+
+
+async def _events(begun: Begun, shape: Shape, usage: bool) -> AsyncGenerator[bytes]:
+    ended = 0
+    try:
+        for chunk in shape.opening(begun):
+            yield _event(chunk)
+        async with aclosing(begun.ticket.pieces()) as pieces:
+            async for piece in pieces:
+                begun.texts[piece.index].add(piece)
+                ended += piece.finish is not None
+                chunk = shape.chunk([shape.choice(piece)])
+                if ended == begun.count and not usage:
+                    chunk["routing"] = shape.routing(await begun.routing())
+                yield _event(chunk)
+        if usage:
+            last = {"usage": begun.usage, "routing": shape.routing(await begun.routing())}
+            yield _event(shape.chunk([]) | last)
+        yield DONE
+    except Exception as error:  # the status has gone out: what is left is to say it in the stream
+        if row_of(error) is INTERNAL:
+            log.exception("a stream failed")
+        yield _event(explain(error))
+    finally:
+        begun.ticket.cancel()
+
+
+def _event(body: object) -> bytes:
+    return b"data: " + to_json(body) + b"\n\n"
