@@ -8,10 +8,10 @@ SUITE ?= ../shared/data
 OFFLINE := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-all check format library bench quality quality-quick continual
+.PHONY: help serve test test-all check format library bench bench-generation bench-peers quality quality-quick continual
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 serve: .venv/.ready-serve  ## serve the demo library on http://127.0.0.1:8080
 	@exec $(BIN)/sailplane serve
@@ -40,6 +40,12 @@ library: .venv/.ready-dev  ## build library/minilm again: make library DATA=DIR
 
 bench: .venv/.ready-dev  ## run the benchmarks; results in benchmarks/results
 	$(OFFLINE) $(BIN)/python -m benchmarks
+
+bench-generation: .venv/.ready-dev  ## the speed of writing text
+	$(OFFLINE) $(BIN)/python -m benchmarks generation
+
+bench-peers: .venv/.ready-dev  ## against infinity, PEFT and vLLM, each in an environment of its own
+	$(OFFLINE) $(BIN)/python -m benchmarks peers
 
 quality: .venv/.ready-dev  ## compare ways of routing; writes docs/quality.md: make quality SUITE=DIR
 	$(OFFLINE) $(BIN)/sailplane train --tasks $(SUITE)/held_in --together multitask \

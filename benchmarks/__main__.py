@@ -14,6 +14,7 @@ from transformers.utils import logging
 
 from benchmarks import batch, choose, forward, library, peers, server
 from benchmarks.figures import Figure, save, show
+from benchmarks.generation import speed, vllm_env
 from benchmarks.processes import BenchmarkError
 from experts.memory import keep_freed
 
@@ -23,7 +24,8 @@ BENCHMARKS: dict[str, Callable[[bool], list[Figure]]] = {
     "library": library.run,
     "server": server.run,
     "batch": batch.run,
-    "peers": peers.run,
+    "generation": speed.run,
+    "peers": lambda quick: [*peers.run(quick), *speed.run_peers(quick)],
 }
 
 
@@ -33,7 +35,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument("--quick", action="store_true", help="two short rounds, nothing kept")
     parser.add_argument(
-        "--setup", action="store_true", help="only build the peer's virtual environment"
+        "--setup", action="store_true", help="only build the peers' virtual environments"
     )
     given = parser.parse_args()
     if unknown := sorted(set(given.names) - set(BENCHMARKS)):
@@ -43,6 +45,7 @@ def main() -> None:
     try:
         if given.setup:
             peers.setup()
+            vllm_env.setup()
             return
         for name in given.names or BENCHMARKS:
             _run(name, given.quick)
