@@ -37,11 +37,6 @@ class Drawing:
         )
 
     @property
-    def is_plain(self) -> bool:
-        """Whether the likeliest token is taken as it is."""
-        return self.sampling.temperature == 0 and not self.changes_logits
-
-    @property
     def changes_logits(self) -> bool:
         """Whether logits are changed before anything is drawn."""
         s = self.sampling
@@ -132,7 +127,9 @@ def probabilities(logit_BV: Tensor, rules: Sequence[Sampling]) -> Tensor:
     def column(values: Iterable[float]) -> Tensor:
         return torch.tensor(list(values), dtype=torch.float64, device=logit_BV.device).unsqueeze(1)
 
-    p_BV = torch.softmax(logit_BV.double() / column(s.temperature for s in rules), dim=1)
+    # The best logit becomes 0 first: divided by a tiny temperature the others overflow to -inf.
+    below_BV = logit_BV.double() - logit_BV.double().amax(dim=1, keepdim=True)
+    p_BV = torch.softmax(below_BV / column(s.temperature for s in rules), dim=1)
     V = p_BV.shape[1]
     if any(s.top_k or s.top_p < 1 for s in rules):
         best_BV, order_BV = p_BV.sort(dim=1, descending=True, stable=True)

@@ -141,6 +141,13 @@ def test_logprobs_are_the_models_own():
     )
 
 
+@pytest.mark.parametrize("temperature", [1e-9, 5e-324])
+def test_a_tiny_temperature_takes_the_likeliest(temperature):
+    logit_1V = logits(7)
+    (written,) = draw(logit_1V, [Drawing(Sampling(1, temperature=temperature), [])])
+    assert written.token == int(logit_1V.argmax())
+
+
 def test_only_numbers_are_sound():
     logit_BV = torch.zeros(4, V)
     logit_BV[0, 3] = torch.nan
