@@ -17,10 +17,11 @@ from transformers.modeling_outputs import BaseModelOutput
 from experts.backbones.lanes import Lane
 from experts.decoding.anatomy import Anatomy
 from experts.decoding.branches import Branches, Sources
-from experts.decoding.deck import Deck, Reading, unmasked
+from experts.decoding.deck import Deck, Reading, lengths_of, unmasked
 from experts.decoding.likelihood import Ranked, kept_of, mean_logprobs
 from experts.decoding.pages import ByteBudget
 from experts.decoding.passes import Attends, Bias, FlatPass
+from experts.kernels import Lengths
 from experts.mix import Mix
 
 
@@ -47,12 +48,12 @@ class Seq2SeqDeck(Deck):
             reading.seat.source.length = count
         own = [len(self.start)] * len(readings)
         flat = self._pass(self._chunks(readings, own), [r.seat for r in readings], fresh=True)
-        source_N, row_N = self._row_of(counts), self._row_of(own)
+        source, written = lengths_of(counts), lengths_of(own)
 
-        def rows_of(site: str, _count: int) -> Tensor | None:
-            return source_N if site in self.anatomy.source_sites else row_N
+        def read_at(site: str) -> Lengths | None:
+            return source if site in self.anatomy.source_sites else written
 
-        with self.lane.hooks.mixing(mix, rows_of):
+        with self.lane.hooks.mixing(mix, read_at):
             logit_NV = seq2seq_logits(
                 self.lane.model, self._ids(self.start * len(readings)),
                 self._ids(list(range(len(self.start))) * len(readings)), flat, state_1SD,
@@ -97,17 +98,17 @@ def seq2seq_ranked(
     def ids(numbers: Sequence[int]) -> Tensor:
         return torch.tensor(numbers, dtype=torch.long, device=device)
 
-    source_N = torch.repeat_interleave(ids([read for read, _ in counts]))
-    row_N = torch.repeat_interleave(ids([written for _, written in counts]))
+    source = lengths_of([read for read, _ in counts])
+    written = lengths_of([written for _, written in counts])
     flat = FlatPass(
         anatomy.layers(lane.model), Branches(trees, relative_bias(lane.model)), Sources(counts)
     )
     state_1SD = encode_sources(lane, [one.text for one in ranked], mix)
 
-    def rows_of(site: str, _count: int) -> Tensor | None:
-        return source_N if site in anatomy.source_sites else row_N
+    def read_at(site: str) -> Lengths | None:
+        return source if site in anatomy.source_sites else written
 
-    with lane.hooks.mixing(mix, rows_of):
+    with lane.hooks.mixing(mix, read_at):
         logit_NV = seq2seq_logits(
             lane.model, ids([t for one in ranked for t in one.ids(start)]),
             ids([p for tree in trees for p in tree.positions]), flat, state_1SD,

@@ -54,7 +54,7 @@ class RunningBatch:
     def __init__(self, decks: Sequence[Deck]) -> None:
         self.decks = list(decks)
         self.rows: list[Row] = []
-        self._banks = {deck: Banks() for deck in self.decks}
+        self._banks = {deck: Banks(deck.anatomy.siblings) for deck in self.decks}
         self._row_of: dict[Seat, Row] = {}
         self._mixes: dict[Deck, Mix | None] = {}
 

@@ -25,7 +25,7 @@ from server.engine.generation.batch import Row, RunningBatch
 from server.engine.generation.messages import Finish, Piece, Written
 from server.engine.generation.outcomes import Outcomes
 from server.engine.generation.request import Request
-from server.engine.generation.sampling import Drawing, draw, sound
+from server.engine.generation.sampling import Drawing, draw
 from server.engine.generation.text import TextStream
 from server.errors import DeadlinePassed, Unavailable, UnsoundLogits
 
@@ -117,8 +117,8 @@ class GenerationLoop:
         out.read += sum(len(part) for _, plan in work for _, part in plan)
         jobs = [partial(self._advance, deck, reading) for deck, reading in work]
         for found in self.backbone.lanes.together(jobs):
-            for rows, logit_BV in found:
-                self._write(rows, logit_BV, out)
+            for rows, tokens in found:
+                self._write(rows, tokens, out)
 
     def _running(self) -> list[Request]:
         """The prompts whose texts are being written."""
@@ -211,9 +211,9 @@ class GenerationLoop:
 
     def _advance(
         self, deck: Deck, plan: Sequence[tuple[Row, list[int]]]
-    ) -> list[tuple[list[Row], Tensor]]:
-        """One lane's share of a step: rows with the logits after what they have read by now."""
-        found: list[tuple[list[Row], Tensor]] = []
+    ) -> list[tuple[list[Row], list[Written | None]]]:
+        """One lane's share of a step: rows, and what each writes next."""
+        found: list[tuple[list[Row], list[Written | None]]] = []
         steps = {row.seat: row.next for row in self.batch.on(deck) if row.next is not None}
         if plan:
             mix = self.batch.mix(deck, [row.selection for row, _ in plan])
@@ -221,10 +221,10 @@ class GenerationLoop:
             for i, (row, _) in enumerate(plan):
                 if not row.unread:
                     rows = self._spread(deck, row)
-                    found.append((rows, logit_CV[i : i + 1].expand(len(rows), -1)))
+                    found.append((rows, _drawn(rows, logit_CV[i].expand(len(rows), -1))))
         if steps:
             rows = [row for row in self.batch.on(deck) if row.seat in steps]
-            found.append((rows, deck.step(steps, self.batch.mix_of(deck))))
+            found.append((rows, _drawn(rows, deck.step(steps, self.batch.mix_of(deck)))))
         return found
 
     def _spread(self, deck: Deck, row: Row) -> list[Row]:
@@ -234,21 +234,16 @@ class GenerationLoop:
             deck.copy(row.seat, other.seat)
         return [row, *others]
 
-    def _write(self, rows: Sequence[Row], logit_BV: Tensor, out: Outcomes) -> None:
+    def _write(self, rows: Sequence[Row], tokens: Sequence[Written | None], out: Outcomes) -> None:
         """One more token for these rows, and an end to those that have come to theirs."""
-        well = sound(logit_BV)
-        for row in [row for row, is_sound in zip(rows, well, strict=True) if not is_sound]:
-            if row.seat in row.deck:
+        for row, token in zip(rows, tokens, strict=True):
+            if token is None and row.seat in row.deck:
                 error = UnsoundLogits("The model's numbers overflowed; choose smaller weights.")
                 self._end_request(row.request, out, error, wipe=True)
-        left = [i for i, row in enumerate(rows) if row.seat in row.deck]
-        rows = [rows[i] for i in left]
-        if not rows:
-            return
-        written = draw(logit_BV[left], [row.drawing for row in rows])
         now = time.monotonic()
-        for row, token in zip(rows, written, strict=True):
-            self._take(row, token, now, out)
+        for row, token in zip(rows, tokens, strict=True):
+            if token is not None and row.seat in row.deck:
+                self._take(row, token, now, out)
 
     def _take(self, row: Row, token: Written, now: float, out: Outcomes) -> None:
         """Note a row's new token, and tell of it."""
@@ -289,6 +284,10 @@ class GenerationLoop:
     def _release(self, request: Request) -> None:
         if request.lease is not None:
             request.lease.release()
+
+
+def _drawn(rows: Sequence[Row], logit_BV: Tensor) -> list[Written | None]:
+    return draw(logit_BV, [row.drawing for row in rows])
 
 
 def _late() -> DeadlinePassed:

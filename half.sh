@@ -1,0 +1,1 @@
+( half.py &  half.py; wait)
