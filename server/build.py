@@ -18,7 +18,6 @@ from experts.embedder import open_embedder
 from experts.entries import Entry
 from experts.errors import BadExpert, UnknownExpert
 from experts.host import HostExpert
-from experts.kernels import fused
 from experts.library import Library
 from experts.loader import read_expert
 from experts.memory import keep_freed
@@ -121,7 +120,6 @@ def build_engine(
         keep_freed()
         torch.set_num_threads(1)
         backbone.widen(cores)
-        fused.prepare(backbone.dtype)
     progress = _logged(progress)
     library = Library.open(
         settings.library, fingerprint=backbone.fingerprint, backbone_id=backbone.id,

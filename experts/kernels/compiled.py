@@ -36,7 +36,7 @@ def _compile(loops: Any, dtype: str, arrays: str, integers: int) -> Callable[...
     """Machine code behind a C signature: arrays of numbers (n) or indices (i), then integers."""
     pointer = {"n": types.CPointer(getattr(types, dtype)), "i": types.CPointer(types.int64)}
     signature = types.void(*(pointer[a] for a in arrays), *[types.int64] * integers)
-    made: Any = numba.cfunc(signature, nopython=True, fastmath=REORDERED)(loops)
+    made: Any = numba.cfunc(signature, fastmath=REORDERED)(loops)
     call = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * len(arrays), *[ctypes.c_int64] * integers)(
         made.address
     )
