@@ -103,7 +103,9 @@ class Bank:
         """Have a place for this tensor of every expert, large enough for the largest."""
         known = self._tensors.get(key)
         if known is None:
-            self._tensors[key] = tensor.new_zeros(self._room, *tensor.shape)
+            fresh = tensor.new_empty(self._room, *tensor.shape)
+            fresh[: len(self._index)] = 0  # of those who lack it; what comes later is written whole
+            self._tensors[key] = fresh
             return
         if known.ndim != tensor.ndim + 1:
             raise MixError("A bank holds experts of one merge group.")
@@ -179,6 +181,8 @@ def _put(target: Tensor, tensor: Tensor | None) -> None:
 
 
 def _grown(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
-    larger = tensor.new_zeros(shape)
+    """A copy with more room; zeros only where somebody reads before they are written over."""
+    wider = tensor.shape[1:] != shape[1:]
+    larger = tensor.new_zeros(shape) if wider else tensor.new_empty(shape)
     larger[tuple(slice(n) for n in tensor.shape)] = tensor
     return larger

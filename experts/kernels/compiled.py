@@ -1,72 +1,19 @@
-"""Loops over pairs of token and expert, compiled by numba.
+"""Loops over pairs of token and expert, for `fused`: see `experts.native`.
 
-`fused` calls them by address, so that Python's lock is free while they run. Flat arrays of one
-type of numbers; knows no tensors. Imported only where numba is installed.
+Flat arrays of one type of numbers; they know no tensors.
 """
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable
 from typing import Any
 
-import numba
-from numba import types
+from experts.compiled import dot, dots, inline
 
-# Sums in any order, so that they fill vector registers. Not `nnan` and `ninf`: what overflows must
-# stay visible.
-REORDERED = {"reassoc", "contract", "nsz", "arcp"}
 TILE = 512
 """Columns of a factor at a time: few enough that they stay in the first cache for all tokens."""
 
-_inline = numba.njit(inline="always", fastmath=REORDERED)
 
-
-def compiled_add(dtype: str) -> Callable[..., None]:
-    """`low_rank_add` of numbers of a type, "float32" or "float64"; arrays are addresses."""
-    return _compile(_low_rank_add, dtype, "nnnnnnii", 4)
-
-
-def compiled_scores(dtype: str) -> Callable[..., None]:
-    """`scores`; see `compiled_add`."""
-    return _compile(_scores, dtype, "nnni", 3)
-
-
-def _compile(loops: Any, dtype: str, arrays: str, integers: int) -> Callable[..., None]:
-    """Machine code behind a C signature: arrays of numbers (n) or indices (i), then integers."""
-    pointer = {"n": types.CPointer(getattr(types, dtype)), "i": types.CPointer(types.int64)}
-    signature = types.void(*(pointer[a] for a in arrays), *[types.int64] * integers)
-    made: Any = numba.cfunc(signature, fastmath=REORDERED)(loops)
-    call = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * len(arrays), *[ctypes.c_int64] * integers)(
-        made.address
-    )
-    call.keeps = made  # type: ignore[attr-defined]
-    return call
-
-
-@_inline
-def _dot(total: Any, A: Any, a: int, x: Any, b: int, count: int) -> Any:
-    """A sum that goes on from `total`, which also says of what type it is."""
-    for d in range(count):
-        total += A[a + d] * x[b + d]
-    return total
-
-
-@_inline
-def _dots(
-    s0: Any, s1: Any, s2: Any, s3: Any, A: Any, a: int, step: int, x: Any, b: int, count: int
-) -> Any:
-    """`_dot` of four rows with one, each number of which is read once."""
-    for d in range(count):
-        v = x[b + d]
-        s0 += A[a + d] * v
-        s1 += A[a + step + d] * v
-        s2 += A[a + 2 * step + d] * v
-        s3 += A[a + 3 * step + d] * v
-    return s0, s1, s2, s3
-
-
-@_inline
+@inline
 def _read(
     z: Any, A: Any, x: Any, token: Any, weight: Any, p: int, q: int, R: int, D: int, a: int
 ) -> None:
@@ -81,14 +28,14 @@ def _read(
             b, at = token[i] * D + d, (i - p) * R
             for r in range(0, R - 3, 4):
                 k = at + r
-                z[k], z[k + 1], z[k + 2], z[k + 3] = _dots(
+                z[k], z[k + 1], z[k + 2], z[k + 3] = dots(
                     z[k], z[k + 1], z[k + 2], z[k + 3], A, a + r * D + d, D, x, b, count
                 )
             for r in range(R - R % 4, R):
-                z[at + r] = _dot(z[at + r], A, a + r * D + d, x, b, count)
+                z[at + r] = dot(z[at + r], A, a + r * D + d, x, b, count)
 
 
-@_inline
+@inline
 def _write(
     y: Any, z: Any, B: Any, token: Any, weight: Any, p: int, q: int, R: int, O: int, a: int
 ) -> None:
@@ -113,7 +60,7 @@ def _write(
                     y[c + k] += z0 * B[b0 + k]
 
 
-def _low_rank_add(
+def low_rank_add(
     y: Any, x: Any, A: Any, B: Any, z: Any, weight: Any, token: Any, first: Any,
     E: int, R: int, D: int, O: int,
 ) -> None:  # fmt: skip
@@ -128,9 +75,9 @@ def _low_rank_add(
             _write(y, z, B, token, weight, p, q, R, O, e * R * O)
 
 
-def _scores(s: Any, x: Any, V: Any, expert: Any, N: int, K: int, D: int) -> None:
+def scores(s: Any, x: Any, V: Any, expert: Any, N: int, K: int, D: int) -> None:
     """`s_nk = v_e . x_n` for the expert e at place k of token n."""
     for n in range(N):
         for i in range(n * K, (n + 1) * K):
             s[i] = 0
-            s[i] = _dot(s[i], V, expert[i] * D, x, n * D, D)
+            s[i] = dot(s[i], V, expert[i] * D, x, n * D, D)

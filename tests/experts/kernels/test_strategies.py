@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from experts.kernels import STRATEGIES, Use, fused, low_rank_add, mixed_linear, scores
+from experts import native
+from experts.kernels import STRATEGIES, Use, low_rank_add, mixed_linear, scores
 from experts.kernels.choose import cheapest
 
 WITH_GRADIENTS = sorted(set(STRATEGIES) - {"reference", "fused"})
 COMPILED = pytest.param(
-    "fused", marks=pytest.mark.skipif(not fused.installed(), reason="needs numba")
+    "fused", marks=pytest.mark.skipif(not native.installed(), reason="needs numba")
 )
 FAST = [*WITH_GRADIENTS, COMPILED]
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
