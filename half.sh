@@ -1,1 +1,0 @@
-( half.py &  half.py; wait)
