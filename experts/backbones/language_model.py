@@ -10,6 +10,7 @@ import hashlib
 import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -49,6 +50,8 @@ NO_LIMIT = 2048
 MAX_LOGITS = 2**26
 """Logits of one pass: a quarter of a gigabyte."""
 INDEX = "model.safetensors.index.json"
+WEIGHTS = ("model.safetensors", INDEX)
+PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16,
           "float16": torch.float16}  # fmt: skip
 
@@ -105,7 +108,8 @@ class LanguageModel(Backbone):
             tokenizer = AutoTokenizer.from_pretrained(source)
             digest = checkpoint_fingerprint(source)
         except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
-            raise BackboneError(f"Cannot load backbone {source!r}: {error}") from error
+            why = _only_pickled(source) or error
+            raise BackboneError(f"Cannot load backbone {source!r}: {why}") from error
         if quantization is None:
             pack_linears(model)
         name = id or source.rstrip("/").rsplit("/", 1)[-1]
@@ -254,6 +258,22 @@ def checkpoint_fingerprint(source: str) -> str:
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
         digest.update(tensor.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _only_pickled(source: str) -> str | None:
+    """What is wrong with a checkpoint whose weights are there, but pickled."""
+
+    def found(name: str) -> bool:
+        with suppress(OSError):  # a hub that does not answer: the error itself says so
+            return bool(cached_file(source, name, _raise_exceptions_for_missing_entries=False))
+        return False
+
+    if any(map(found, WEIGHTS)) or not any(map(found, PICKLED)):
+        return None
+    return (
+        f"it has only {PICKLED[0]}; pickled weights are never read, since reading them runs code. "
+        "Save them with transformers' save_pretrained, which writes safetensors."
+    )
 
 
 def _quantized(bits: str | None) -> BitsAndBytesConfig | None:
