@@ -105,12 +105,19 @@ class Checkpoint:
         return model if name is None else peft.PeftModel.from_pretrained(model, self.adapters[name])
 
     def written(self, model: Any, prompt: Sequence[int], count: int) -> list[int]:
-        """What transformers' own greedy `generate` writes, without the decoder's first tokens."""
-        found = model.generate(
+        """What transformers' own greedy `generate` writes, without the decoder's first token."""
+        return self.generated(model, prompt, count)[0]
+
+    def generated(
+        self, model: Any, prompt: Sequence[int], count: int
+    ) -> tuple[list[int], torch.Tensor]:
+        """See `written`, with the logits (T, V) that each of the T tokens was chosen by."""
+        out = model.generate(
             input_ids=torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt)).long(),
-            max_new_tokens=count, do_sample=False,
+            max_new_tokens=count, do_sample=False, output_logits=True, return_dict_in_generate=True,
         )  # fmt: skip
-        return found[0, len(prompt) if self.family == "causal" else 1 :].tolist()
+        first = len(prompt) if self.family == "causal" else 1
+        return out.sequences[0, first:].tolist(), torch.cat(out.logits)
 
     def logits(self, model: Any, prompt: Sequence[int], written: Sequence[int]) -> torch.Tensor:
         """Logits (T, V) before each of the T tokens written."""
