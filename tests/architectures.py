@@ -42,33 +42,33 @@ TOKENS: Mapping[str, Any] = {
     "vocab_size": 104, "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3,
 }  # fmt: skip
 WIDE: Mapping[str, Any] = {
-    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, **TOKENS,
+    "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, **TOKENS,
 }  # fmt: skip
-GROUPED: Mapping[str, Any] = {**WIDE, "intermediate_size": 64, "num_key_value_heads": 2}
+GROUPED: Mapping[str, Any] = {**WIDE, "intermediate_size": 128, "num_key_value_heads": 2}
 # The window is shorter than the prompts, and both sorts of layers are there. Where embeddings are
 # large and the head is tied to them, a random model only repeats its last token.
 WINDOWED: Mapping[str, Any] = {
-    **GROUPED, "head_dim": 8, "sliding_window": 6, "tie_word_embeddings": False,
+    **GROUPED, "head_dim": 16, "sliding_window": 6, "tie_word_embeddings": False,
     "layer_types": ["sliding_attention", "full_attention"],
 }  # fmt: skip
 T5: Mapping[str, Any] = {
-    "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4,
+    "d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 2, "num_heads": 4,
     "decoder_start_token_id": 0, **TOKENS,
 }  # fmt: skip
 BART: Mapping[str, Any] = {
-    "d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4,
-    "decoder_attention_heads": 4, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64,
+    "d_model": 64, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4, "encoder_ffn_dim": 128, "decoder_ffn_dim": 128,
     "max_position_embeddings": 128, "decoder_start_token_id": 3, "forced_eos_token_id": None,
     "tie_word_embeddings": False, **TOKENS,
 }  # fmt: skip
 CAUSAL: Mapping[str, Callable[[], PreTrainedConfig]] = {
     "llama": lambda: LlamaConfig(**GROUPED),
-    "gpt2": lambda: GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=128, **TOKENS),
+    "gpt2": lambda: GPT2Config(n_embd=64, n_layer=2, n_head=4, n_positions=128, **TOKENS),
     "qwen2": lambda: Qwen2Config(**GROUPED),
     "gemma2": lambda: Gemma2Config(**WINDOWED),
     "gemma3": lambda: Gemma3TextConfig(**WINDOWED),
-    "opt": lambda: OPTConfig(ffn_dim=64, word_embed_proj_dim=32, **WIDE),
-    "gpt_neox": lambda: GPTNeoXConfig(intermediate_size=64, **WIDE),
+    "opt": lambda: OPTConfig(ffn_dim=128, word_embed_proj_dim=64, **WIDE),
+    "gpt_neox": lambda: GPTNeoXConfig(intermediate_size=128, **WIDE),
     "phi3": lambda: Phi3Config(**GROUPED),
 }
 SEQ2SEQ: Mapping[str, Callable[[], PreTrainedConfig]] = {

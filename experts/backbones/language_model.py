@@ -6,21 +6,16 @@ of their last states, so that they embed, and route. Nothing here chooses a toke
 
 from __future__ import annotations
 
-import hashlib
-import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoTokenizer, BitsAndBytesConfig, GenerationConfig
+from transformers import AutoTokenizer, GenerationConfig
 from transformers.pytorch_utils import Conv1D
-from transformers.utils.hub import cached_file
 
 from experts.backbones.base import (
     MAX_PADDED_TOKENS,
@@ -29,6 +24,7 @@ from experts.backbones.base import (
     masked_mean,
     no_bars,
 )
+from experts.backbones.checkpoints import DTYPES, checkpoint_fingerprint, only_pickled, quantized
 from experts.backbones.lanes import Lane, at_least
 from experts.backbones.packed import pack_linears
 from experts.decoding.anatomy import Anatomy, study
@@ -49,11 +45,6 @@ NO_LIMIT = 2048
 """Context of a model that tells no limit, such as T5 without `n_positions`."""
 MAX_LOGITS = 2**26
 """Logits of one pass: a quarter of a gigabyte."""
-INDEX = "model.safetensors.index.json"
-WEIGHTS = ("model.safetensors", INDEX)
-PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
-DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16,
-          "float16": torch.float16}  # fmt: skip
 
 
 class LanguageModel(Backbone):
@@ -84,6 +75,10 @@ class LanguageModel(Backbone):
         self.eos = ids_of(self.generation.eos_token_id)
         self.anatomy: Anatomy = study(model, self.hooks, self._study)
         self.sites = {n: s for n, s in self.sites.items() if n not in self.anatomy.odd_sites}
+        if getattr(model, "is_quantized", False):
+            # Quantised layers settle in their first pass: before lanes share them, encoder too.
+            with torch.no_grad():
+                self.run([[0]])
 
     @classmethod
     def load(
@@ -93,22 +88,25 @@ class LanguageModel(Backbone):
         """Load from a local folder or a hub id; safetensors only, no remote code.
 
         Args:
-            dtype: of the weights in memory. quantization: "8bit" or "4bit", by bitsandbytes.
+            dtype: of the weights in memory. quantization: "8bit" or "4bit", by bitsandbytes. In
+                8 bits, a text depends a little on whoever else is in the batch: columns that are
+                large in any row are multiplied apart, for all (LLM.int8()).
 
         Raises:
-            BackboneError: it is not there, is damaged, or has no safetensors weights.
+            BackboneError: it is not there, is damaged, has no safetensors weights, or is to be
+                quantised and bitsandbytes is not there.
         """
         try:
             with no_bars():
                 model = cls.auto.from_pretrained(
                     source, use_safetensors=True, dtype=DTYPES[dtype], attn_implementation=NAME,
                     device_map=None if device == "cpu" else device,
-                    quantization_config=_quantized(quantization),
+                    quantization_config=quantized(quantization, DTYPES[dtype]),
                 )  # fmt: skip
             tokenizer = AutoTokenizer.from_pretrained(source)
             digest = checkpoint_fingerprint(source)
         except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
-            why = _only_pickled(source) or error
+            why = only_pickled(source) or error
             raise BackboneError(f"Cannot load backbone {source!r}: {why}") from error
         if quantization is None:
             pack_linears(model)
@@ -236,47 +234,3 @@ def ids_of(said: int | Sequence[int] | None) -> frozenset[int]:
     if said is None:
         return frozenset()
     return frozenset([said] if isinstance(said, int) else said)
-
-
-def checkpoint_fingerprint(source: str) -> str:
-    """sha256 over the names, types, shapes and bytes of a checkpoint's tensors, in order of name.
-
-    It is of the files, so that the type a server computes in changes no fingerprint.
-    """
-    names: dict[str, str] = {}
-    index = cached_file(source, INDEX, _raise_exceptions_for_missing_entries=False)
-    told = json.loads(Path(index).read_text("utf-8"))["weight_map"] if index else {}
-    for shard in sorted({*told.values()}) or ["model.safetensors"]:
-        path = cached_file(source, shard)
-        assert path is not None
-        with safe_open(path, "pt") as file:
-            names |= dict.fromkeys(file.keys(), path)
-    digest = hashlib.sha256()
-    for name in sorted(names):
-        with safe_open(names[name], "pt") as file:
-            tensor: Tensor = file.get_tensor(name)
-        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
-        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def _only_pickled(source: str) -> str | None:
-    """What is wrong with a checkpoint whose weights are there, but pickled."""
-
-    def found(name: str) -> bool:
-        with suppress(OSError):  # a hub that does not answer: the error itself says so
-            return bool(cached_file(source, name, _raise_exceptions_for_missing_entries=False))
-        return False
-
-    if any(map(found, WEIGHTS)) or not any(map(found, PICKLED)):
-        return None
-    return (
-        f"it has only {PICKLED[0]}; pickled weights are never read, since reading them runs code. "
-        "Save them with transformers' save_pretrained, which writes safetensors."
-    )
-
-
-def _quantized(bits: str | None) -> BitsAndBytesConfig | None:
-    if bits is None:
-        return None
-    return BitsAndBytesConfig(load_in_8bit=bits == "8bit", load_in_4bit=bits == "4bit")
