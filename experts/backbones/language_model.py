@@ -75,6 +75,7 @@ class LanguageModel(Backbone):
         self.eos = ids_of(self.generation.eos_token_id)
         self.anatomy: Anatomy = study(model, self.hooks, self._study)
         self.sites = {n: s for n, s in self.sites.items() if n not in self.anatomy.odd_sites}
+        self._require_one_dtype()
         if getattr(model, "is_quantized", False):
             # Quantised layers settle in their first pass: before lanes share them, encoder too.
             with torch.no_grad():
@@ -187,6 +188,17 @@ class LanguageModel(Backbone):
             raise ChatError(f"The chat template refuses the messages: {error}") from error
         # The template writes the special tokens itself.
         return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+
+    def _require_one_dtype(self) -> None:
+        """Refuse a model that computes in two types: T5 keeps layers in float32 for float16."""
+        weights: dict[str, Any] = {n: self.model.get_submodule(n).weight for n in self.sites}
+        odd = [f"{name} ({w.dtype})" for name, w in weights.items()
+               if w.is_floating_point() and w.dtype != self.dtype]  # fmt: skip
+        if odd:
+            raise BackboneError(
+                f"Cannot serve {self.id!r} in {self.dtype}: transformers keeps {len(odd)} of its "
+                f"layers in another type, {odd[0]} for one. Choose bfloat16 or float32."
+            )
 
     def _pool(self, states_BTD: Tensor, mask_BT: Tensor) -> Tensor:
         return F.normalize(masked_mean(states_BTD, mask_BT), dim=-1)
