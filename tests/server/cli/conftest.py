@@ -25,7 +25,9 @@ Run = Callable[..., Result]
 @pytest.fixture
 def own_logs() -> Iterator[None]:
     """`serve` sends the loggers to a stream that is closed when the command has ended."""
-    loggers = [logging.getLogger(name) for name in ("sailplane", "sailplane.access")]
+    loggers = [
+        logging.getLogger(name) for name in ("sailplane", "sailplane.access", "bitsandbytes")
+    ]
     before = [(each.handlers[:], each.level, each.propagate) for each in loggers]
     yield
     for each, (handlers, level, propagate) in zip(loggers, before, strict=True):
