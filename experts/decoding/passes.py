@@ -189,6 +189,7 @@ class Source:
             for slot in self.slots:
                 keep(slot, layer, k, v, start, slot.length, at=0)
                 start += slot.length
+        assert q.shape[2] == len(self.slots), "a pass brings one token of each row"
         width = self.slots[0].page.values[layer].shape[3]
         out_N1HD = q.new_empty(q.shape[2], 1, q.shape[1], width)
         for page in dict.fromkeys(slot.page for slot in self.slots):
@@ -250,7 +251,8 @@ def attention(
         )  # fmt: skip
     added = attention_mask
     if added is not None and added.dtype == torch.bool:
-        added = query.new_zeros(added.shape).masked_fill_(~added, -torch.inf)
+        least = torch.finfo(query.dtype).min  # not -inf: a row of padding may see nothing at all
+        added = query.new_zeros(added.shape).masked_fill_(~added, least)
     causal = added is None and bool(getattr(module, "is_causal", True))
     return attend(query, key, value, Rule(scale, None, softcap, s_aux), added, causal=causal), None
 

@@ -10,6 +10,7 @@ from types import ModuleType
 
 from torch import Tensor
 
+from experts import native
 from experts.kernels import fused, gathered, grouped, masked, reference
 from experts.kernels.choose import cheapest
 from experts.kernels.use import Lengths, Use
@@ -42,7 +43,7 @@ def low_rank_add(
         in_place: allow `y_NO` to be overwritten, which saves a copy of it.
     """
     width = A_ERD.shape[2] + B_ERO.shape[2]
-    name = strategy or cheapest(use, A_ERD.shape[1], width, fused=fused.serves(x_ND))
+    name = strategy or cheapest(use, A_ERD.shape[1], width, fused=native.serves(x_ND))
     return STRATEGIES[name].low_rank_add(y_NO, x_ND, A_ERD, B_ERO, use, in_place)
 
 
@@ -56,5 +57,5 @@ def mixed_linear(
 
 def scores(x_ND: Tensor, V_ED: Tensor, use: Use, strategy: str | None = None) -> Tensor:
     """`s_nk = v_k . x_n` for the K experts of each token's row: (N, K)."""
-    name = strategy or cheapest(use, 1, V_ED.shape[1], fused=fused.serves(x_ND))
+    name = strategy or cheapest(use, 1, V_ED.shape[1], fused=native.serves(x_ND))
     return STRATEGIES[name].scores(x_ND, V_ED, use)

@@ -16,7 +16,6 @@ from experts.kernels.use import Use
 
 LOOPS = "experts.kernels.compiled"
 ADD, SCORES = ("low_rank_add", "nnnnnniikkkk"), ("scores", "nnnikkk")
-serves = native.serves
 
 
 def prepare(dtype: torch.dtype) -> None:
