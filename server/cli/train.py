@@ -22,7 +22,7 @@ from server.settings import Origins, Settings
 if TYPE_CHECKING:
     from experts.training.recipe import Recipe
 
-Tasks = Annotated[Path, typer.Option(help="Folder of task folders (task.json, train.jsonl.gz).")]
+Tasks = Annotated[Path, typer.Option(help="Folder of task folders (task.json, train.jsonl).")]
 Cards = Annotated[Path, typer.Option(help="Folder of task cards: wordings and instructions.")]
 Only = Annotated[str, typer.Option(help="Only these tasks.", metavar="A,B,...")]
 Workers = Annotated[
