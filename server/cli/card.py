@@ -23,7 +23,8 @@ WRITTEN = {"bare": "bare_written", "expert": "expert_written"}
 """Columns of the table, and the scores in them: of experts that choose, and of those that write."""
 ABOUT_CHOSEN = "with the choices as given, and *reworded* (label wordings never seen in training or fitting, shuffled, one foreign label added)"  # noqa: E501
 ABOUT_WRITTEN = "texts that greedy decoding writes exactly"
-AGAIN_CHOSEN, AGAIN_WRITTEN = "make library DATA=DIR", "make library-text"
+AGAIN_CHOSEN = "`make library DATA=DIR` trains, fits, calibrates and measures it all again.\n"
+AGAIN_WRITTEN = "`sailplane fit --calibrate`, `evaluate --record` and `card` made the rest.\n"
 HEAD = """# {name}
 
 {count} experts for the backbone `{backbone}` (fingerprint `{fingerprint}`). Written by `sailplane card`; do not edit.
@@ -77,8 +78,7 @@ def _text(library: Library) -> str:
         + _table(["expert", "source", "licence of the data"], [_source(m) for m in manifests])
         + "\n## Recipe\n\n"
         + _recipes(manifests)
-        + f"`{AGAIN_WRITTEN if written else AGAIN_CHOSEN}` "
-        + "trains, fits, calibrates and measures it all again.\n"
+        + (AGAIN_WRITTEN if written else AGAIN_CHOSEN)
     )
 
 
