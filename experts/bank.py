@@ -8,6 +8,7 @@ somebody leaves the last one moves to the gap. Knows no rows and no tokens.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from torch import Tensor
 
@@ -17,14 +18,20 @@ from experts.weights import ExpertWeights
 
 Key = tuple[str, str, str]
 """(part of a site, site, "") or ("", site, artefact): which tensor of an expert."""
+Siblings = Mapping[str, tuple[str, ...]]
 FIRST_ROOM = 4
 
 
 class Bank:
-    """Experts of one merge group."""
+    """Experts of one merge group.
 
-    def __init__(self, kind: str) -> None:
+    Args:
+        siblings: see `Stack.siblings`; sites that no expert has may be among them.
+    """
+
+    def __init__(self, kind: str, siblings: Siblings = MappingProxyType({})) -> None:
         self.kind = kind
+        self._siblings = siblings
         self._index: dict[str, int] = {}
         self._tensors: dict[Key, Tensor] = {}
         self._artefacts: dict[str, frozenset[str]] = {}
@@ -89,13 +96,16 @@ class Bank:
             name: frozenset(id for id, has in self._artefacts.items() if name in has)
             for name in vectors
         }
-        return Stack(self.kind, dict(self._index), sites, vectors, owners)
+        siblings = {s: tuple(o for o in self._siblings.get(s, (s,)) if o in sites) for s in sites}
+        return Stack(self.kind, dict(self._index), sites, vectors, owners, siblings)
 
     def _make_room(self, key: Key, tensor: Tensor) -> None:
         """Have a place for this tensor of every expert, large enough for the largest."""
         known = self._tensors.get(key)
         if known is None:
-            self._tensors[key] = tensor.new_zeros(self._room, *tensor.shape)
+            fresh = tensor.new_empty(self._room, *tensor.shape)
+            fresh[: len(self._index)] = 0  # of those who lack it; what comes later is written whole
+            self._tensors[key] = fresh
             return
         if known.ndim != tensor.ndim + 1:
             raise MixError("A bank holds experts of one merge group.")
@@ -105,9 +115,14 @@ class Bank:
 
 
 class Banks:
-    """A bank for each merge group; an expert is there while at least one row uses it."""
+    """A bank for each merge group; an expert is there while at least one row uses it.
 
-    def __init__(self) -> None:
+    Args:
+        siblings: see `Bank`.
+    """
+
+    def __init__(self, siblings: Siblings = MappingProxyType({})) -> None:
+        self._siblings = siblings
         self._banks: dict[Hashable, Bank] = {}
         self._group_of: dict[str, Hashable] = {}
         self._users: dict[str, int] = {}
@@ -126,7 +141,7 @@ class Banks:
         """Have these experts there for one more row."""
         for expert in experts:
             if expert.id not in self._users:
-                bank = self._banks.setdefault(expert.group, Bank(expert.kind))
+                bank = self._banks.setdefault(expert.group, Bank(expert.kind, self._siblings))
                 bank.join(expert)
                 self._group_of[expert.id] = expert.group
             self._users[expert.id] = self._users.get(expert.id, 0) + 1
@@ -166,6 +181,8 @@ def _put(target: Tensor, tensor: Tensor | None) -> None:
 
 
 def _grown(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
-    larger = tensor.new_zeros(shape)
+    """A copy with more room; zeros only where somebody reads before they are written over."""
+    wider = tensor.shape[1:] != shape[1:]
+    larger = tensor.new_zeros(shape) if wider else tensor.new_empty(shape)
     larger[tuple(slice(n) for n in tensor.shape)] = tensor
     return larger

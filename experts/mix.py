@@ -1,24 +1,24 @@
 """The mix in force during one forward pass: which experts act on which row, and how much.
 
 A `Mix` is built for one batch, handed to the backbone, and forgotten. Where rows ask for weights
-per token, a `TokenRouter` gives them; its implementations live in `routers`, not here.
+per token, `experts.token_routing` gives them.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from experts.errors import MixError
-from experts.kernels import Use
+from experts.kernels import Lengths, Use
 from experts.kinds import KINDS
 from experts.stacks import Stack
+from experts.token_routing import TokenRecorder, TokenRouter, TokenRules, TokenWeigher
 
 
 @dataclass(frozen=True)
@@ -53,28 +53,6 @@ class RowMix:
         return cls(tuple(Part(e, w) for e, w in weights.items()), strength)
 
 
-class TokenRouter(Protocol):
-    """Scores a row's candidates for every token of one site."""
-
-    artefact: str
-    """Which vectors of an expert it reads: "gate", "arrow", or "" for none of them."""
-
-    def scores(self, x_ND: Tensor, V_ED: Tensor, use: Use) -> Tensor:
-        """Scores (N, K) of each token's K candidates, before the request's prior.
-
-        `V_ED` is zero where no expert of the stack has a vector at this site.
-        """
-        ...
-
-
-class TokenRecorder(Protocol):
-    """Listens to the weights a token router gave, for the trace."""
-
-    def __call__(self, site: str, use: Use) -> None:
-        """Called once a site with the weights per token in force."""
-        ...
-
-
 @dataclass(frozen=True, eq=False)
 class GroupMix:
     """The rows' use of one merge group's stack. Rows of other groups have strength 0."""
@@ -83,69 +61,68 @@ class GroupMix:
     expert_BK: Tensor
     weight_BK: Tensor
     strength_B: Tensor
-    per_token_B: Tensor
-    prior_BK: Tensor
-    keep_B1: Tensor
-    fixed_BK: Tensor
     present_BK: Tensor
+    rules: TokenRules
     router: TokenRouter | None
     recorder: TokenRecorder | None = None
-    uses: dict[int, tuple[Tensor | None, Use]] = field(default_factory=dict)
+    _uses: dict[tuple[int, Lengths | None], Use] = field(default_factory=dict)
+    _weighers: dict[Use, TokenWeigher] = field(default_factory=dict)
+    _waiting: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    """Weights of sites that are to come, and the tokens that they are for."""
 
-    def apply(self, site: str, x_ND: Tensor, y_NO: Tensor, row_N: Tensor | None) -> Tensor:
+    def apply(self, site: str, x_ND: Tensor, y_NO: Tensor, lengths: Lengths | None) -> Tensor:
         """The output of one site with this group's experts in force."""
         tensors = self.stack.sites.get(site)
         if tensors is None:
             return y_NO
-        use = self._use(x_ND.shape[0], row_N)
+        use = self._use(x_ND.shape[0], lengths)
         if self.router is not None:
-            use = self._per_token(site, x_ND, use)
-        return KINDS[self.stack.kind].apply(y_NO, x_ND, tensors, use, self.strength_B)
-
-    @cached_property
-    def all_per_token(self) -> bool:
-        """Whether the token router weighs every row."""
-        return bool(self.per_token_B.all())
-
-    @cached_property
-    def some_fixed(self) -> bool:
-        """Whether a token-mode row has parts that keep their weight at every token."""
-        return bool(self.fixed_BK.any())
+            use = use.routed(self._weight_NK(self.router, site, x_ND, use))
+            if self.recorder is not None:
+                self.recorder(site, use)
+        return KINDS[self.stack.kind].apply(y_NO, x_ND, tensors, use, self._strength_B)
 
     def rows(self, index: Tensor) -> GroupMix:
         """The same mix for rows `index` of this one."""
-        names = ("expert_BK", "weight_BK", "strength_B", "per_token_B", "prior_BK", "keep_B1",
-                 "fixed_BK", "present_BK")  # fmt: skip
+        names = ("expert_BK", "weight_BK", "strength_B", "present_BK")
         chosen = {n: getattr(self, n).index_select(0, index) for n in names}
-        return replace(self, **chosen, uses={})
+        return GroupMix(self.stack, **chosen, rules=self.rules.rows(index), router=self.router,
+                        recorder=self.recorder)  # fmt: skip
 
-    def _use(self, tokens: int, row_N: Tensor | None) -> Use:
+    @cached_property
+    def _strength_B(self) -> Tensor | None:
+        """None where all rows have strength 1."""
+        return None if bool((self.strength_B == 1).all()) else self.strength_B
+
+    def _use(self, tokens: int, lengths: Lengths | None) -> Use:
         """The rows' own weights for a pass of so many tokens; the same at every site."""
-        known = self.uses.get(tokens)
-        if known is None or known[0] is not row_N:
-            use = Use(self.expert_BK, self.weight_BK, self.stack.size, tokens, row_N,
-                      present_BK=self.present_BK)  # fmt: skip
-            known = self.uses[tokens] = (row_N, use)
-        return known[1]
+        if (tokens, lengths) not in self._uses:
+            self._uses[tokens, lengths] = Use(
+                self.expert_BK, self.weight_BK, self.stack.size, tokens, lengths,
+                present_BK=self.present_BK,
+            )  # fmt: skip
+        return self._uses[tokens, lengths]
 
-    def _per_token(self, site: str, x_ND: Tensor, use: Use) -> Use:
-        """Replace the weights of token-mode rows by the token router's top k."""
-        assert self.router is not None
-        by_site = self.stack.vectors.get(self.router.artefact, {})
-        V_ED = by_site.get(site, x_ND.new_zeros(self.stack.size, x_ND.shape[1]))
-        score_NK = self.router.scores(x_ND, V_ED, use) + use.per_token_rows(self.prior_BK)
-        weight_NK = top_softmax(score_NK, use.per_token_rows(self.keep_B1))
-        if self.some_fixed:
-            fixed_NK = use.per_token_rows(self.fixed_BK)
-            left_N1 = 1 - fixed_NK.sum(dim=1, keepdim=True)
-            weight_NK = weight_NK * left_N1.clamp_min(0) + fixed_NK
-        if not self.all_per_token:
-            routed_N1 = use.per_token_rows(self.per_token_B).unsqueeze(1)
-            weight_NK = torch.where(routed_N1, weight_NK, use.weight_NK)
-        routed = use.routed(weight_NK)
-        if self.recorder is not None:
-            self.recorder(site, routed)
-        return routed
+    def _weight_NK(self, router: TokenRouter, site: str, x_ND: Tensor, use: Use) -> Tensor:
+        """Weights of each token at a site, by the token router for rows that want it.
+
+        Sites that see the same tokens are weighed together, when the first of them is met.
+        """
+        known = self._waiting.pop(site, None)
+        if known is not None and _same_memory(known[0], x_ND):
+            return known[1]
+        if use not in self._weighers:
+            self._weighers[use] = TokenWeigher(self.rules, use)
+        sites = self.stack.siblings.get(site, (site,))
+        V_ED = self.stack.vectors_beside(router.artefact, sites, x_ND)
+        weights = self._weighers[use].weights(router, x_ND, V_ED, len(sites))
+        found = dict(zip(sites, weights, strict=True))
+        self._waiting.update((s, (x_ND, w_NK)) for s, w_NK in found.items() if s != site)
+        return found[site]
+
+
+def _same_memory(x: Tensor, y: Tensor) -> bool:
+    return x.data_ptr() == y.data_ptr() and x.shape == y.shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,31 +138,21 @@ class Mix:
         """Whether no row uses any expert: the pass is then the bare backbone's."""
         return not self.groups
 
-    def apply(self, site: str, x_ND: Tensor, y_NO: Tensor, row_N: Tensor | None = None) -> Tensor:
-        """The site's output with every group's experts in force."""
+    def apply(
+        self, site: str, x_ND: Tensor, y_NO: Tensor, lengths: Lengths | None = None
+    ) -> Tensor:
+        """The site's output with every group's experts in force.
+
+        Args:
+            lengths: tokens of each row; None where rows have equally many.
+        """
         for group in self.groups:
-            y_NO = group.apply(site, x_ND, y_NO, row_N)
+            y_NO = group.apply(site, x_ND, y_NO, lengths)
         return y_NO
 
     def rows(self, index: Tensor) -> Mix:
         """Re-index: row i of the result is row `index[i]` of this mix. A row is not a request."""
         return Mix(tuple(g.rows(index) for g in self.groups), index.numel())
-
-
-def top_softmax(score_NK: Tensor, keep_N1: Tensor) -> Tensor:
-    """Softmax over each token's best `keep` scores, zero elsewhere (PHATGOOSE, section 3.2).
-
-    Exactly `keep` survive: of equal scores the earlier candidate does, as `argmax` promises. Taking
-    the best one `keep` times is cheaper than `topk` or a stable sort for the few that are kept.
-    """
-    if bool((keep_N1 >= score_NK.shape[1]).all()):
-        return torch.softmax(score_NK, dim=1)
-    left_NK = score_NK.detach()
-    for place in range(int(keep_N1.max())):
-        best_N1 = left_NK.argmax(dim=1, keepdim=True)
-        taken_N1 = torch.where(keep_N1 > place, -torch.inf, left_NK.gather(1, best_N1))
-        left_NK = left_NK.scatter(1, best_N1, taken_N1)
-    return torch.softmax(score_NK.masked_fill(left_NK > -torch.inf, -torch.inf), dim=1)
 
 
 def build_mix(
@@ -247,11 +214,13 @@ def _group_mix(
         expert_BK=torch.tensor(expert, device=device),
         weight_BK=table("weight", 0.0),
         strength_B=torch.tensor(used, dtype=like, device=device),
-        per_token_B=torch.tensor(per_token, device=device),
-        prior_BK=prior_BK,
-        keep_B1=torch.tensor(keep, device=device),
-        fixed_BK=fixed_BK,
         present_BK=torch.tensor([[p is not None for p in row] for row in padded], device=device),
+        rules=TokenRules(
+            per_token_B=torch.tensor(per_token, device=device),
+            prior_BK=prior_BK,
+            keep_B1=torch.tensor(keep, device=device),
+            fixed_BK=fixed_BK,
+        ),
         router=router if any(per_token) else None,
         recorder=recorder,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -31,6 +31,7 @@ class Stack:
         index: expert id -> position in the stack.
         sites: site -> the kind's stacked tensors. vectors: artefact -> site -> (E, D), zeros for an
             expert that has none. owners: artefact -> ids of the experts that have it.
+        siblings: site -> the sites that see the same tokens in one pass, itself among them.
     """
 
     kind: str
@@ -38,6 +39,8 @@ class Stack:
     sites: Mapping[str, Mapping[str, Tensor]]
     vectors: Mapping[str, Mapping[str, Tensor]]
     owners: Mapping[str, frozenset[str]]
+    siblings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    _beside: dict[tuple[str, tuple[str, ...]], Tensor] = field(default_factory=dict, init=False)
 
     @property
     def size(self) -> int:
@@ -57,6 +60,16 @@ class Stack:
     def device(self) -> torch.device:
         """Where the tensors are."""
         return self._any.device
+
+    def vectors_beside(self, artefact: str, sites: tuple[str, ...], like: Tensor) -> Tensor:
+        """Vectors (sites * E, D) at sites of one width, site after site; zeros where none are."""
+        by_site = self.vectors.get(artefact, {})
+        if len(sites) == 1 and sites[0] in by_site:
+            return by_site[sites[0]]
+        if (artefact, sites) not in self._beside:
+            zeros = like.new_zeros(self.size, like.shape[1])
+            self._beside[artefact, sites] = torch.cat([by_site.get(s, zeros) for s in sites])
+        return self._beside[artefact, sites]
 
     @cached_property
     def nbytes(self) -> int:

@@ -147,7 +147,13 @@ def build_engine(
 
 def build_generation(settings: Settings, backbone: LanguageModel, tiers: Tiers) -> GenerationLoop:
     """What writes with a backbone that can."""
-    return GenerationLoop(backbone, tiers, kv_bytes=settings.kv_bytes, max_rows=settings.max_rows)
+    return GenerationLoop(
+        backbone,
+        tiers,
+        kv_bytes=settings.kv_bytes,
+        max_rows=settings.max_rows,
+        prefix_bytes=settings.prefix_bytes,
+    )
 
 
 def build_tiers(

@@ -129,6 +129,12 @@ class Settings(BaseSettings):
     kv_bytes: int = Field(
         1 << 30, ge=1 << 20, description="Bytes for keys and values of texts being written."
     )
+    prefix_bytes: int = Field(
+        256 << 20,
+        ge=0,
+        description="Bytes for how prompts began that came up more than once, so that the next one "
+        "to the same experts is not read from its start; 0 is none.",
+    )
     max_rows: int = Field(256, ge=1, description="Texts written at one time.")
     write_timeout_ms: int = Field(
         600_000, ge=1, description="Deadline of requests that write text and name none."

@@ -112,7 +112,7 @@ class Stage:
         mix = build_mix([row_mix(selection)], [stack_experts(refs)], router) if refs else None
         written: list[int] = []
         with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
-            patch.setattr("experts.kernels.cheapest", lambda *_: "reference")
+            patch.setattr("experts.kernels.cheapest", lambda *_, **__: "reference")
             while len(written) < count and not self.backbone.eos & {*written}:
                 written.append(self._next(prompt, written, mix))
         return written

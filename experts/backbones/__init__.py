@@ -14,6 +14,7 @@ from transformers.utils.hub import cached_file
 
 from experts.backbones.base import Backbone
 from experts.backbones.causal import CausalLM
+from experts.backbones.checkpoints import DTYPES
 from experts.backbones.demo import demo_path
 from experts.backbones.language_model import LanguageModel
 from experts.backbones.seq2seq import Seq2Seq
@@ -23,7 +24,8 @@ from experts.errors import BackboneError
 
 __all__ = ["Backbone", "CausalLM", "LanguageModel", "Seq2Seq", "TextEncoder", "open_backbone"]
 
-TINY = {"tiny-random": tiny_encoder, "tiny-causal": tiny_causal, "tiny-seq2seq": tiny_seq2seq}
+TINY_ENCODER = "tiny-random"
+TINY_WRITERS = {"tiny-causal": tiny_causal, "tiny-seq2seq": tiny_seq2seq}
 SENTENCE_MODEL = "modules.json"
 """What every sentence-transformers model has, of whatever architecture: it embeds, nothing more."""
 
@@ -37,15 +39,21 @@ def open_backbone(
         dtype, quantization: of language models; see `LanguageModel.load`.
 
     Raises:
-        BackboneError: it cannot be loaded.
+        BackboneError: it cannot be loaded, or not as asked.
     """
-    if name in TINY:
-        return TINY[name]()
-    if name == "demo":
-        return TextEncoder.load(demo_path(), id="all-MiniLM-L6-v2", device=device)
-    family = _family(name)
+    if name in TINY_WRITERS and quantization is None:
+        return TINY_WRITERS[name](dtype=DTYPES[dtype])
+    family = None if name in ("demo", TINY_ENCODER, *TINY_WRITERS) else _family(name)
     if family is not None:
         return family.load(name, device=device, dtype=dtype, quantization=quantization)
+    if quantization is not None:
+        raise BackboneError(f"{name!r} cannot be quantised: only checkpoints that write can.")
+    if dtype != "float32":
+        raise BackboneError(f"{name!r} reads and does not write: it computes in float32 only.")
+    if name == TINY_ENCODER:
+        return tiny_encoder()
+    if name == "demo":
+        return TextEncoder.load(demo_path(), id="all-MiniLM-L6-v2", device=device)
     return TextEncoder.load(name, device=device)
 
 

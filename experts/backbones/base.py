@@ -21,6 +21,7 @@ from transformers.utils import logging
 from experts.backbones.halfway import HalfWay
 from experts.backbones.lanes import Lane, Lanes, at_least
 from experts.errors import InputTooLong
+from experts.kernels import fused
 from experts.kinds import Site
 from experts.mix import Mix
 
@@ -104,6 +105,8 @@ class Backbone(ABC):
     def widen(self, count: int) -> None:
         """Let passes run side by side, up to `count` of them, a core each."""
         self.lanes.widen(count, self.sites)
+        if self.device.type == "cpu":
+            fused.prepare(self.dtype)  # for passes of one thread, as they are now
 
     def aside(self, before: Callable[[], None] = lambda: None) -> Self:
         """The same backbone with a lane of its own, for long work that must hold up no request.

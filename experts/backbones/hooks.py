@@ -13,13 +13,14 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 
 from experts.errors import BackboneError
+from experts.kernels import Lengths
 from experts.kinds import Site
 from experts.mix import Mix
 
-RowsOf = Callable[[str, int], Tensor | None]
-"""The row (N,) of each of the N tokens that a site sees; None where each is a row, in order.
+LengthsOf = Callable[[str], Lengths | None]
+"""How many of the flat tokens that a site sees are each row's; None where rows have equally many.
 
-No rows at all (0,) leave the site as it is: nobody reads what comes out of it.
+No tokens at all leave the site as it is: nobody reads what comes out of it.
 """
 
 
@@ -29,18 +30,18 @@ class SiteHooks:
     def __init__(self, model: nn.Module, sites: Mapping[str, Site]) -> None:
         self.sites = sites
         self._mix: Mix | None = None
-        self._rows_of: RowsOf | None = None
+        self._lengths_of: LengthsOf | None = None
         self._lock = threading.Lock()
         self._owner: int | None = None
         for name in sites:
             model.get_submodule(name).register_forward_hook(self._hook(name))
 
     @contextmanager
-    def mixing(self, mix: Mix | None, rows_of: RowsOf | None = None) -> Generator[None]:
+    def mixing(self, mix: Mix | None, lengths_of: LengthsOf | None = None) -> Generator[None]:
         """Put `mix` in force for the passes inside; None is the bare backbone.
 
         Args:
-            rows_of: for passes of flat tokens (1, N, D). Without it, sites see (B, T, D) with as
+            lengths_of: for passes of flat tokens (1, N, D). Without it, sites see (B, T, D) with as
                 many rows as the mix has.
 
         Raises:
@@ -49,11 +50,12 @@ class SiteHooks:
         if self._owner == threading.get_ident():
             raise BackboneError("A mix is in force already; contexts do not nest.")
         with self._lock:
-            self._owner, self._mix, self._rows_of = threading.get_ident(), mix, rows_of
+            self._owner, self._mix = threading.get_ident(), mix
+            self._lengths_of = lengths_of
             try:
                 yield
             finally:
-                self._owner, self._mix, self._rows_of = None, None, None
+                self._owner, self._mix, self._lengths_of = None, None, None
 
     def _hook(self, site: str):  # noqa: ANN202 - the type torch expects is private
         def apply(_module: nn.Module, args: tuple[Tensor, ...], y: Tensor) -> Tensor | None:
@@ -62,11 +64,21 @@ class SiteHooks:
             if mix is None or mix.idle:
                 return None
             x_ND, y_NO = x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1])
-            row_N = self._rows_of(site, len(x_ND)) if self._rows_of else None
-            if row_N is not None and not len(row_N):
-                return None
-            if row_N is None and (len(x_ND) if self._rows_of else x.shape[0]) != mix.size:
+            lengths = None
+            if self._lengths_of is not None:
+                lengths = self._lengths_of(site)
+                if lengths is not None and not any(lengths):
+                    return None
+                _require_flat(site, len(x_ND), mix.size, lengths)
+            elif x.shape[0] != mix.size:
                 raise BackboneError(f"{site} sees {x.shape[0]} rows and the mix has {mix.size}.")
-            return mix.apply(site, x_ND, y_NO, row_N).view(y.shape)
+            return mix.apply(site, x_ND, y_NO, lengths).view(y.shape)
 
         return apply
+
+
+def _require_flat(site: str, tokens: int, rows: int, lengths: Lengths | None) -> None:
+    """Raise where flat tokens cannot be those of a mix's rows."""
+    fits = tokens % rows == 0 if lengths is None else (len(lengths), sum(lengths)) == (rows, tokens)
+    if not fits:
+        raise BackboneError(f"{site} sees {tokens} tokens, which are not {rows} rows': {lengths}.")

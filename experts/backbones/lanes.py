@@ -7,7 +7,7 @@ get a quarter more done. Each lane has its own hooks, so each has its own mix in
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from queue import SimpleQueue
@@ -41,8 +41,7 @@ class Lane:
     def copy(self, sites: Mapping[str, Site]) -> Lane:
         """Another lane over the same weights."""
         shared = [*self.model.parameters(), *self.model.buffers()]
-        shared += [t for m in self.model.modules() for t in vars(m).values()
-                   if isinstance(t, torch.Tensor)]  # fmt: skip
+        shared += [t for module in self.model.modules() for t in _kept_aside(module)]
         model = copy.deepcopy(self.model, {id(t): t for t in shared})
         for module in model.modules():
             # They belong to this lane, not to the copy.
@@ -112,6 +111,13 @@ class Lanes:
     def _here(self, work: Callable[[Lane, Sequence[int]], T], job: Sequence[int]) -> T:
         self._before()
         return work(self.first, job)
+
+
+def _kept_aside(module: nn.Module) -> Iterator[torch.Tensor]:
+    """Tensors of a module beside its parameters: packed weights, what a quantised layer notes."""
+    for held in vars(module).values():
+        parts = [held, *getattr(held, "__dict__", {}).values()]
+        yield from (part for part in parts if isinstance(part, torch.Tensor))
 
 
 def at_least(jobs: Sequence[list[int]], count: int) -> list[list[int]]:

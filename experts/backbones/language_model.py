@@ -6,20 +6,16 @@ of their last states, so that they embed, and route. Nothing here chooses a toke
 
 from __future__ import annotations
 
-import hashlib
-import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoTokenizer, BitsAndBytesConfig, GenerationConfig
+from transformers import AutoTokenizer, GenerationConfig
 from transformers.pytorch_utils import Conv1D
-from transformers.utils.hub import cached_file
 
 from experts.backbones.base import (
     MAX_PADDED_TOKENS,
@@ -28,6 +24,7 @@ from experts.backbones.base import (
     masked_mean,
     no_bars,
 )
+from experts.backbones.checkpoints import DTYPES, checkpoint_fingerprint, only_pickled, quantized
 from experts.backbones.lanes import Lane, at_least
 from experts.backbones.packed import pack_linears
 from experts.decoding.anatomy import Anatomy, study
@@ -48,9 +45,6 @@ NO_LIMIT = 2048
 """Context of a model that tells no limit, such as T5 without `n_positions`."""
 MAX_LOGITS = 2**26
 """Logits of one pass: a quarter of a gigabyte."""
-INDEX = "model.safetensors.index.json"
-DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16,
-          "float16": torch.float16}  # fmt: skip
 
 
 class LanguageModel(Backbone):
@@ -81,6 +75,11 @@ class LanguageModel(Backbone):
         self.eos = ids_of(self.generation.eos_token_id)
         self.anatomy: Anatomy = study(model, self.hooks, self._study)
         self.sites = {n: s for n, s in self.sites.items() if n not in self.anatomy.odd_sites}
+        self._require_one_dtype()
+        if getattr(model, "is_quantized", False):
+            # Quantised layers settle in their first pass: before lanes share them, encoder too.
+            with torch.no_grad():
+                self.run([[0]])
 
     @classmethod
     def load(
@@ -90,22 +89,26 @@ class LanguageModel(Backbone):
         """Load from a local folder or a hub id; safetensors only, no remote code.
 
         Args:
-            dtype: of the weights in memory. quantization: "8bit" or "4bit", by bitsandbytes.
+            dtype: of the weights in memory. quantization: "8bit" or "4bit", by bitsandbytes. In
+                8 bits, a text depends a little on whoever else is in the batch: columns that are
+                large in any row are multiplied apart, for all (LLM.int8()).
 
         Raises:
-            BackboneError: it is not there, is damaged, or has no safetensors weights.
+            BackboneError: it is not there, is damaged, has no safetensors weights, or is to be
+                quantised and bitsandbytes is not there.
         """
         try:
             with no_bars():
                 model = cls.auto.from_pretrained(
                     source, use_safetensors=True, dtype=DTYPES[dtype], attn_implementation=NAME,
                     device_map=None if device == "cpu" else device,
-                    quantization_config=_quantized(quantization),
+                    quantization_config=quantized(quantization, DTYPES[dtype]),
                 )  # fmt: skip
             tokenizer = AutoTokenizer.from_pretrained(source)
             digest = checkpoint_fingerprint(source)
         except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
-            raise BackboneError(f"Cannot load backbone {source!r}: {error}") from error
+            why = only_pickled(source) or error
+            raise BackboneError(f"Cannot load backbone {source!r}: {why}") from error
         if quantization is None:
             pack_linears(model)
         name = id or source.rstrip("/").rsplit("/", 1)[-1]
@@ -186,6 +189,17 @@ class LanguageModel(Backbone):
         # The template writes the special tokens itself.
         return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
 
+    def _require_one_dtype(self) -> None:
+        """Refuse a model that computes in two types: T5 keeps layers in float32 for float16."""
+        weights: dict[str, Any] = {n: self.model.get_submodule(n).weight for n in self.sites}
+        odd = [f"{name} ({w.dtype})" for name, w in weights.items()
+               if w.is_floating_point() and w.dtype != self.dtype]  # fmt: skip
+        if odd:
+            raise BackboneError(
+                f"Cannot serve {self.id!r} in {self.dtype}: transformers keeps {len(odd)} of its "
+                f"layers in another type, {odd[0]} for one. Choose bfloat16 or float32."
+            )
+
     def _pool(self, states_BTD: Tensor, mask_BT: Tensor) -> Tensor:
         return F.normalize(masked_mean(states_BTD, mask_BT), dim=-1)
 
@@ -232,31 +246,3 @@ def ids_of(said: int | Sequence[int] | None) -> frozenset[int]:
     if said is None:
         return frozenset()
     return frozenset([said] if isinstance(said, int) else said)
-
-
-def checkpoint_fingerprint(source: str) -> str:
-    """sha256 over the names, types, shapes and bytes of a checkpoint's tensors, in order of name.
-
-    It is of the files, so that the type a server computes in changes no fingerprint.
-    """
-    names: dict[str, str] = {}
-    index = cached_file(source, INDEX, _raise_exceptions_for_missing_entries=False)
-    told = json.loads(Path(index).read_text("utf-8"))["weight_map"] if index else {}
-    for shard in sorted({*told.values()}) or ["model.safetensors"]:
-        path = cached_file(source, shard)
-        assert path is not None
-        with safe_open(path, "pt") as file:
-            names |= dict.fromkeys(file.keys(), path)
-    digest = hashlib.sha256()
-    for name in sorted(names):
-        with safe_open(names[name], "pt") as file:
-            tensor: Tensor = file.get_tensor(name)
-        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
-        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def _quantized(bits: str | None) -> BitsAndBytesConfig | None:
-    if bits is None:
-        return None
-    return BitsAndBytesConfig(load_in_8bit=bits == "8bit", load_in_4bit=bits == "4bit")

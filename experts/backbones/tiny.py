@@ -22,6 +22,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from experts.backbones.base import fingerprint
 from experts.backbones.causal import CausalLM
 from experts.backbones.seq2seq import Seq2Seq
 from experts.backbones.text_encoder import Pooling, TextEncoder
@@ -40,7 +41,7 @@ def tiny_encoder(*, seed: int = 0, dtype: torch.dtype = torch.float32) -> TextEn
         vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
         intermediate_size=64, max_position_embeddings=128,
     )  # fmt: skip
-    model = _random(lambda: BertModel(config), seed, dtype)
+    model, _ = _random(lambda: BertModel(config), seed, dtype)
     return TextEncoder("tiny-random", model, tokenizer, Pooling(), max_tokens=128)
 
 
@@ -53,8 +54,8 @@ def tiny_causal(*, seed: int = 0, dtype: torch.dtype = torch.float32) -> CausalL
         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=256,
         pad_token_id=0, bos_token_id=2, eos_token_id=3,
     )  # fmt: skip
-    model = _random(lambda: LlamaForCausalLM(config), seed, dtype)
-    return CausalLM("tiny-causal", model, tokenizer)
+    model, digest = _random(lambda: LlamaForCausalLM(config), seed, dtype)
+    return CausalLM("tiny-causal", model, tokenizer, digest)
 
 
 def tiny_seq2seq(*, seed: int = 0, dtype: torch.dtype = torch.float32) -> Seq2Seq:
@@ -66,19 +67,21 @@ def tiny_seq2seq(*, seed: int = 0, dtype: torch.dtype = torch.float32) -> Seq2Se
     )  # fmt: skip
     config.decoder_start_token_id = 0  # type: ignore[attr-defined]
     tokenizer.model_max_length = 256
-    model = _random(lambda: T5ForConditionalGeneration(config), seed, dtype)
-    return Seq2Seq("tiny-seq2seq", model, tokenizer)
+    model, digest = _random(lambda: T5ForConditionalGeneration(config), seed, dtype)
+    return Seq2Seq("tiny-seq2seq", model, tokenizer, digest)
 
 
-def _random(make: Callable[[], nn.Module], seed: int, dtype: torch.dtype) -> nn.Module:
+def _random(make: Callable[[], nn.Module], seed: int, dtype: torch.dtype) -> tuple[nn.Module, str]:
+    """A model, and its fingerprint before it is rounded to half precision."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = make().to(dtype)
+        model = make().to(torch.promote_types(dtype, torch.float32))
         with torch.no_grad():  # the usual 0.02 would make every text look alike
             for parameter in model.parameters():
                 if parameter.ndim > 1:
                     parameter.mul_(5)
-    return model
+    digest = fingerprint(model)
+    return model.to(dtype), digest
 
 
 def _tokenizer(*, closed: bool = True) -> PreTrainedTokenizerFast:

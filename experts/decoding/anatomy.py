@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from experts.backbones.hooks import RowsOf, SiteHooks
+from experts.backbones.hooks import SiteHooks
 from experts.decoding.pages import LayerShape
 from experts.decoding.passes import Attends
 from experts.decoding.scores import Rule
 from experts.errors import BackboneError
+from experts.kernels import Lengths
 from experts.mix import Mix
 
 OWN, SOURCE, KEPT = 3, 5, 1
@@ -31,7 +32,8 @@ class Anatomy:
         attentions: name of each attention module -> (it reads the source, its layer). own, source:
             what each layer keeps. source_sites: sites that see the source's tokens. kept_sites:
             those that see only the tokens whose logits are wanted. odd_sites: those that see some
-            other choice of tokens, so that nobody knows whose they are.
+            other choice of tokens, so that nobody knows whose they are. siblings: site -> the
+            sites that are given the very same tensor, itself among them.
     """
 
     attentions: Mapping[str, tuple[bool, int]]
@@ -40,6 +42,7 @@ class Anatomy:
     source_sites: frozenset[str]
     kept_sites: frozenset[str]
     odd_sites: frozenset[str]
+    siblings: Mapping[str, tuple[str, ...]]
 
     def layers(self, model: nn.Module) -> dict[int, tuple[bool, int]]:
         """The attention modules of one copy of the model, by identity."""
@@ -60,19 +63,33 @@ class _Watch:
 
 @dataclass(frozen=True, eq=False)
 class _CountingMix(Mix):
-    """A mix that changes nothing and counts the tokens of every site."""
+    """A mix that changes nothing, counts the tokens of every site, and keeps them."""
 
     counts: dict[str, set[int]] = field(default_factory=dict)
+    given: dict[str, list[tuple[Tensor, float]]] = field(default_factory=dict)
+    """Alive, so that no other tensor takes the memory of one; with the sum of each."""
 
     @property
     def idle(self) -> bool:
         """Never."""
         return False
 
-    def apply(self, site: str, x_ND: Tensor, y_NO: Tensor, row_N: Tensor | None = None) -> Tensor:
+    def apply(
+        self, site: str, x_ND: Tensor, y_NO: Tensor, lengths: Lengths | None = None
+    ) -> Tensor:
         """See `Mix.apply`."""
         self.counts.setdefault(site, set()).add(len(x_ND))
+        self.given.setdefault(site, []).append((x_ND, float(x_ND.sum())))
         return y_NO
+
+    def siblings(self) -> dict[str, tuple[str, ...]]:
+        """Site -> the sites that were given what it was given, in one pass."""
+        by_memory: dict[object, list[str]] = {}
+        for site, given in self.given.items():
+            # Their sum as well: a module might write over what it has read.
+            place = tuple((x.data_ptr(), x.shape, total) for x, total in given)
+            by_memory.setdefault(place, []).append(site)
+        return {site: tuple(sites) for sites in by_memory.values() for site in sites}
 
 
 def study(model: nn.Module, hooks: SiteHooks, run: Callable[[Attends], object]) -> Anatomy:
@@ -86,8 +103,7 @@ def study(model: nn.Module, hooks: SiteHooks, run: Callable[[Attends], object]) 
         BackboneError: the model does not attend through transformers' interface.
     """
     watch, mix = _Watch(), _CountingMix((), 1)
-    whose: RowsOf = lambda _site, tokens: torch.zeros(tokens, dtype=torch.long)  # noqa: E731
-    with torch.inference_mode(), hooks.mixing(mix, whose):
+    with torch.inference_mode(), hooks.mixing(mix, lambda _site: None):
         run(watch)
     names = {id(module): name for name, module in model.named_modules()}
     own = [(names[id(m)], shape) for m, shape, keys in watch.seen if keys == OWN]
@@ -108,4 +124,5 @@ def study(model: nn.Module, hooks: SiteHooks, run: Callable[[Attends], object]) 
          for layer, (name, _) in enumerate(found)},
         tuple(shape for _, shape in own), tuple(shape for _, shape in source),
         seeing({SOURCE}), seeing({KEPT}), frozenset(odd),
+        mix.siblings(),
     )  # fmt: skip

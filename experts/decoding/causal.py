@@ -10,9 +10,10 @@ from torch import Tensor
 from experts.backbones.lanes import Lane
 from experts.decoding.anatomy import Anatomy
 from experts.decoding.branches import Branches
-from experts.decoding.deck import Deck, Reading, unmasked
+from experts.decoding.deck import Deck, Reading, lengths_of, unmasked
 from experts.decoding.likelihood import Ranked, kept_of, mean_logprobs
 from experts.decoding.passes import Attends, FlatPass
+from experts.kernels import Lengths
 from experts.mix import Mix
 
 
@@ -24,15 +25,15 @@ class CausalDeck(Deck):
         counts = [len(r.tokens) for r in readings]
         before = [r.seat.own.length for r in readings]
         at = [p for b, n in zip(before, counts, strict=True) for p in range(b, b + n)]
-        row_N = self._row_of(counts)
+        lengths = lengths_of(counts)
         flat = self._pass(self._chunks(readings, counts), [], fresh=False)
 
-        def rows_of(site: str, _count: int) -> Tensor | None:
-            return None if site in self.anatomy.kept_sites else row_N
+        def read_at(site: str) -> Lengths | None:
+            return None if site in self.anatomy.kept_sites else lengths
 
         last_C = self._ids(counts).cumsum(0) - 1
         ids_N = self._ids([t for r in readings for t in r.tokens])
-        with self.lane.hooks.mixing(mix, rows_of):
+        with self.lane.hooks.mixing(mix, read_at):
             logit_CV = self._logits(ids_N, self._ids(at), flat, last_C)
         for reading in readings:
             reading.seat.own.length += len(reading.tokens)
@@ -68,14 +69,14 @@ def causal_ranked(
     def ids(numbers: Sequence[int]) -> Tensor:
         return torch.tensor(numbers, dtype=torch.long, device=device)
 
-    row_N = torch.repeat_interleave(ids([tree.tokens for tree in trees]))
-    kept_row_C = torch.repeat_interleave(ids([one.kept for one in ranked]))
+    lengths = lengths_of([tree.tokens for tree in trees])
+    kept = lengths_of([one.kept for one in ranked])
     flat = FlatPass(anatomy.layers(lane.model), Branches(trees))
 
-    def rows_of(site: str, _count: int) -> Tensor | None:
-        return kept_row_C if site in anatomy.kept_sites else row_N
+    def read_at(site: str) -> Lengths | None:
+        return kept if site in anatomy.kept_sites else lengths
 
-    with lane.hooks.mixing(mix, rows_of):
+    with lane.hooks.mixing(mix, read_at):
         logit_CV = causal_logits(
             lane.model, ids([t for one in ranked for t in one.ids(one.text)]),
             ids([p for tree in trees for p in tree.positions]), flat,

@@ -17,6 +17,7 @@ from experts.backbones.lanes import Lane
 from experts.decoding.anatomy import Anatomy
 from experts.decoding.pages import ByteBudget, Pages, Slot
 from experts.decoding.passes import Bias, Chunks, FlatPass, Keeper, Source, Steps
+from experts.kernels import Lengths
 from experts.mix import Mix
 
 
@@ -112,15 +113,15 @@ class Deck(ABC):
         at_N = self._ids([seat.own.length for seat in seats])
         flat = self._pass(Steps(self.own.pages, self.bias), seats, fresh=False)
         kept_B = self._ids([row for row, seat in enumerate(seats) if seat in tokens])
-        nobody = self._ids([])
-        whose = None if len(kept_B) == len(seats) else kept_B
+        nobody = (0,) * len(seats)
+        kept = lengths_of([int(seat in tokens) for seat in seats])
 
-        def rows_of(site: str, _count: int) -> Tensor | None:
+        def read_at(site: str) -> Lengths | None:
             if site in self.anatomy.source_sites:
                 return nobody
-            return whose if site in self.anatomy.kept_sites else None
+            return kept if site in self.anatomy.kept_sites else None
 
-        with self.lane.hooks.mixing(mix, rows_of):
+        with self.lane.hooks.mixing(mix, read_at):
             ids_N = self._ids([tokens.get(seat, 0) for seat in seats])
             logit_BV = self._logits(ids_N, at_N, flat, kept_B)
         for seat in tokens:
@@ -134,12 +135,13 @@ class Deck(ABC):
     def _ids(self, numbers: Sequence[int]) -> Tensor:
         return torch.tensor(numbers, dtype=torch.long, device=self.device)
 
-    def _row_of(self, counts: Sequence[int]) -> Tensor:
-        """The row of each token, where row i has `counts[i]` of them."""
-        return torch.repeat_interleave(self._ids(counts))
-
     def _chunks(self, readings: Sequence[Reading], counts: Sequence[int]) -> Chunks:
         return Chunks([r.seat.own for r in readings], counts, self.bias)
+
+
+def lengths_of(counts: Sequence[int]) -> Lengths | None:
+    """Tokens of each row; None where they are equally many, which is quicker."""
+    return tuple(counts) if len({*counts}) > 1 else None
 
 
 def unmasked(like: Tensor) -> Tensor:

@@ -160,6 +160,16 @@ class Pages:
             mine[target.index, :, : source.length] = theirs[source.index, :, : source.length]
         target.length = source.length
 
+    def kept(self, slot: Slot, count: int) -> list[Tensor]:
+        """A copy of what each layer keeps of a row's first tokens."""
+        return [t[slot.index, :, :count].clone() for t in slot.page.tensors()]
+
+    def restore(self, slot: Slot, kept: Sequence[Tensor], count: int) -> None:
+        """Have an empty slot begin with the first tokens of what `kept` gave."""
+        for mine, theirs in zip(slot.page.tensors(), kept, strict=True):
+            mine[slot.index, :, :count] = theirs[:, :count]
+        slot.length = count
+
     def _page_bytes(self, capacity: int) -> int:
         return max(self._page_tokens, capacity) * self.token_bytes
 

@@ -17,6 +17,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from experts.decoding import latest
 from experts.decoding.pages import Page, Slot
 from experts.decoding.scores import Rule, attend, causal_mask, hidden
 
@@ -81,20 +82,27 @@ class Steps:
         out: list[Tensor] = []
         start = 0
         for p, page in enumerate(self.pages):
-            count = len(page.slots)
-            rows = slice(start, start + count)
-            keys, values, at_B = page.keys[layer], page.values[layer], self._lengths(p)
-            index_B = torch.arange(count, device=at_B.device)
-            keys[index_B, :, at_B] = k[0, :, rows].transpose(0, 1)
-            values[index_B, :, at_B] = v[0, :, rows].transpose(0, 1)
-            longest = max(s.length for s in page.slots) + 1
-            q_BH1D = q[0, :, rows].transpose(0, 1).unsqueeze(2)
-            out.append(
-                attend(q_BH1D, keys[:count, :, :longest], values[:count, :, :longest], rule,
-                       self._added(p, longest, rule.window, q))
-            )  # fmt: skip
-            start += count
-        return torch.cat(out).transpose(0, 1)
+            rows = slice(start, start + len(page.slots))
+            q_BHD, k_BGD, v_BGD = (x[0, :, rows].transpose(0, 1) for x in (q, k, v))
+            out.append(self._attend(p, layer, q_BHD, k_BGD, v_BGD, rule))
+            start = rows.stop
+        return (out[0] if len(out) == 1 else torch.cat(out)).transpose(0, 1)
+
+    def _attend(
+        self, p: int, layer: int, q_BHD: Tensor, k_BGD: Tensor, v_BGD: Tensor, rule: Rule
+    ) -> Tensor:
+        """Outputs (B, 1, H, D) of a page's newest tokens, (B, H, D) each."""
+        page, at_B = self.pages[p], self._lengths(p)
+        longest = max(s.length for s in page.slots) + 1
+        if latest.serves(rule, q_BHD):
+            return latest.attend_latest(
+                q_BHD, k_BGD, v_BGD, page, layer, at_B, rule, longest, self._biases(p, longest)
+            )
+        keys, values, count = page.keys[layer], page.values[layer], len(page.slots)
+        index_B = torch.arange(count, device=at_B.device)
+        keys[index_B, :, at_B], values[index_B, :, at_B] = k_BGD, v_BGD
+        kept = keys[:count, :, :longest], values[:count, :, :longest]
+        return attend(q_BHD.unsqueeze(2), *kept, rule, self._added(p, longest, rule.window, q_BHD))
 
     def _lengths(self, p: int) -> Tensor:
         """Tokens kept of each row of a page so far."""
@@ -112,10 +120,17 @@ class Steps:
             at_B = self._lengths(p)
             at_S = torch.arange(longest, device=at_B.device)
             mask = hidden((at_B + 1).view(-1, 1, 1, 1), at_S, window, like)
-            bias = self.bias(at_B.unsqueeze(1), longest) if self.bias else None
-            both = [x for x in (mask, bias) if x is not None]
+            both = [x for x in (mask, self._biases(p, longest)) if x is not None]
             self._known["added", p, window] = sum(both[1:], start=both[0]) if both else None
         return self._known["added", p, window]
+
+    def _biases(self, p: int, longest: int) -> Tensor | None:
+        """The bias of a page's rows; the same in all layers."""
+        if self.bias is None:
+            return None
+        if ("bias", p) not in self._known:
+            self._known["bias", p] = self.bias(self._lengths(p).unsqueeze(1), longest)
+        return self._known["bias", p]
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,6 +189,7 @@ class Source:
             for slot in self.slots:
                 keep(slot, layer, k, v, start, slot.length, at=0)
                 start += slot.length
+        assert q.shape[2] == len(self.slots), "a pass brings one token of each row"
         width = self.slots[0].page.values[layer].shape[3]
         out_N1HD = q.new_empty(q.shape[2], 1, q.shape[1], width)
         for page in dict.fromkeys(slot.page for slot in self.slots):
@@ -235,7 +251,8 @@ def attention(
         )  # fmt: skip
     added = attention_mask
     if added is not None and added.dtype == torch.bool:
-        added = query.new_zeros(added.shape).masked_fill_(~added, -torch.inf)
+        least = torch.finfo(query.dtype).min  # not -inf: a row of padding may see nothing at all
+        added = query.new_zeros(added.shape).masked_fill_(~added, least)
     causal = added is None and bool(getattr(module, "is_causal", True))
     return attend(query, key, value, Rule(scale, None, softcap, s_aux), added, causal=causal), None
 

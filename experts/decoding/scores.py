@@ -66,13 +66,17 @@ def _plain(
         product_BHTS = torch.tanh(product_BHTS / rule.softcap) * rule.softcap
     if added is not None:
         product_BHTS = product_BHTS + added
-    if rule.sink_H is None:
-        weight_BHTS = torch.softmax(product_BHTS, dim=-1)
-    else:
-        sink_BHT1 = rule.sink_H.view(1, H, 1, 1).expand(B, H, T, 1).to(product_BHTS.dtype)
-        weight_BHTS = torch.softmax(torch.cat([product_BHTS, sink_BHT1], dim=-1), dim=-1)[..., :-1]
-    out_BGXD = torch.matmul(weight_BHTS.view(B, G, H // G * T, S), v_BGSD)
+    out_BGXD = torch.matmul(weights(product_BHTS, rule).view(B, G, H // G * T, S), v_BGSD)
     return out_BGXD.view(B, H, T, v_BGSD.shape[3]).transpose(1, 2)
+
+
+def weights(product_BHTS: Tensor, rule: Rule) -> Tensor:
+    """Softmax of products, beside a layer's sinks where it has them."""
+    if rule.sink_H is None:
+        return torch.softmax(product_BHTS, dim=-1)
+    sink_BHT1 = rule.sink_H.view(1, -1, 1, 1).to(product_BHTS.dtype)
+    sink_BHT1 = sink_BHT1.expand(*product_BHTS.shape[:3], 1)
+    return torch.softmax(torch.cat([product_BHTS, sink_BHT1], dim=-1), dim=-1)[..., :-1]
 
 
 def causal_mask(

@@ -17,10 +17,11 @@ from transformers.modeling_outputs import BaseModelOutput
 from experts.backbones.lanes import Lane
 from experts.decoding.anatomy import Anatomy
 from experts.decoding.branches import Branches, Sources
-from experts.decoding.deck import Deck, Reading, unmasked
+from experts.decoding.deck import Deck, Reading, lengths_of, unmasked
 from experts.decoding.likelihood import Ranked, kept_of, mean_logprobs
 from experts.decoding.pages import ByteBudget
 from experts.decoding.passes import Attends, Bias, FlatPass
+from experts.kernels import Lengths
 from experts.mix import Mix
 
 
@@ -45,28 +46,49 @@ class Seq2SeqDeck(Deck):
         for reading, count in zip(readings, counts, strict=True):
             assert reading.seat.source is not None
             reading.seat.source.length = count
-        own = [len(self.start)] * len(readings)
-        flat = self._pass(self._chunks(readings, own), [r.seat for r in readings], fresh=True)
-        source_N, row_N = self._row_of(counts), self._row_of(own)
+        logit_BV = self._begin(readings, self.start[0], mix, state_1SD)
+        for token in self.start[1:]:
+            logit_BV = self._begin(readings, token, mix)
+        return logit_BV
 
-        def rows_of(site: str, _count: int) -> Tensor | None:
-            return source_N if site in self.anatomy.source_sites else row_N
+    def _begin(
+        self, readings: Sequence[Reading], token: int, mix: Mix | None,
+        state_1SD: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Logits (B, V) after one more token of all that begin: `Source` knows one a row.
 
-        with self.lane.hooks.mixing(mix, rows_of):
-            logit_NV = seq2seq_logits(
-                self.lane.model, self._ids(self.start * len(readings)),
-                self._ids(list(range(len(self.start))) * len(readings)), flat, state_1SD,
+        Args:
+            state_1SD: of the sources, in the pass that reads them.
+        """
+        count, fresh = len(readings), state_1SD is not None
+        own = self._chunks(readings, [1] * count)
+        flat = self._pass(own, [r.seat for r in readings], fresh=fresh)
+        source = lengths_of([len(r.tokens) for r in readings]) if fresh else (0,) * count
+
+        def read_at(site: str) -> Lengths | None:
+            return source if site in self.anatomy.source_sites else None
+
+        at_N = self._ids([r.seat.own.length for r in readings])
+        with self.lane.hooks.mixing(mix, read_at):
+            logit_BV = seq2seq_logits(
+                self.lane.model, self._ids([token] * count), at_N, flat,
+                self._read_already if state_1SD is None else state_1SD,
             )  # fmt: skip
         for reading in readings:
-            reading.seat.own.length = len(self.start)
-        return logit_NV[self._ids(own).cumsum(0) - 1]
+            reading.seat.own.length += 1
+        return logit_BV
 
     def _logits(self, token_N: Tensor, at_N: Tensor, flat: FlatPass, kept_C: Tensor) -> Tensor:
-        # The layers project a source in every pass; of this one token nothing is kept.
-        read_already = next(self.lane.model.parameters()).new_zeros(
-            1, 1, self.lane.model.config.hidden_size  # type: ignore[union-attr]
-        )  # fmt: skip
-        return seq2seq_logits(self.lane.model, token_N, at_N, flat, read_already)[kept_C]
+        return seq2seq_logits(self.lane.model, token_N, at_N, flat, self._read_already)[kept_C]
+
+    @property
+    def _read_already(self) -> Tensor:
+        """What stands for the sources once they are read.
+
+        The layers project a source in every pass; of this one token nothing is kept.
+        """
+        width: int = self.lane.model.config.hidden_size  # type: ignore[union-attr,assignment]
+        return next(self.lane.model.parameters()).new_zeros(1, 1, width)
 
 
 def encode_sources(lane: Lane, sources: Sequence[Sequence[int]], mix: Mix | None) -> Tensor:
@@ -97,17 +119,17 @@ def seq2seq_ranked(
     def ids(numbers: Sequence[int]) -> Tensor:
         return torch.tensor(numbers, dtype=torch.long, device=device)
 
-    source_N = torch.repeat_interleave(ids([read for read, _ in counts]))
-    row_N = torch.repeat_interleave(ids([written for _, written in counts]))
+    source = lengths_of([read for read, _ in counts])
+    written = lengths_of([written for _, written in counts])
     flat = FlatPass(
         anatomy.layers(lane.model), Branches(trees, relative_bias(lane.model)), Sources(counts)
     )
     state_1SD = encode_sources(lane, [one.text for one in ranked], mix)
 
-    def rows_of(site: str, _count: int) -> Tensor | None:
-        return source_N if site in anatomy.source_sites else row_N
+    def read_at(site: str) -> Lengths | None:
+        return source if site in anatomy.source_sites else written
 
-    with lane.hooks.mixing(mix, rows_of):
+    with lane.hooks.mixing(mix, read_at):
         logit_NV = seq2seq_logits(
             lane.model, ids([t for one in ranked for t in one.ids(start)]),
             ids([p for tree in trees for p in tree.positions]), flat, state_1SD,

@@ -1,6 +1,6 @@
 """The primitive: stacked experts applied to flat tokens, each token with its own weights.
 
-Three strategies compute the same thing at different cost; `choose` picks one by shape.
+Four strategies compute the same thing at different cost; `choose` picks one by shape.
 `reference` is their slow twin. Nothing here knows what a request or a router is.
 """
 
@@ -10,14 +10,18 @@ from types import ModuleType
 
 from torch import Tensor
 
-from experts.kernels import gathered, grouped, masked, reference
+from experts import native
+from experts.kernels import fused, gathered, grouped, masked, reference
 from experts.kernels.choose import cheapest
-from experts.kernels.use import Use
+from experts.kernels.use import Lengths, Use
+
+__all__ = ["STRATEGIES", "Lengths", "Use", "low_rank_add", "mixed_linear", "scores"]
 
 STRATEGIES: dict[str, ModuleType] = {
     "gathered": gathered,
     "masked": masked,
     "grouped": grouped,
+    "fused": fused,
     "reference": reference,
 }
 
@@ -38,7 +42,8 @@ def low_rank_add(
         use: experts and weights of each token. strategy: a name, or None to choose by shape.
         in_place: allow `y_NO` to be overwritten, which saves a copy of it.
     """
-    name = strategy or cheapest(use, A_ERD.shape[1], A_ERD.shape[2] + B_ERO.shape[2])
+    width = A_ERD.shape[2] + B_ERO.shape[2]
+    name = strategy or cheapest(use, A_ERD.shape[1], width, fused=native.serves(x_ND))
     return STRATEGIES[name].low_rank_add(y_NO, x_ND, A_ERD, B_ERO, use, in_place)
 
 
@@ -52,5 +57,5 @@ def mixed_linear(
 
 def scores(x_ND: Tensor, V_ED: Tensor, use: Use, strategy: str | None = None) -> Tensor:
     """`s_nk = v_k . x_n` for the K experts of each token's row: (N, K)."""
-    name = strategy or cheapest(use, 1, V_ED.shape[1])
+    name = strategy or cheapest(use, 1, V_ED.shape[1], fused=native.serves(x_ND))
     return STRATEGIES[name].scores(x_ND, V_ED, use)

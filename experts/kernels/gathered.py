@@ -1,7 +1,7 @@
 """Strategy `gathered`: every row takes its own copy of its K experts, then one batched product.
 
 Cheapest when rows have many tokens and use few experts each; the copy costs K experts a row. Rows
-of different lengths are padded to the longest.
+of different lengths take a product each.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from experts.kernels import masked
 from experts.kernels.use import Use
 
 
@@ -16,16 +17,13 @@ def low_rank_add(
     y_NO: Tensor, x_ND: Tensor, A_ERD: Tensor, B_ERO: Tensor, use: Use, in_place: bool = False
 ) -> Tensor:
     """`y_n + sum_k w_nk (x_n A_k) B_k`."""
-    if use.row_N is not None:
-        update_NO = low_rank_add(
-            y_NO.new_zeros(use.even.tokens, y_NO.shape[1]), use.spread(x_ND), A_ERD, B_ERO,
-            use.even, in_place,
-        )  # fmt: skip
-        return y_NO + use.gather(update_NO)
-    B, K, T, R = use.rows, use.width, use.tokens_per_row, A_ERD.shape[1]
+    B, K, R = use.rows, use.width, A_ERD.shape[1]
     flat = use.expert_BK.flatten()
     A_BSD = A_ERD.index_select(0, flat).view(B, K * R, -1)
     B_BSO = B_ERO.index_select(0, flat).view(B, K * R, -1)
+    if use.lengths is not None:
+        return _row_by_row(y_NO, x_ND, A_BSD, B_BSO, use, in_place)
+    T = use.tokens_per_row
     z_BTS = torch.bmm(x_ND.view(B, T, -1), A_BSD.transpose(1, 2))
     z_BTS = (z_BTS.view(B, T, K, R) * _per_slot(use)).view(B, T, K * R)
     y_BTO = y_NO.view(B, T, -1)
@@ -33,10 +31,26 @@ def low_rank_add(
     return total_BTO.view(use.tokens, -1)
 
 
+def _row_by_row(
+    y_NO: Tensor, x_ND: Tensor, A_BSD: Tensor, B_BSO: Tensor, use: Use, in_place: bool
+) -> Tensor:
+    """A product for each row: padding them all to the longest costs more than it saves."""
+    weight = use.weight.repeat_interleave(A_BSD.shape[1] // use.width, dim=1)
+    rows: list[Tensor] = []
+    for row, tokens in use.spans:
+        z_TS = x_ND[tokens] @ A_BSD[row].T * weight[tokens if use.per_token else row]
+        y_TO = y_NO[tokens]
+        rows.append(y_TO.addmm_(z_TS, B_BSO[row]) if in_place
+                    else torch.addmm(y_TO, z_TS, B_BSO[row]))  # fmt: skip
+    return y_NO if in_place else torch.cat(rows)
+
+
 def mixed_linear(x_ND: Tensor, W_EHD: Tensor, b_EH: Tensor, use: Use) -> Tensor:
     """`sum_k w_nk (W_k x_n + b_k)`; with weights per row the matrices are merged first."""
-    if use.row_N is not None:
-        return use.gather(mixed_linear(use.spread(x_ND), W_EHD, b_EH, use.even))
+    if use.lengths is not None:
+        rows = [mixed_linear(x_ND[tokens], W_EHD, b_EH, use.only(row, tokens))
+                for row, tokens in use.spans]  # fmt: skip
+        return torch.cat(rows)
     B, T = use.rows, use.tokens_per_row
     E, H, D = W_EHD.shape
     x_BTD = x_ND.view(B, T, D)
@@ -53,8 +67,8 @@ def mixed_linear(x_ND: Tensor, W_EHD: Tensor, b_EH: Tensor, use: Use) -> Tensor:
 
 def scores(x_ND: Tensor, V_ED: Tensor, use: Use) -> Tensor:
     """`s_nk = v_k . x_n` for the K experts of the token's row."""
-    if use.row_N is not None:
-        return use.gather(scores(use.spread(x_ND), V_ED, use.even))
+    if use.lengths is not None:
+        return masked.scores(x_ND, V_ED, use)
     B, K, T = use.rows, use.width, use.tokens_per_row
     V_BKD = V_ED.index_select(0, use.expert_BK.flatten()).view(B, K, -1)
     return torch.bmm(x_ND.view(B, T, -1), V_BKD.transpose(1, 2)).view(use.tokens, K)

@@ -1,17 +1,21 @@
 """Which of the stacked experts each token uses, and with what weight.
 
 A `Use` is plain data for one forward pass at one site. Tokens are flat: N tokens of
-B rows, row by row. It does not know what the experts compute.
+B rows, row after row. It does not know what the experts compute.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor
+
+Lengths = tuple[int, ...]
+"""Tokens of each row, where rows differ in them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +28,7 @@ class Use:
         weight: (B, K) when every token of a row shares its row's weights, (N, K) when
             `per_token`.
         experts: E, the number of experts in the stack.
-        row_N: int64, the row of each token; None when every row has N / B tokens in order.
+        lengths: tokens of each row, some perhaps none; None when every row has N / B.
         per_token: whether `weight` is per token.
         present_BK: bool, which of a row's experts are not such repetitions; None is all.
     """
@@ -33,7 +37,7 @@ class Use:
     weight: Tensor
     experts: int
     tokens: int
-    row_N: Tensor | None = None
+    lengths: Lengths | None = None
     per_token: bool = False
     present_BK: Tensor | None = None
     _known: dict[str, Any] = field(default_factory=dict, repr=False)
@@ -49,66 +53,56 @@ class Use:
         """K, the number of experts a row may use."""
         return self.expert_BK.shape[1]
 
-    @cached_property
-    def even(self) -> Use:
-        """The same use with rows of equal length: itself, or with padding at their ends."""
-        if self.row_N is None:
-            return self
-        longest = max(1, self.longest)
-        weight = self.weight
-        if self.per_token:
-            weight = weight.new_zeros(self.rows * longest, self.width)
-            weight = weight.index_copy(0, self.place_N, self.weight)
-        return Use(self.expert_BK, weight, self.experts, self.rows * longest, None,
-                   self.per_token, self.present_BK)  # fmt: skip
-
-    @property
-    def longest(self) -> int:
-        """Tokens of the longest row."""
-        if self.row_N is None:
-            return self.tokens_per_row
-        if "longest" not in self._known:
-            count_B = torch.bincount(self.row_N, minlength=self.rows)
-            self._known["longest"] = int(count_B.max()) if len(count_B) else 0
-        return self._known["longest"]
-
-    @property
-    def place_N(self) -> Tensor:
-        """Where each token stands among those of `even`; only with `row_N`."""
-        assert self.row_N is not None
-        if "place_N" not in self._known:
-            order_N = self.row_N.argsort(stable=True)
-            count_B = torch.bincount(self.row_N, minlength=self.rows)
-            first_B = count_B.cumsum(0) - count_B
-            sorted_N = self.row_N[order_N]
-            within_N = torch.arange(self.tokens, device=order_N.device) - first_B[sorted_N]
-            place_N = torch.empty_like(order_N)
-            place_N[order_N] = sorted_N * max(1, self.longest) + within_N
-            self._known["place_N"] = place_N
-        return self._known["place_N"]
-
-    def spread(self, x_ND: Tensor) -> Tensor:
-        """Tokens as those of `even`, zeros where it has padding."""
-        if self.row_N is None:
-            return x_ND
-        wide = x_ND.new_zeros(self.rows * max(1, self.longest), x_ND.shape[1])
-        return wide.index_copy(0, self.place_N, x_ND)
-
-    def gather(self, x_ND: Tensor) -> Tensor:
-        """Back from the tokens of `even` to ours."""
-        return x_ND if self.row_N is None else x_ND.index_select(0, self.place_N)
-
     @property
     def tokens_per_row(self) -> int:
-        """T of a rectangular use."""
+        """T of a use whose rows have equally many tokens."""
         return self.tokens // self.rows
+
+    @property
+    def spans(self) -> list[tuple[int, slice]]:
+        """Rows that have tokens, and which these are."""
+        if "spans" not in self._known:
+            lengths = self.lengths or (self.tokens_per_row,) * self.rows
+            ends = accumulate(lengths)
+            self._known["spans"] = [
+                (row, slice(end - count, end))
+                for row, (end, count) in enumerate(zip(ends, lengths, strict=True))
+                if count
+            ]
+        return self._known["spans"]
+
+    @property
+    def row_N(self) -> Tensor:
+        """The row of each token."""
+        if "row_N" not in self._known:
+            device = self.expert_BK.device
+            counts = self.lengths or (self.tokens_per_row,) * self.rows
+            self._known["row_N"] = torch.repeat_interleave(torch.tensor(counts, device=device))
+        return self._known["row_N"]
 
     def per_token_rows(self, value_BK: Tensor) -> Tensor:
         """Repeat a per-row tensor (B, ...) for each token of the row: (N, ...)."""
-        if self.row_N is not None:
-            return value_BK.index_select(0, self.row_N)
-        spread = value_BK.unsqueeze(1).expand(-1, self.tokens_per_row, *value_BK.shape[1:])
-        return spread.reshape(self.tokens, *value_BK.shape[1:])
+        if self.tokens == self.rows and self.lengths is None:
+            return value_BK
+        return value_BK.index_select(0, self.row_N)
+
+    def only(self, row: int, tokens: slice) -> Use:
+        """The use of one row's tokens, as if there were no others."""
+        weight = self.weight[tokens] if self.per_token else self.weight[row : row + 1]
+        return Use(self.expert_BK[row : row + 1], weight, self.experts,
+                   tokens.stop - tokens.start, None, self.per_token)  # fmt: skip
+
+    def beside(self, sites: int) -> Use:
+        """The same experts at several sites, whose stacks follow one another: (B, sites * K).
+
+        For scores alone: it has no weights.
+        """
+        if sites == 1:
+            return self
+        shift_S1 = torch.arange(sites, device=self.expert_BK.device).unsqueeze(1) * self.experts
+        expert_BSK = self.expert_BK.unsqueeze(1) + shift_S1
+        none = self.weight.new_zeros(self.rows, sites * self.width)
+        return Use(expert_BSK.flatten(1), none, sites * self.experts, self.tokens, self.lengths)
 
     def scaled(self, factor_B: Tensor) -> Use:
         """The same use with each row's weights multiplied by a factor of the row.
@@ -155,10 +149,23 @@ class Use:
         return self.dense_weight if self.per_token else self.per_token_rows(self.dense_weight)
 
     @property
-    def groups(self) -> Groups:
+    def pairs(self) -> Pairs:
         """The tokens of each expert, by the experts of the rows: weights per token change none."""
+        if "pairs" not in self._known:
+            present_NK = None if self.present_BK is None else self.per_token_rows(self.present_BK)
+            self._known["pairs"] = _pair(self.expert_NK, present_NK, self.experts)
+        return self._known["pairs"]
+
+    @cached_property
+    def pair_weight(self) -> Tensor:
+        """Weights (P,) of `pairs`."""
+        return self.weight_NK.flatten().index_select(0, self.pairs.pair_P)
+
+    @property
+    def groups(self) -> Groups:
+        """`pairs`, as many places for each expert."""
         if "groups" not in self._known:
-            self._known["groups"] = _group(self.expert_NK, self._present_NK, self.experts)
+            self._known["groups"] = _group(self.pairs)
         return self._known["groups"]
 
     @cached_property
@@ -167,9 +174,19 @@ class Use:
         groups = self.groups
         return self.weight_NK.flatten().index_select(0, groups.pair_S) * groups.real_S
 
-    @property
-    def _present_NK(self) -> Tensor | None:
-        return None if self.present_BK is None else self.per_token_rows(self.present_BK)
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """P pairs of token and expert, expert after expert.
+
+    Attributes:
+        token_P: the token of each. pair_P: its place among the (N, K) pairs, flat.
+        first_E1: where each expert's begin, and where the last one's end, (E + 1,).
+    """
+
+    token_P: Tensor
+    pair_P: Tensor
+    first_E1: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,23 +210,25 @@ class Groups:
         return stack if self.expert_E is None else stack.index_select(0, self.expert_E)
 
 
-def _group(expert_NK: Tensor, present_NK: Tensor | None, experts: int) -> Groups:
-    K = expert_NK.shape[1]
+def _pair(expert_NK: Tensor, present_NK: Tensor | None, experts: int) -> Pairs:
     flat = expert_NK.flatten()
     pair_P = torch.arange(len(flat), device=flat.device)
     if present_NK is not None:
         pair_P = pair_P[present_NK.flatten()]
-    count_E = torch.bincount(flat[pair_P], minlength=experts)
+    pair_P = pair_P[flat[pair_P].argsort(stable=True)]
+    first_E1 = flat.new_zeros(experts + 1)
+    first_E1[1:] = torch.bincount(flat[pair_P], minlength=experts).cumsum(0)
+    return Pairs(pair_P // expert_NK.shape[1], pair_P, first_E1)
+
+
+def _group(pairs: Pairs) -> Groups:
+    first_E, count_E = pairs.first_E1[:-1], pairs.first_E1.diff()
     used_E = count_E.nonzero().flatten()
-    order_P = pair_P[flat[pair_P].argsort(stable=True)]
-    size = max(1, int(count_E.max())) if len(flat) else 1
-    count_U = count_E[used_E]
-    first_U = count_U.cumsum(0) - count_U
-    place_UG = torch.arange(size, device=flat.device).expand(len(used_E), size)
-    real_UG = place_UG < count_U.unsqueeze(1)
-    within_UG = torch.where(real_UG, place_UG, 0) + first_U.unsqueeze(1)
-    pair_S = order_P[within_UG.flatten()]
+    size = max(1, int(count_E.max()))
+    place_UG = torch.arange(size, device=used_E.device).expand(len(used_E), size)
+    real_UG = place_UG < count_E[used_E].unsqueeze(1)
+    within_S = (torch.where(real_UG, place_UG, 0) + first_E[used_E].unsqueeze(1)).flatten()
     return Groups(
-        len(used_E), None if len(used_E) == experts else used_E,
-        pair_S // K, pair_S, real_UG.flatten(),
+        len(used_E), None if len(used_E) == len(count_E) else used_E,
+        pairs.token_P[within_S], pairs.pair_P[within_S], real_UG.flatten(),
     )  # fmt: skip

@@ -101,15 +101,16 @@ class Kind(ABC):
 
     @abstractmethod
     def apply(
-        self, y_NO: Tensor, x_ND: Tensor, stack: Mapping[str, Tensor], use: Use, strength_B: Tensor
-    ) -> Tensor:
+        self, y_NO: Tensor, x_ND: Tensor, stack: Mapping[str, Tensor], use: Use,
+        strength_B: Tensor | None,
+    ) -> Tensor:  # fmt: skip
         """The module's output with the experts' effect: the hot path.
 
         Args:
             y_NO: output of the frozen module; may be overwritten where gradients are off.
             x_ND: its input. stack: from `stack`.
             use: experts and weights per token; weights of a token sum to 1, or all are 0.
-            strength_B: scales the merged expert's output, per row.
+            strength_B: scales the merged expert's output, per row; None is 1 for all.
         """
 
     def input_rows(self, tensors: SiteTensors) -> Tensor | None:

@@ -109,12 +109,15 @@ class Bottleneck(Kind):
         return {part: torch.stack([t[part] for t in present]) for part in PARTS}
 
     def apply(
-        self, y_NO: Tensor, x_ND: Tensor, stack: Mapping[str, Tensor], use: Use, strength_B: Tensor
-    ) -> Tensor:
+        self, y_NO: Tensor, x_ND: Tensor, stack: Mapping[str, Tensor], use: Use,
+        strength_B: Tensor | None,
+    ) -> Tensor:  # fmt: skip
         """`y + strength (U_mix act(D_mix y + b_mix) + c_mix)`."""
         h_NH = F.relu(mixed_linear(y_NO, stack["D"], stack["b"], use))
         update_NO = mixed_linear(h_NH, stack["U"], stack["c"], use)
-        return y_NO + update_NO * use.per_token_rows(strength_B.unsqueeze(1))
+        if strength_B is not None:
+            update_NO = update_NO * use.per_token_rows(strength_B.unsqueeze(1))
+        return y_NO + update_NO
 
     def merge(self, experts: Sequence[ExpertWeights], weights: Sequence[float]) -> ExpertWeights:
         """The weighted mean of the parameters."""

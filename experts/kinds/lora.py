@@ -122,10 +122,12 @@ class Lora(Kind):
         return stacked
 
     def apply(
-        self, y_NO: Tensor, x_ND: Tensor, stack: Mapping[str, Tensor], use: Use, strength_B: Tensor
-    ) -> Tensor:
+        self, y_NO: Tensor, x_ND: Tensor, stack: Mapping[str, Tensor], use: Use,
+        strength_B: Tensor | None,
+    ) -> Tensor:  # fmt: skip
         """`y + strength * sum_k w_k (x A_k) B_k`; the mix is linear, so strength scales w."""
-        use = use.scaled(strength_B)
+        if strength_B is not None:
+            use = use.scaled(strength_B)
         in_place = not torch.is_grad_enabled()
         return low_rank_add(y_NO, x_ND, stack["A"], stack["B"], use, in_place=in_place)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from experts.backbones import Backbone
-from experts.kernels import Use
+from experts.kernels import Lengths, Use
 from experts.kinds import KINDS
 from experts.manifest import TaskCard
 from experts.mix import Mix
@@ -43,7 +43,9 @@ class GatedMix(Mix):
         """Never: every row uses the one expert."""
         return False
 
-    def apply(self, site: str, x_ND: Tensor, y_NO: Tensor, row_N: Tensor | None = None) -> Tensor:
+    def apply(
+        self, site: str, x_ND: Tensor, y_NO: Tensor, lengths: Lengths | None = None
+    ) -> Tensor:
         """See `Mix.apply`."""
         assert self.stack is not None
         if site not in self.stack.sites:

@@ -1,11 +1,12 @@
 """Token routers: each scores a row's candidates for every token at every site.
 
-They implement `experts.mix.TokenRouter`, which is where the layers inside the backbone meet them.
+They implement `experts.token_routing.TokenRouter`, which is where the layers inside the backbone
+meet them.
 """
 
 from __future__ import annotations
 
-from experts.mix import TokenRouter
+from experts.token_routing import TokenRouter
 from routers.token.arrow import ArrowRouter
 from routers.token.constant import ConstantRouter
 from routers.token.gate import GateRouter

@@ -17,5 +17,5 @@ class ArrowRouter:
     artefact = "arrow"
 
     def scores(self, x_ND: Tensor, V_ED: Tensor, use: Use) -> Tensor:
-        """See `experts.mix.TokenRouter.scores`."""
+        """See `experts.token_routing.TokenRouter.scores`."""
         return scores(x_ND, V_ED, use).abs()

@@ -16,5 +16,5 @@ class ConstantRouter:
     artefact = ""
 
     def scores(self, x_ND: Tensor, V_ED: Tensor, use: Use) -> Tensor:
-        """See `experts.mix.TokenRouter.scores`."""
+        """See `experts.token_routing.TokenRouter.scores`."""
         return x_ND.new_zeros(use.tokens, use.width)

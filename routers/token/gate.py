@@ -25,7 +25,7 @@ class GateRouter:
     artefact = "gate"
 
     def scores(self, x_ND: Tensor, V_ED: Tensor, use: Use) -> Tensor:
-        """See `experts.mix.TokenRouter.scores`."""
+        """See `experts.token_routing.TokenRouter.scores`."""
         D = x_ND.shape[1]
         # Squares and products of ordinary tokens overflow half precision; others stay as they are.
         wide = torch.promote_types(x_ND.dtype, torch.float32)

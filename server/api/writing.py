@@ -31,12 +31,20 @@ class RoutedText(BaseModel):
     trace: TraceBody | None
 
 
+class PromptDetails(BaseModel):
+    """What became of the prompts' tokens."""
+
+    cached_tokens: int
+    """Not read again, since other prompts to the same experts began with them."""
+
+
 class WritingUsage(BaseModel):
     """Tokens read and written."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    prompt_tokens_details: PromptDetails
 
 
 @dataclass(frozen=True)
@@ -111,11 +119,12 @@ class Begun:
         return found.trace.tokens if isinstance(found, Outcome) else ()
 
     @property
-    def usage(self) -> dict[str, int]:
+    def usage(self) -> dict[str, object]:
         """A `WritingUsage` of what is written by now."""
         written = sum(len(text.tokens) for text in self.texts)
         return {"prompt_tokens": self.read, "completion_tokens": written,
-                "total_tokens": self.read + written}  # fmt: skip
+                "total_tokens": self.read + written,
+                "prompt_tokens_details": {"cached_tokens": self.ticket.reused}}  # fmt: skip
 
 
 def writer_of(ctx: Context) -> LanguageModel:

@@ -15,7 +15,7 @@ SHOWN_TOKENS = 16
 
 
 class SiteRecorder:
-    """An `experts.mix.TokenRecorder` of a pass with one row.
+    """An `experts.token_routing.TokenRecorder` of a pass with one row.
 
     Args:
         references: of the stack's experts, in order. The trace names their ids, and the versions

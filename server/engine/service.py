@@ -284,7 +284,8 @@ class EngineService:
             if not job.left and not job.future.done():
                 job.future.set_result(cast("list[Result]", job.results))
             self.metrics.waited.observe(begun - job.entered)
-        self.metrics.batch(seconds, results)
+        samples = [sample for part in batch for sample in part.samples]
+        self.metrics.batch(seconds, results, {i for i, s in enumerate(samples) if s.record})
 
     def _fail(self, job: Job, error: Exception) -> None:
         if not job.future.done():

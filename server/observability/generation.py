@@ -39,6 +39,10 @@ class GenerationMetrics:
             buckets=BETWEEN, registry=r,
         )  # fmt: skip
         self.read = Counter(f"{p}prompt_tokens", "Tokens of prompts read.", registry=r)
+        self.reused = Counter(
+            f"{p}prompt_tokens_reused", "Tokens of prompts kept of others that began alike.",
+            registry=r,
+        )  # fmt: skip
         self.written = Counter(f"{p}generated_tokens", "Tokens written.", registry=r)
         self.ended = Counter(f"{p}texts", "Texts ended, by how.", ["finish"], registry=r)
         self.step = Histogram(
@@ -54,6 +58,7 @@ class GenerationMetrics:
         for value in out.between:
             self.between.observe(value)
         self.read.inc(out.read)
+        self.reused.inc(out.reused)
         self.written.inc(out.tokens)
         if out.tokens:
             self.step.observe(seconds)
@@ -79,6 +84,8 @@ class LoopCollector(Collector):
             ("waiting_prompts", "Prompts that wait for a row.", loop.waiting),
             ("kv_used_ratio", "Memory for keys and values in use.",
              loop.budget.used / loop.budget.total),
+            ("prefix_bytes", "Bytes of prompts' beginnings, kept for others.",
+             loop.prefixes.nbytes),
             ("expert_bank_bytes", "Bytes of the running rows' experts, side by side.",
              loop.batch.bank_bytes),
         ):  # fmt: skip

@@ -36,3 +36,4 @@ def configure_logs(level: str = "INFO", *, access: bool = True) -> None:
     logger.setLevel(level)
     logger.propagate = False
     logging.getLogger("sailplane.access").setLevel(level if access else "WARNING")
+    logging.getLogger("bitsandbytes").setLevel("ERROR")  # it warns at every product in 8 bits

@@ -7,7 +7,7 @@ seen; all others count as `other`, so that a large library cannot swell a scrape
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -107,19 +107,27 @@ class Metrics:
         if code is not None:
             self.errors.labels(route, code).inc()
 
-    def batch(self, seconds: float, results: Sequence[Outcome | Exception]) -> None:
-        """Count one batch of the engine and what it decided for each sample."""
+    def batch(
+        self, seconds: float, results: Sequence[Outcome | Exception], again: Collection[int] = ()
+    ) -> None:
+        """Count one batch of the engine and what it decided for each sample.
+
+        Args:
+            again: places of samples that tell more of one that has been counted: their time counts,
+                and neither their inputs nor what was selected for them.
+        """
         self.batch_size.observe(len(results))
         self.batch_seconds.observe(seconds)
         done = [result for result in results if isinstance(result, Outcome)]
         if len(done) < len(results):
             for error in (r for r in results if not isinstance(r, Outcome)):
                 self.failed.labels(type(error).__name__).inc()
-        self.tokens.inc(sum(outcome.tokens for outcome in done))
         if done:  # the clock is the batch's; only the writing of an instruction is a sample's own
             for stage, spent in done[0].trace.milliseconds.items():
                 self.stage.labels(stage).observe(spent / 1000)
-        for outcome in done:
+        new = [r for i, r in enumerate(results) if isinstance(r, Outcome) and i not in again]
+        self.tokens.inc(sum(outcome.tokens for outcome in new))
+        for outcome in new:
             self.trace(outcome.trace)
 
     def trace(self, trace: Trace) -> None:

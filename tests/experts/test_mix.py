@@ -14,8 +14,9 @@ from torch import Tensor
 from experts.backbones import TextEncoder, open_backbone
 from experts.errors import BackboneError, MixError
 from experts.kernels import Use, scores
-from experts.mix import Mix, Part, RowMix, build_mix, top_softmax
+from experts.mix import Mix, Part, RowMix, build_mix
 from experts.stacks import Stack, StackCache
+from experts.token_routing import top_softmax
 from experts.weights import ExpertWeights
 
 EXACT = {"rtol": 1e-9, "atol": 1e-9}

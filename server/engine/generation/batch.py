@@ -28,6 +28,7 @@ class Row:
 
     Attributes:
         unread: tokens of the prompt that are still to be read. next: the token to step with.
+        remember: tokens of the prompt to keep for others, once they are read.
     """
 
     request: Request
@@ -37,6 +38,7 @@ class Row:
     seat: Seat
     unread: list[int] = field(default_factory=list)
     next: int | None = None
+    remember: int = 0
 
     @property
     def selection(self) -> Selection:
@@ -54,7 +56,7 @@ class RunningBatch:
     def __init__(self, decks: Sequence[Deck]) -> None:
         self.decks = list(decks)
         self.rows: list[Row] = []
-        self._banks = {deck: Banks() for deck in self.decks}
+        self._banks = {deck: Banks(deck.anatomy.siblings) for deck in self.decks}
         self._row_of: dict[Seat, Row] = {}
         self._mixes: dict[Deck, Mix | None] = {}
 
@@ -110,6 +112,28 @@ class RunningBatch:
     def on(self, deck: Deck) -> list[Row]:
         """A deck's rows, in the order of its batch."""
         return [self._row_of[seat] for seat in deck.seats]
+
+    def plan(self, deck: Deck, most: int, *, whole: bool) -> list[tuple[Row, list[int]]]:
+        """What a deck's rows read next, and what of it is then read: `most` tokens together.
+
+        Args:
+            whole: prompts are not read in parts, so that the last one may go beyond `most`.
+        """
+        plan: list[tuple[Row, list[int]]] = []
+        for row in self.on(deck):
+            if row.unread and most > 0:
+                count = len(row.unread) if whole else min(most, len(row.unread))
+                part, row.unread = row.unread[:count], row.unread[count:]
+                plan.append((row, part))
+                most -= count
+        return plan
+
+    def spread(self, row: Row) -> list[Row]:
+        """All rows of a prompt that one of them has read."""
+        others = [r for r in self.on(row.deck) if r.request is row.request and r is not row]
+        for other in others:
+            row.deck.copy(row.seat, other.seat)
+        return [row, *others]
 
     def mix_of(self, deck: Deck) -> Mix | None:
         """The mix for a step of all rows of a deck."""

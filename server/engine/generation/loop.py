@@ -19,13 +19,15 @@ from torch import Tensor
 from experts.backbones.language_model import LanguageModel
 from experts.decoding.deck import Deck, Reading
 from experts.decoding.pages import ByteBudget
+from experts.decoding.prefixes import Prefixes
 from experts.errors import ExpertError
 from experts.tiers import Tiers
 from server.engine.generation.batch import Row, RunningBatch
 from server.engine.generation.messages import Finish, Piece, Written
 from server.engine.generation.outcomes import Outcomes
 from server.engine.generation.request import Request
-from server.engine.generation.sampling import Drawing, draw, sound
+from server.engine.generation.reuse import begin, remember
+from server.engine.generation.sampling import Drawing, draw
 from server.engine.generation.text import TextStream
 from server.errors import DeadlinePassed, Unavailable, UnsoundLogits
 
@@ -48,7 +50,7 @@ class GenerationLoop:
 
     def __init__(
         self, backbone: LanguageModel, tiers: Tiers, *, kv_bytes: int, max_rows: int = MAX_ROWS,
-        chunk_tokens: int = CHUNK_TOKENS,
+        prefix_bytes: int = 0, chunk_tokens: int = CHUNK_TOKENS,
     ) -> None:  # fmt: skip
         self.backbone, self.tiers = backbone, tiers
         self.max_rows, self.chunk_tokens = max_rows, chunk_tokens
@@ -57,6 +59,8 @@ class GenerationLoop:
         self._waiting: deque[Request] = deque()
         self.on_step: Callable[[Outcomes, float], None] = lambda _out, _seconds: None
         self._has_source = bool(backbone.anatomy.source)
+        # A source is read whole, by layers that see all of it.
+        self.prefixes = Prefixes(0 if self._has_source else prefix_bytes)
 
     @property
     def busy(self) -> bool:
@@ -113,12 +117,12 @@ class GenerationLoop:
         self._drop(out)
         self._admit(out)
         decks = [d for d in self.batch.decks if self.batch.on(d)]
-        work = [(d, self._plan(d)) for d in decks]
+        work = [(d, self.batch.plan(d, self.chunk_tokens, whole=self._has_source)) for d in decks]
         out.read += sum(len(part) for _, plan in work for _, part in plan)
         jobs = [partial(self._advance, deck, reading) for deck, reading in work]
         for found in self.backbone.lanes.together(jobs):
-            for rows, logit_BV in found:
-                self._write(rows, logit_BV, out)
+            for rows, tokens in found:
+                self._write(rows, tokens, out)
 
     def _running(self) -> list[Request]:
         """The prompts whose texts are being written."""
@@ -184,8 +188,8 @@ class GenerationLoop:
             return False
         deck, seats = seated
         rows = [self._row(request, deck, seat, i) for i, seat in enumerate(seats)]
-        rows[0].unread = list(request.prompt.tokens)
         self.batch.join(rows, request.lease.experts)
+        out.reused += begin(rows[0], self.prefixes)
         return True
 
     def _row(self, request: Request, deck: Deck, seat: Any, index: int) -> Row:
@@ -196,59 +200,35 @@ class GenerationLoop:
         text = TextStream(self.backbone.tokenizer, before, sampling.stop)
         return Row(request, drawing, text, deck, seat)
 
-    def _plan(self, deck: Deck) -> list[tuple[Row, list[int]]]:
-        """What a deck's rows read next, within `chunk_tokens`; a source is read whole."""
-        plan: list[tuple[Row, list[int]]] = []
-        left = self.chunk_tokens
-        for row in self.batch.on(deck):
-            if not row.unread or left <= 0:
-                continue
-            count = len(row.unread) if self._has_source else min(left, len(row.unread))
-            part, row.unread = row.unread[:count], row.unread[count:]
-            plan.append((row, part))
-            left -= count
-        return plan
-
     def _advance(
         self, deck: Deck, plan: Sequence[tuple[Row, list[int]]]
-    ) -> list[tuple[list[Row], Tensor]]:
-        """One lane's share of a step: rows with the logits after what they have read by now."""
-        found: list[tuple[list[Row], Tensor]] = []
+    ) -> list[tuple[list[Row], list[Written | None]]]:
+        """One lane's share of a step: rows, and what each writes next."""
+        found: list[tuple[list[Row], list[Written | None]]] = []
         steps = {row.seat: row.next for row in self.batch.on(deck) if row.next is not None}
         if plan:
             mix = self.batch.mix(deck, [row.selection for row, _ in plan])
             logit_CV = deck.read([Reading(row.seat, part) for row, part in plan], mix)
             for i, (row, _) in enumerate(plan):
                 if not row.unread:
-                    rows = self._spread(deck, row)
-                    found.append((rows, logit_CV[i : i + 1].expand(len(rows), -1)))
+                    rows = self.batch.spread(row)
+                    found.append((rows, _drawn(rows, logit_CV[i].expand(len(rows), -1))))
         if steps:
             rows = [row for row in self.batch.on(deck) if row.seat in steps]
-            found.append((rows, deck.step(steps, self.batch.mix_of(deck))))
+            found.append((rows, _drawn(rows, deck.step(steps, self.batch.mix_of(deck)))))
         return found
 
-    def _spread(self, deck: Deck, row: Row) -> list[Row]:
-        """All rows of a prompt that one of them has read."""
-        others = [r for r in self.batch.on(deck) if r.request is row.request and r is not row]
-        for other in others:
-            deck.copy(row.seat, other.seat)
-        return [row, *others]
-
-    def _write(self, rows: Sequence[Row], logit_BV: Tensor, out: Outcomes) -> None:
+    def _write(self, rows: Sequence[Row], tokens: Sequence[Written | None], out: Outcomes) -> None:
         """One more token for these rows, and an end to those that have come to theirs."""
-        well = sound(logit_BV)
-        for row in [row for row, is_sound in zip(rows, well, strict=True) if not is_sound]:
-            if row.seat in row.deck:
+        for row, token in zip(rows, tokens, strict=True):
+            if token is None and row.seat in row.deck:
                 error = UnsoundLogits("The model's numbers overflowed; choose smaller weights.")
                 self._end_request(row.request, out, error, wipe=True)
-        left = [i for i, row in enumerate(rows) if row.seat in row.deck]
-        rows = [rows[i] for i in left]
-        if not rows:
-            return
-        written = draw(logit_BV[left], [row.drawing for row in rows])
         now = time.monotonic()
-        for row, token in zip(rows, written, strict=True):
-            self._take(row, token, now, out)
+        for row, token in zip(rows, tokens, strict=True):
+            if token is not None and row.seat in row.deck:
+                remember(row, self.prefixes)
+                self._take(row, token, now, out)
 
     def _take(self, row: Row, token: Written, now: float, out: Outcomes) -> None:
         """Note a row's new token, and tell of it."""
@@ -289,6 +269,10 @@ class GenerationLoop:
     def _release(self, request: Request) -> None:
         if request.lease is not None:
             request.lease.release()
+
+
+def _drawn(rows: Sequence[Row], logit_BV: Tensor) -> list[Written | None]:
+    return draw(logit_BV, [row.drawing for row in rows])
 
 
 def _late() -> DeadlinePassed:

@@ -16,14 +16,14 @@ class Outcomes:
     """What one step brings.
 
     Attributes:
-        events: for whoever holds the tickets. read, tokens: how many were read and
-            written. first_after: seconds
-            to each prompt's first token. between: seconds between each prompt's last token and
-            this one.
+        events: for whoever holds the tickets. read, reused, tokens: how many were read, did not
+            have to be read, and were written. first_after: seconds to each prompt's first token.
+            between: seconds between each prompt's last token and this one.
     """
 
     events: list[tuple[Ticket, Event]] = field(default_factory=list)
     read: int = 0
+    reused: int = 0
     tokens: int = 0
     first_after: list[float] = field(default_factory=list)
     between: list[float] = field(default_factory=list)

@@ -21,11 +21,13 @@ class Ticket:
     """What a caller holds of a prompt that is being answered.
 
     Attributes:
-        cancelled: nobody waits for it any more.
+        cancelled: nobody waits for it any more. reused: tokens of its prompts that did not have
+            to be read, since others began with them.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, count: int) -> None:
         self.cancelled = False
+        self.reused = 0
         self._loop, self._left = loop, count
         self._events: asyncio.Queue[Event] = asyncio.Queue()
 

@@ -80,8 +80,17 @@ def sound(logit_BV: Tensor) -> list[bool]:
     return logit_BV.amax(dim=1).isfinite().tolist()
 
 
-def draw(logit_BV: Tensor, rows: Sequence[Drawing]) -> list[Written]:
-    """The next token of every row. Logits must be sound."""
+def draw(logit_BV: Tensor, rows: Sequence[Drawing]) -> list[Written | None]:
+    """The next token of every row; None where its logits are not sound."""
+    well = sound(logit_BV)
+    if all(well):
+        return [*_draw(logit_BV, rows)]
+    kept = [i for i, is_sound in enumerate(well) if is_sound]
+    drawn = iter(_draw(logit_BV[kept], [rows[i] for i in kept]) if kept else [])
+    return [next(drawn) if is_sound else None for is_sound in well]
+
+
+def _draw(logit_BV: Tensor, rows: Sequence[Drawing]) -> list[Written]:
     chosen_B = _choose(logit_BV, rows)
     told = [i for i, row in enumerate(rows) if row.sampling.logprobs is not None]
     found = [Written(token) for token in chosen_B]

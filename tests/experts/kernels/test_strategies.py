@@ -10,10 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from experts import native
 from experts.kernels import STRATEGIES, Use, low_rank_add, mixed_linear, scores
 from experts.kernels.choose import cheapest
 
-FAST = sorted(set(STRATEGIES) - {"reference"})
+WITH_GRADIENTS = sorted(set(STRATEGIES) - {"reference", "fused"})
+COMPILED = pytest.param(
+    "fused", marks=pytest.mark.skipif(not native.installed(), reason="needs numba")
+)
+FAST = [*WITH_GRADIENTS, COMPILED]
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
 R, D, O = 2, 5, 3
 
@@ -26,12 +31,13 @@ def uses(draw: st.DrawFn) -> Use:
         draw(st.lists(st.lists(st.integers(0, E - 1), min_size=K, max_size=K),
                       min_size=B, max_size=B))
     )  # fmt: skip
-    row_N = None
+    lengths = None
     if draw(st.booleans()):
         N = B * draw(st.integers(1, 3))
     else:
-        row_N = torch.tensor(draw(st.lists(st.integers(0, B - 1), min_size=1, max_size=7)))
-        N = row_N.numel()
+        counts = st.lists(st.integers(0, 3), min_size=B, max_size=B)
+        lengths = tuple(draw(counts.filter(any)))
+        N = sum(lengths)
     per_token = draw(st.booleans())
     count = N if per_token else B
     cells = st.one_of(st.just(0.0), st.floats(0.05, 1.5))
@@ -39,7 +45,7 @@ def uses(draw: st.DrawFn) -> Use:
         draw(st.lists(st.lists(cells, min_size=K, max_size=K), min_size=count, max_size=count)),
         dtype=torch.float64,
     )
-    return Use(expert_BK, weight, E, N, row_N, per_token)
+    return Use(expert_BK, weight, E, N, lengths, per_token)
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -98,7 +104,7 @@ def test_rows_of_weight_zero_are_left_as_they_are(strategy: str, dtype: torch.dt
     assert added.dtype == dtype
 
 
-@pytest.mark.parametrize("strategy", FAST)
+@pytest.mark.parametrize("strategy", WITH_GRADIENTS)
 @pytest.mark.parametrize("per_token", [False, True])
 def test_gradients_equal_those_of_the_definition(strategy: str, per_token: bool) -> None:
     """Of every input. Weights are all above zero: `grouped` skips pairs of weight 0 outright."""
@@ -121,7 +127,8 @@ def test_gradients_equal_those_of_the_definition(strategy: str, per_token: bool)
 
 @given(use=uses(), rank=st.integers(1, 256), width=st.integers(1, 8192))
 def test_the_choice_is_a_strategy_for_any_shape(use: Use, rank: int, width: int) -> None:
-    assert cheapest(use, rank, width) in FAST
+    assert cheapest(use, rank, width) in WITH_GRADIENTS
+    assert cheapest(use, rank, width, fused=True) in STRATEGIES
 
 
 @given(use=uses(), factor=st.floats(0, 3))
@@ -132,14 +139,14 @@ def test_scaling_multiplies_the_weights_of_its_row_only(use: Use, factor: float)
     torch.testing.assert_close(use.scaled(factor_B).weight_NK, expected, **EXACT)
 
 
-def test_a_ragged_use_equals_the_rectangular_one_it_spells_out() -> None:
+@pytest.mark.parametrize("strategy", FAST)
+def test_a_ragged_use_equals_the_rectangular_one_it_spells_out(strategy: str) -> None:
     even = Use(torch.tensor([[0], [1]]), torch.tensor([[0.3], [0.9]]).double(), 2, 6)
-    spelled = replace(even, row_N=torch.tensor([0, 0, 0, 1, 1, 1]))
+    spelled = replace(even, lengths=(3, 3))
     x_ND, V_ED = normal(6, D), normal(2, D)
-    for strategy in FAST:
-        torch.testing.assert_close(
-            scores(x_ND, V_ED, spelled, strategy), scores(x_ND, V_ED, even, strategy), **EXACT
-        )
+    torch.testing.assert_close(
+        scores(x_ND, V_ED, spelled, strategy), scores(x_ND, V_ED, even, strategy), **EXACT
+    )
 
 
 @pytest.mark.parametrize("strategy", FAST)

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from experts.backbones import TextEncoder
 from experts.errors import MixError
 from experts.kinds import KINDS
-from experts.mix import Mix, RowMix, TokenRouter, build_mix
+from experts.mix import Mix, RowMix, build_mix
 from experts.stacks import stack_experts
+from experts.token_routing import TokenRouter
 from experts.weights import ExpertWeights
 
 EXACT = {"rtol": 1e-9, "atol": 1e-9}

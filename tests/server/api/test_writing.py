@@ -378,6 +378,23 @@ async def test_metrics_tell_of_what_is_written(causal):
         assert line in text
 
 
+ROUTED = {'routing_mode_total{mode="token"}': 1, "input_tokens_total": 9,
+          'experts_selected_total{expert="sum"}': 1, "routing_entropy_count": 1}  # fmt: skip
+
+
+@pytest.mark.parametrize("trace", ["none", "full"])
+async def test_a_text_is_counted_once_whether_its_tokens_are_traced_or_not(causal, trace):
+    selection = {"mode": "token", "token_router": "gate",
+                 "experts": [{"id": id, "weight": 0.5} for id in ("sum", "plural")]}  # fmt: skip
+    said = await ok(causal, COMPLETE, prompt("1 + 2 = ", routing={"selection": selection,
+                                                                   "trace": trace}))  # fmt: skip
+    told = said["routing"]["prompts"][0]["trace"]
+    assert bool(told and told["tokens"]) == (trace == "full")
+    lines = (await causal.get("/metrics")).text.splitlines()
+    values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    assert {name: float(values[f"sailplane_{name}"]) for name in ROUTED} == ROUTED
+
+
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_step_that_fails_is_told_also_in_a_stream(causal, monkeypatch, stream):
     loop = causal.service.engine.generation

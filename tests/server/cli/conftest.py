@@ -1,7 +1,8 @@
 """The console script run in this process, far from the developer's own settings."""
 
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,20 @@ Run = Callable[..., Result]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+def own_logs() -> Iterator[None]:
+    """`serve` sends the loggers to a stream that is closed when the command has ended."""
+    loggers = [
+        logging.getLogger(name) for name in ("sailplane", "sailplane.access", "bitsandbytes")
+    ]
+    before = [(each.handlers[:], each.level, each.propagate) for each in loggers]
+    yield
+    for each, (handlers, level, propagate) in zip(loggers, before, strict=True):
+        each.handlers[:], each.propagate = handlers, propagate
+        each.setLevel(level)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, own_logs: None) -> Run:
     """`run("config", "--port", "1")`, in a folder of its own and a terminal of 200 columns."""
     for key in [k for k in os.environ if k.startswith("SAILPLANE_")]:
         monkeypatch.delenv(key)

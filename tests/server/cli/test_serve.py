@@ -12,6 +12,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.architectures import write_checkpoint
 
 ROOT = Path(__file__).parents[3]
 START = 90  # seconds; importing torch is most of it
@@ -96,3 +100,15 @@ def test_a_value_that_cannot_be_served_ends_with_2(run, options, message):
     result = run("serve", "--backbone", "tiny-random", *options)
     assert result.exit_code == 2
     assert re.search(message, result.output)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "t5"])
+def test_a_backbone_of_pickles_ends_with_1_and_says_why(run, library, tmp_path, architecture):
+    folder = write_checkpoint(tmp_path, architecture, {}).folder
+    weights = folder / "model.safetensors"
+    torch.save(load_file(weights), folder / "pytorch_model.bin")
+    weights.unlink()
+    result = run("serve", "--backbone", str(folder), "--library", str(library))
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    assert re.search("Error: Cannot load .* only pytorch_model.bin", result.output)

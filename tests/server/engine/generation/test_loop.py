@@ -48,6 +48,20 @@ def test_every_mode_is_its_slow_twin(stage: Stage, selection) -> None:
         assert told.tokens() == stage.slowly(prompt, selection, 12)
 
 
+@pytest.mark.parametrize("name", ["two merged", "by gates"])
+def test_without_compiled_loops_the_texts_are_the_same(stage: Stage, name: str, monkeypatch):
+    asked = [(prompt, stage.loop()) for prompt in prompts(3, 4, 11)]
+    with_loops = [ask(loop, prompt, SELECTIONS[name]) for prompt, loop in asked]
+    for _, loop in asked:
+        finish(loop)
+    monkeypatch.setattr("experts.native.serves", lambda _like: False)
+    for (prompt, _), told in zip(asked, with_loops, strict=True):
+        loop = stage.loop()
+        again = ask(loop, prompt, SELECTIONS[name])
+        finish(loop)
+        assert again.tokens() == told.tokens()
+
+
 ARRIVALS = st.lists(
     st.tuples(
         st.integers(0, 12),  # the step at which it arrives

@@ -1,0 +1,83 @@
+"""Loops over pairs of token and expert, for `fused`: see `experts.native`.
+
+Flat arrays of one type of numbers; they know no tensors.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from experts.compiled import dot, dots, inline
+
+TILE = 512
+"""Columns of a factor at a time: few enough that they stay in the first cache for all tokens."""
+
+
+@inline
+def _read(
+    z: Any, A: Any, x: Any, token: Any, weight: Any, p: int, q: int, R: int, D: int, a: int
+) -> None:
+    """Let z = x A of one expert's pairs p to q, a tile of columns after the other."""
+    for i in range((q - p) * R):
+        z[i] = 0
+    for d in range(0, D, TILE):
+        count = min(TILE, D - d)
+        for i in range(p, q):
+            if weight[i] == 0:
+                continue
+            b, at = token[i] * D + d, (i - p) * R
+            for r in range(0, R - 3, 4):
+                k = at + r
+                z[k], z[k + 1], z[k + 2], z[k + 3] = dots(
+                    z[k], z[k + 1], z[k + 2], z[k + 3], A, a + r * D + d, D, x, b, count
+                )
+            for r in range(R - R % 4, R):
+                z[at + r] = dot(z[at + r], A, a + r * D + d, x, b, count)
+
+
+@inline
+def _write(
+    y: Any, z: Any, B: Any, token: Any, weight: Any, p: int, q: int, R: int, O: int, a: int
+) -> None:
+    """Let y += w z B of one expert's pairs p to q, a tile of columns after the other."""
+    for o in range(0, O, TILE):
+        count = min(TILE, O - o)
+        for i in range(p, q):
+            w = weight[i]
+            if w == 0:
+                continue
+            c, at = token[i] * O + o, (i - p) * R
+            for r in range(0, R - 3, 4):
+                b0 = a + r * O + o
+                b1, b2, b3 = b0 + O, b0 + 2 * O, b0 + 3 * O
+                z0, z1, z2, z3 = z[at + r], z[at + r + 1], z[at + r + 2], z[at + r + 3]
+                z0, z1, z2, z3 = z0 * w, z1 * w, z2 * w, z3 * w
+                for k in range(count):
+                    y[c + k] += z0 * B[b0 + k] + z1 * B[b1 + k] + z2 * B[b2 + k] + z3 * B[b3 + k]
+            for r in range(R - R % 4, R):
+                z0, b0 = z[at + r] * w, a + r * O + o
+                for k in range(count):
+                    y[c + k] += z0 * B[b0 + k]
+
+
+def low_rank_add(
+    y: Any, x: Any, A: Any, B: Any, z: Any, weight: Any, token: Any, first: Any,
+    E: int, R: int, D: int, O: int,
+) -> None:  # fmt: skip
+    """`y_n += w (x_n A_e) B_e` for pairs `first[e]` to `first[e + 1]` of every expert e.
+
+    z has room for the products of all pairs.
+    """
+    for e in range(E):
+        p, q = first[e], first[e + 1]
+        if p < q:
+            _read(z, A, x, token, weight, p, q, R, D, e * R * D)
+            _write(y, z, B, token, weight, p, q, R, O, e * R * O)
+
+
+def scores(s: Any, x: Any, V: Any, expert: Any, N: int, K: int, D: int) -> None:
+    """`s_nk = v_e . x_n` for the expert e at place k of token n."""
+    for n in range(N):
+        for i in range(n * K, (n + 1) * K):
+            s[i] = 0
+            s[i] = dot(s[i], V, expert[i] * D, x, n * D, D)
