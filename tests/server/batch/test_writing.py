@@ -46,7 +46,8 @@ async def answers(engine, path) -> list[dict[str, Any]]:
 def plain(value: Any) -> Any:
     """Without what is of one request alone, and with numbers that compare up to rounding."""
     if isinstance(value, dict):
-        kept = {k: v for k, v in value.items() if k not in ("milliseconds", "created", "cache")}
+        alone = ("milliseconds", "created", "cache", "prompt_tokens_details")
+        kept = {k: v for k, v in value.items() if k not in alone}
         return {
             k: plain(v) for k, v in kept.items() if not str(v).startswith(("cmpl-", "chatcmpl-"))
         }
