@@ -4,17 +4,23 @@ BIN := .venv/bin
 DATA ?= ../shared/data/held_in
 # Holds held_in and held_out.
 SUITE ?= ../shared/data
+# The settings of the library that writes, and where its tasks are made.
+WRITER := library/writer/sailplane.toml
+TEXTS := benchmarks/.cache/writer
 # Nothing is fetched from a model hub while testing.
 OFFLINE := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-all check format library bench bench-generation bench-peers quality quality-quick continual
+.PHONY: help serve serve-text test test-all check format library library-text bench bench-generation bench-peers quality quality-quick continual
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 serve: .venv/.ready-serve  ## serve the demo library on http://127.0.0.1:8080
 	@exec $(BIN)/sailplane serve
+
+serve-text: .venv/.ready-serve  ## serve the library that writes text on http://127.0.0.1:8081
+	@exec $(BIN)/sailplane serve --config $(WRITER)
 
 test: .venv/.ready-dev  ## the fast tests
 	$(OFFLINE) $(BIN)/pytest
@@ -37,6 +43,13 @@ library: .venv/.ready-dev  ## build library/minilm again: make library DATA=DIR
 	$(OFFLINE) $(BIN)/sailplane evaluate --tasks $(DATA) --router base,oracle --sees choices --record
 	$(OFFLINE) $(BIN)/sailplane evaluate --tasks $(DATA) --router base,oracle --sees reworded --record
 	$(BIN)/sailplane card
+
+library-text: .venv/.ready-dev  ## build library/writer again; trains what is not there
+	$(OFFLINE) $(BIN)/python -m benchmarks.generation.train --family causal
+	$(OFFLINE) $(BIN)/python -m benchmarks.generation.ship --tasks $(TEXTS)
+	$(OFFLINE) $(BIN)/sailplane fit --config $(WRITER) --tasks $(TEXTS) --calibrate
+	$(OFFLINE) $(BIN)/sailplane evaluate --config $(WRITER) --tasks $(TEXTS) --router base,oracle --record
+	$(BIN)/sailplane card --config $(WRITER)
 
 bench: .venv/.ready-dev  ## run the benchmarks; results in benchmarks/results
 	$(OFFLINE) $(BIN)/python -m benchmarks

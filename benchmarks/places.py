@@ -4,6 +4,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 LIBRARY = ROOT / "library" / "minilm"
+WRITER = ROOT / "library" / "writer"
 CARDS = ROOT / "library" / "tasks"
 DATA = ROOT.parent / "shared" / "data"
 DOCS = ROOT / "docs"

@@ -90,8 +90,9 @@ class Calibration(Record):
             of it; of one that was there when the constants were fitted, and of one that joined
             later.
         fitted_on: ids of the experts that the constants were fitted on; all others joined later.
-        flatness, unsure: of the mix for a query that no expert fits: probabilities are raised to
-            this power, and its experts act at this strength.
+        sharpness: probabilities are raised to this power before experts are mixed by them.
+        flatness, unsure: of the mix for a query that no expert fits: they are raised to this power
+            too, and its experts act at this strength.
         threshold: p. beta, gamma: `alpha = beta + gamma * [max s_global > p]`.
         temperature: of answers: cosines with choices are divided by it.
         tensors: the file of the library's statement map and metric.
@@ -106,6 +107,7 @@ class Calibration(Record):
     usual: Mapping[str, float] = Field(default_factory=dict)
     usual_late: Mapping[str, float] = Field(default_factory=dict)
     fitted_on: tuple[str, ...] = ()
+    sharpness: float = Field(default=1.0, ge=1)
     flatness: Share = 0.3
     unsure: Share = 0.6
     threshold: float = 0.8

@@ -118,7 +118,7 @@ def _hedged(
     lead = float(log_A[0] - log_A[1:].max()) if len(positions) > 1 else None
     sure = confidence(float(log_A[0]), lead, positions[0], scores.views, constants, late=late)
     trust = min(1.0, sure / LATE_SURE) if late else sure
-    log_K = log_A[: len(ranked)]
+    log_K = constants.sharpness * log_A[: len(ranked)]
     sharp_K = log_K[:limit].softmax(dim=0)
     flat_K = (constants.flatness * log_K[:limit]).softmax(dim=0)
     weight_K = trust * sharp_K + (1 - trust) * constants.unsure * flat_K

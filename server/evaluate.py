@@ -7,7 +7,7 @@ oracle is the task's own expert, forced by id.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypedDict, get_args
 
@@ -16,12 +16,18 @@ from experts.manifest import TaskCard
 from experts.training.data import Example, Task
 from experts.writing import write_scores
 from server.engine.messages import Choice, Outcome, Question, RoutingOptions, Sample
+from server.engine.queue import Result
 from server.engine.run import Engine
+from server.written import exact
 
 Sees = Literal["input", "choices", "instruction", "reworded"]
 CONDITIONS: tuple[str, ...] = get_args(Sees)
 ORACLE = "oracle"
+WRITTEN = "written"
+"""The condition of scores of texts."""
 BATCH = 64
+Score = Callable[[Engine, Sequence[str], Sequence[Sample]], Sequence[float]]
+"""From texts that are to be written, and samples of like length that ask for them, to scores."""
 
 
 class Accuracies(TypedDict):
@@ -33,12 +39,25 @@ class Accuracies(TypedDict):
 
 @dataclass(frozen=True)
 class Asked:
-    """One example as it is put to the engine: `answer` is the index of the right choice."""
+    """One example as it is put to the engine: `answer` is the index of the right choice.
+
+    A text that is to be written is the only one.
+    """
 
     input: str
     choices: tuple[Choice, ...]
     instruction: str
     answer: int
+
+    @property
+    def is_written(self) -> bool:
+        """Whether the answer is to be written."""
+        return len(self.choices) == 1
+
+    @property
+    def right(self) -> str:
+        """The right choice."""
+        return str(self.choices[self.answer].value)
 
 
 def measure(
@@ -50,13 +69,15 @@ def measure(
     limit: int | None = None,
     progress: Callable[[int], None] | None = None,
     aside: bool = False,
+    written: Score = exact,
 ) -> Accuracies:
     """Accuracy of every router on every task.
 
     Args:
         cards: task id -> card, for unseen wordings and instructions. limit: examples per task.
         progress: told how many questions were answered. aside: the examples set aside from the
-            train files instead of the test files (calibration).
+            train files instead of the test files (calibration). written: how a text that is to be
+            written is scored.
 
     Returns:
         `{"means": {router: accuracy}, "tasks": {task: {router: accuracy}}}`; None where a task
@@ -73,7 +94,7 @@ def measure(
         table[task.name] = {}
         for router in routers:
             samples = [sample_of(a, router, task.name, sees) for a in asked]
-            table[task.name][router] = _accuracy(engine, task, asked, samples, router)
+            table[task.name][router] = _accuracy(engine, task, asked, samples, router, written)
             if progress:
                 progress(len(asked))
     means = {r: _mean([row[r] for row in table.values()]) for r in routers}
@@ -83,10 +104,13 @@ def measure(
 def put(
     example: Example, card: TaskCard | None, sees: Sees, rng: random.Random, words: Sequence[str]
 ) -> Asked:
-    """An example under a condition: reworded labels come shuffled, with a foreign one added."""
+    """An example under a condition: reworded labels come shuffled, with a foreign one added.
+
+    A text that is to be written is never reworded.
+    """
     instruction = (card.instruction_unseen or "") if card and sees == "instruction" else ""
     choices = [Choice(o) for o in example.options]
-    if sees != "reworded":
+    if sees != "reworded" or example.is_written:
         return Asked(example.input, tuple(choices), instruction, example.answer)
     unseen = {lb.value: lb.unseen for lb in card.labels} if card else {}
     choices = [
@@ -106,34 +130,49 @@ def foreign_words(cards: Mapping[str, TaskCard]) -> list[str]:
 
 
 def _accuracy(
-    engine: Engine, task: Task, asked: Sequence[Asked], samples: Sequence[Sample], router: str
-) -> float | None:
-    if router == ORACLE and task.name not in engine.library.entries:
+    engine: Engine, task: Task, asked: Sequence[Asked], samples: Sequence[Sample], router: str,
+    written: Score,
+) -> float | None:  # fmt: skip
+    if not asked or (router == ORACLE and task.name not in engine.library.entries):
         return None
+    if all(one.is_written for one in asked):
+        batches = alike(samples)
+        told = [([asked[i].right for i in b], [samples[i] for i in b]) for b in batches]
+        return sum(sum(written(engine, *batch)) for batch in told) / len(asked)
     right = sum(is_right(outcome, asked[i]) for i, outcome in answered(engine, samples))
-    return right / len(asked) if asked else None
+    return right / len(asked)
 
 
-def answered(engine: Engine, samples: Sequence[Sample]) -> Iterator[tuple[int, object]]:
+def answered(engine: Engine, samples: Sequence[Sample]) -> Iterator[tuple[int, Result]]:
     """Each sample's position and outcome, or error; those of like length are asked together."""
-    order = sorted(range(len(samples)), key=lambda i: len(samples[i].input))
-    for start in range(0, len(order), BATCH):
-        batch = order[start : start + BATCH]
+    for batch in alike(samples):
         yield from zip(batch, engine.run([samples[i] for i in batch]), strict=True)
 
 
+def alike(samples: Sequence[Sample]) -> list[list[int]]:
+    """Positions of samples in batches of like length."""
+    order = sorted(range(len(samples)), key=lambda i: len(samples[i].input))
+    return [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
+
+
 def sample_of(asked: Asked, router: str, task: str, sees: Sees) -> Sample:
-    """What the engine is asked. Only the oracle's expert follows from the task."""
+    """What the engine is asked. Only the oracle's expert follows from the task.
+
+    Instructions are for routing alone: what writes was trained without them. No router sees the
+    text that is to be written.
+    """
     oracle = router == ORACLE
+    shown = "choices" if sees == "reworded" else sees
     return Sample(
         asked.input,
-        Question("choice", asked.instruction, asked.choices),
+        Question("choice", choices=asked.choices),
         model=task if oracle else "auto",
         options=RoutingOptions(
             router=None if oracle else router,
+            instruction=asked.instruction or None,
             truncate=True,
             trace="none",
-            sees="choices" if sees == "reworded" else sees,
+            sees="input" if shown == "choices" and asked.is_written else shown,
         ),
     )
 
@@ -147,10 +186,17 @@ def is_right(outcome: object, asked: Asked) -> bool:
     return outcome.answer.best == asked.answer
 
 
-def record_scores(library: Library, result: Accuracies, sees: Sees) -> None:
-    """Note in each expert's manifest how the bare backbone and the expert itself answered."""
+def record_scores(
+    library: Library, result: Accuracies, sees: Sees, written: Collection[str] = ()
+) -> None:
+    """Note in each expert's manifest how the bare backbone and the expert itself answered.
+
+    Args:
+        written: tasks whose answers are texts; of these it matters nothing what routers saw.
+    """
     for task, row in result["tasks"].items():
-        measured = {f"bare_{sees}": row.get("base"), f"expert_{sees}": row.get(ORACLE)}
+        what = WRITTEN if task in written else sees
+        measured = {f"bare_{what}": row.get("base"), f"expert_{what}": row.get(ORACLE)}
         scores = {name: round(v, 4) for name, v in measured.items() if v is not None}
         if scores and task in library.entries:
             write_scores(library.get(task), scores)

@@ -78,6 +78,8 @@ def _sample(example: Example, card: TaskCard, sees: Sees) -> Sample | None:
     told = card.instruction_unseen or "" if sees in ("instruction", "all") else ""
     if not told and sees in ("instruction", "all"):
         return None
+    if example.is_written and sees in ("choices", "all"):
+        return None
     choices = tuple(map(Choice, example.options)) if sees in ("choices", "all") else ()
     return Sample(
         example.input,

@@ -1,4 +1,4 @@
-"""The README's blocks run as they stand, in order, against the server its first block starts."""
+"""The README's blocks run as they stand, in order, against the servers that it starts."""
 
 import json
 import os
@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -21,27 +22,35 @@ LINK = re.compile(r"\]\(([^)#]+)\)")
 BLOCKS = BLOCK.findall((ROOT / "README.md").read_text("utf-8"))
 PATIENCE = 120  # seconds for the server to start
 
-SERVE = next(i for i, (_, text) in enumerate(BLOCKS) if "make serve" in text)
+PORTS = {"make serve": "8080", "make serve-text": "8081"}
+"""What starts a server, and the port that the README's other blocks find it at."""
 SCRIPTS = [
     pytest.param(language, text, id=f"{language}-{i}")
     for i, (language, text) in enumerate(BLOCKS)
-    if language in ("bash", "python") and i != SERVE
+    if language in ("bash", "python") and text.strip() not in PORTS
 ]
+ANSWERS = [i for i, (language, _) in enumerate(BLOCKS) if language == "json"]
 
 
 @pytest.fixture(scope="module")
-def port() -> Iterator[int]:
-    """The port of the server that the README's `make serve` starts."""
+def ports() -> Iterator[dict[str, str]]:
+    """The ports that the README's servers listen at in place of its own: all of them run."""
+    with ExitStack() as servers:
+        yield {port: servers.enter_context(serving(command)) for command, port in PORTS.items()}
+
+
+@contextmanager
+def serving(command: str) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     server = subprocess.Popen(
-        ["bash", "-ec", BLOCKS[SERVE][1]], cwd=ROOT, start_new_session=True,
+        ["bash", "-ec", command], cwd=ROOT, start_new_session=True,
         env={**os.environ, "SAILPLANE_PORT": str(port)},
     )  # fmt: skip
     try:
         wait_until_ready(server, port)
-        yield port
+        yield str(port)
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait(timeout=60)
@@ -59,11 +68,12 @@ def wait_until_ready(server: subprocess.Popen[bytes], port: int) -> None:
     pytest.fail("the server did not become ready")
 
 
-def run(language: str, text: str, port: int) -> str:
+def run(language: str, text: str, ports: dict[str, str]) -> str:
     program = ["bash", "-ec"] if language == "bash" else [sys.executable, "-c"]
+    for said, port in ports.items():
+        text = text.replace(f"127.0.0.1:{said}", f"127.0.0.1:{port}")
     done = subprocess.run(
-        [*program, text.replace("8080", str(port))],
-        cwd=ROOT, capture_output=True, text=True, timeout=120,
+        [*program, text], cwd=ROOT, capture_output=True, text=True, timeout=120
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -85,13 +95,18 @@ def contains(whole: object, part: object) -> bool:
 
 
 @pytest.mark.parametrize(("language", "text"), SCRIPTS)
-def test_a_block_of_the_readme_runs(language: str, text: str, port: int) -> None:
-    assert run(language, text, port).strip()
+def test_a_block_of_the_readme_runs(language: str, text: str, ports: dict[str, str]) -> None:
+    assert run(language, text, ports).strip()
 
 
-def test_the_answer_in_the_readme_is_the_servers(port: int) -> None:
-    shown = next(i for i, (language, _) in enumerate(BLOCKS) if language == "json")
-    answer = json.loads(run(*BLOCKS[shown - 1], port))
+def test_the_readme_starts_each_of_its_servers() -> None:
+    started = [text.strip() for language, text in BLOCKS if language == "bash"]
+    assert [command for command in PORTS if command not in started] == []
+
+
+@pytest.mark.parametrize("shown", ANSWERS)
+def test_an_answer_in_the_readme_is_the_servers(shown: int, ports: dict[str, str]) -> None:
+    answer = json.loads(run(*BLOCKS[shown - 1], ports))
     assert contains(answer, json.loads(BLOCKS[shown][1])), json.dumps(answer, indent=2)
 
 

@@ -7,6 +7,8 @@ checkpoint is of, it says itself.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from transformers import AutoConfig
 from transformers.utils.hub import cached_file
 
@@ -63,7 +65,8 @@ def _family(source: str) -> type[LanguageModel] | None:
             return None
         config = AutoConfig.from_pretrained(source)
     except (OSError, ValueError, KeyError) as error:
-        raise BackboneError(f"Cannot load backbone {source!r}: {error}") from error
+        absent = "" if Path(source).exists() else "there is no such folder, and as a hub id: "
+        raise BackboneError(f"Cannot load backbone {source!r}: {absent}{error}") from error
     if config.is_encoder_decoder:
         return Seq2Seq
     architectures = " ".join(config.architectures or ())

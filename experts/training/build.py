@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from experts.artefacts import Artefacts
 from experts.backbones import Backbone
-from experts.entries import Entry, require_id
+from experts.entries import Entry, first_error, require_id
 from experts.files import sha256_of
 from experts.library import Library
 from experts.manifest import BackboneRef, Label, Manifest, TaskCard
 from experts.training.course import Corpus
-from experts.training.data import Task
+from experts.training.data import Task, TaskFormatError
 from experts.training.past import AFRESH, TOLD, Past
 from experts.training.recipe import Recipe
 from experts.training.schedule import Progress
@@ -21,6 +23,9 @@ from experts.writing import write_expert
 
 SOURCES = {"source": "source_repo", "commit": "source_commit", "licence": "licence"}
 """What a manifest tells of the data, and the key of `task.json` that has it."""
+
+SAID = ("title", "instructions", "instruction_unseen")
+"""What `task.json` may say of a task that has no card."""
 
 DIGITS = 12
 """Of a train file's sha256, in a manifest."""
@@ -33,15 +38,24 @@ def read_cards(folder: Path) -> dict[str, TaskCard]:
 
 
 def card_of(task: Task, cards: Mapping[str, TaskCard]) -> TaskCard:
-    """A task's card, or a bare one made from its definition and labels."""
+    """A task's card, or one made from what `task.json` says: at least a definition, and labels.
+
+    Raises:
+        TaskFormatError: `task.json` says it in another form.
+    """
     if task.name in cards:
         return cards[task.name]
-    return TaskCard(
-        id=task.name,
-        title=task.name.replace("_", " "),
-        instructions=(str(task.about.get("definition", task.name)),),
-        labels=tuple(Label(value=v) for v in task.labels or ()),
-    )
+    told: dict[str, object] = {
+        "id": task.name,
+        "title": task.name.replace("_", " "),
+        "instructions": (str(task.about.get("definition", task.name)),),
+        "labels": tuple(Label(value=v) for v in task.labels or ()),
+    }
+    told |= {name: task.about[name] for name in SAID if name in task.about}
+    try:
+        return TaskCard.model_validate(told)
+    except ValidationError as error:
+        raise TaskFormatError(f"{task.folder / 'task.json'}: {first_error(error)}.") from error
 
 
 def foreign_labels(cards: Mapping[str, TaskCard], id: str) -> list[str]:

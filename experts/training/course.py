@@ -17,7 +17,7 @@ from experts.backbones import Backbone, LanguageModel
 from experts.decoding.likelihood import Ranked
 from experts.manifest import TaskCard
 from experts.mix import Mix
-from experts.training.data import Example
+from experts.training.data import Example, TaskFormatError
 from experts.training.objective import ChoiceObjective, Embed
 from experts.training.recipe import Recipe
 from experts.training.schedule import Batch, Step, remembering, schedule
@@ -46,9 +46,19 @@ class Corpus:
 def course_of(
     backbone: Backbone, corpora: Sequence[Corpus], recipe: Recipe, memory: Sequence[Corpus] = ()
 ) -> Course:
-    """The course of a backbone's family; see `Course`."""
+    """The course of a backbone's family; see `Course`.
+
+    Raises:
+        TaskFormatError: a task's answers are to be written, and the backbone cannot write.
+    """
     if isinstance(backbone, LanguageModel):
         return WritingCourse(backbone, corpora, recipe, memory)
+    for corpus in (*corpora, *memory):
+        if corpus.examples and all(example.is_written for example in corpus.examples):
+            raise TaskFormatError(
+                f"{corpus.card.id}: answers are to be written, and backbone {backbone.id!r} writes "
+                "no text: name a causal or seq2seq one, or give options to choose from."
+            )
     return Course(backbone, corpora, recipe, memory)
 
 
@@ -120,7 +130,7 @@ class WritingCourse(Course):
         return -torch.cat(self._model.rank_at_once(asked, mix_of(len(asked)))).mean()
 
     def _ready(self, example: Example) -> Ranked:
-        text, answer = self._model.choice_tokens(example.input, example.options[example.answer])
+        text, answer = self._model.choice_tokens(example.input, example.right)
         end = next(iter(self._model.eos), None)
         closed = answer if end is None or answer[-1:] == [end] else [*answer, end]
         limit = self._recipe.max_tokens

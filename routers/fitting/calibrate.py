@@ -69,7 +69,8 @@ class Joined:
 class Asked:
     """Set-aside queries of known owner: view name -> (Q, E), and the owner's position.
 
-    What a query has not, as an instruction where no card says one, no expert is scored by.
+    What a query has not, no expert is scored by: an instruction where no card says one, and
+    choices where the answer is to be written.
 
     `known` says which experts have tasks that the metric has seen. `away` is the view of
     log-densities as it would be had the owner never joined: what its column holds means nothing.
@@ -146,11 +147,11 @@ def ask(
     ]
     rows: dict[str, list[Tensor]] = {}
     for (fold, _, query), input_F in zip(queries, input_QF, strict=True):
-        choice_CD = torch.stack([vector[c] for c in query.choices])
+        choice_CD = torch.stack([vector[c] for c in query.choices]) if query.choices else None
         half_D = backbone.halfway(input_F)
         asked = Features(half_D, vector.get(query.instruction), choice_CD, input_F=input_F)
-        said = {"instruction": torch.full((len(catalogue),), UNSCORED)}
-        for view, score_E in {**said, **view_scores(asked, folds[fold])}.items():
+        missing = dict.fromkeys(WORDS[-1], torch.full((len(catalogue),), UNSCORED))
+        for view, score_E in {**missing, **view_scores(asked, folds[fold])}.items():
             rows.setdefault(view, []).append(score_E)
     owner_Q = torch.tensor([catalogue.position(id) for _, id, _ in queries])
     owners = [id for _, id, _ in queries]
@@ -202,14 +203,19 @@ def _densities(catalogue: Catalogue, input_QF: Tensor) -> Tensor:
 
 
 def _query(example: Example, card: TaskCard, fold: int, foreign: str) -> Query:
-    """One example, its labels said in the fold's wording with a foreign one added."""
+    """One example, its labels said in the fold's wording with a foreign one added.
+
+    A text that is to be written comes without choices: no caller would know it.
+    """
+    said = card.instructions or ("",)
+    instruction = said[fold % len(said)]
+    if example.is_written:
+        return Query(example.input, instruction)
     by_value = {label.value: label for label in card.labels}
     choices = [
         by_value[o].known[fold % len(by_value[o].known)].text if o in by_value else o
         for o in example.options
     ]
-    said = card.instructions or ("",)
-    instruction = said[fold % len(said)]
     return Query(example.input, instruction, (*choices, *([foreign] if foreign else [])))
 
 

@@ -102,10 +102,10 @@ def _late_cases(asked: Asked, views: frozenset[str], constants: Calibration) -> 
 
 
 def _queries(asked: Asked, views: frozenset[str]) -> list[int]:
-    """Those that have an instruction, where it is among the views; else all."""
-    if "instruction" not in views:
-        return list(range(len(asked.owner_Q)))
-    has_Q = (asked.views["instruction"] > UNSCORED).any(dim=1)
+    """Those that have an instruction and choices, where these are among the views."""
+    has_Q = torch.ones(len(asked.owner_Q), dtype=torch.bool)
+    for name in views & {"instruction", "choices"}:
+        has_Q &= (asked.views[name] > UNSCORED).any(dim=1)
     return torch.nonzero(has_Q).flatten().tolist()
 
 

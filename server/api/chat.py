@@ -17,10 +17,10 @@ from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
 
 from experts.backbones import LanguageModel
 from experts.errors import ChatError
-from server.api.context import context
+from server.api.context import Answered, Context, context
 from server.api.faults import ERROR_RESPONSES
 from server.api.lean import LeanRoute
-from server.api.telling import Shape, answer
+from server.api.telling import Shape, Start, answer, require_whole, whole
 from server.api.wire.base import Wire, invalid, shape_of
 from server.api.wire.sampling import SamplingRequest
 from server.api.writing import (
@@ -158,6 +158,21 @@ class ChatResponse(BaseModel):
 async def create_chat_completion(body: ChatRequest, request: Request) -> Response:
     """Go on with a conversation, by the experts that are routed for it."""
     ctx = context(request)
+    return await answer(ctx, request, body, *_plan(ctx, body))
+
+
+async def converse(ctx: Context, body: ChatRequest, deadline: float | None) -> Answered:
+    """The answer to a request, not over HTTP.
+
+    Raises:
+        ServerError, ExpertError: the request cannot be answered.
+    """
+    require_whole(body)
+    return await whole(ctx, *_plan(ctx, body), deadline)
+
+
+def _plan(ctx: Context, body: ChatRequest) -> tuple[Shape, Start]:
+    """How the response tells of it, and what begins to write."""
     backbone = writer_of(ctx)
     asked = _asked(backbone, body.messages)
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
@@ -166,7 +181,7 @@ async def create_chat_completion(body: ChatRequest, request: Request) -> Respons
         wanted, param = body.wanted
         return await begin(ctx, submit, body, [asked], wanted, param, logprobs, deadline)
 
-    return await answer(ctx, request, body, _shape(backbone, body), start)
+    return _shape(backbone, body), start
 
 
 def _asked(backbone: LanguageModel, messages: Sequence[Message]) -> Asked:
@@ -210,7 +225,7 @@ def _shape(backbone: LanguageModel, body: ChatRequest) -> Shape:
     def routing(told: list[dict[str, object]]) -> object:
         return told[0]
 
-    def whole(begun: Begun) -> dict[str, object]:
+    def complete_body(begun: Begun) -> dict[str, object]:
         choices = [
             {"index": i, "message": {"role": "assistant", "content": t.text},
              "logprobs": logprobs(t.tokens), "finish_reason": t.finish}
@@ -218,7 +233,7 @@ def _shape(backbone: LanguageModel, body: ChatRequest) -> Shape:
         ]  # fmt: skip
         return {**head("chat.completion"), "choices": choices, "usage": begun.usage}
 
-    return Shape(whole, opening, chunk, choice, routing)
+    return Shape(complete_body, opening, chunk, choice, routing)
 
 
 def _told(backbone: LanguageModel, token: Written) -> dict[str, object]:

@@ -15,10 +15,10 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag
 
 from experts.backbones import LanguageModel
-from server.api.context import context
+from server.api.context import Answered, Context, context
 from server.api.faults import ERROR_RESPONSES
 from server.api.lean import LeanRoute
-from server.api.telling import Shape, answer
+from server.api.telling import Shape, Start, answer, require_whole, whole
 from server.api.wire.base import Text as NotBlank
 from server.api.wire.base import shape_of
 from server.api.wire.sampling import SamplingRequest
@@ -112,6 +112,21 @@ class CompletionResponse(BaseModel):
 async def create_completion(body: CompletionRequest, request: Request) -> Response:
     """Continue prompts, each by the experts that are routed for it."""
     ctx = context(request)
+    return await answer(ctx, request, body, *_plan(ctx, body))
+
+
+async def complete(ctx: Context, body: CompletionRequest, deadline: float | None) -> Answered:
+    """The answer to a request, not over HTTP.
+
+    Raises:
+        ServerError, ExpertError: the request cannot be answered.
+    """
+    require_whole(body)
+    return await whole(ctx, *_plan(ctx, body), deadline)
+
+
+def _plan(ctx: Context, body: CompletionRequest) -> tuple[Shape, Start]:
+    """How the response tells of it, and what begins to write."""
     backbone = writer_of(ctx)
     asked = _asked(backbone, body)
 
@@ -119,7 +134,7 @@ async def create_completion(body: CompletionRequest, request: Request) -> Respon
         wanted = DEFAULT_TOKENS if body.max_tokens is None else body.max_tokens
         return await begin(ctx, submit, body, asked, wanted, "max_tokens", body.logprobs, deadline)
 
-    return await answer(ctx, request, body, _shape(backbone, body), start)
+    return _shape(backbone, body), start
 
 
 def _asked(backbone: LanguageModel, body: CompletionRequest) -> list[Asked]:
@@ -159,15 +174,15 @@ def _shape(backbone: LanguageModel, body: CompletionRequest) -> Shape:
     def routing(told: list[dict[str, object]]) -> object:
         return {"prompts": told}
 
-    def whole(begun: Begun) -> dict[str, object]:
+    def complete_body(begun: Begun) -> dict[str, object]:
         choices = [choice(i, t.text, t.tokens, t.finish) for i, t in enumerate(begun.texts)]
         return {**head, "choices": choices, "usage": begun.usage}
 
     def of_piece(piece: Piece) -> Mapping[str, object]:
         return choice(piece.index, piece.text, piece.tokens, piece.finish)
 
-    return Shape(whole, lambda _: [], lambda choices: {**head, "choices": choices}, of_piece,
-                 routing)  # fmt: skip
+    return Shape(complete_body, lambda _: [], lambda choices: {**head, "choices": choices},
+                 of_piece, routing)  # fmt: skip
 
 
 def _logprobs(

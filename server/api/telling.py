@@ -6,9 +6,9 @@ Knows nothing of routing or of a route's fields; a `Shape` says those.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Request, Response
@@ -22,10 +22,12 @@ from server.api.wire.sampling import SamplingRequest
 from server.api.writing import Begun
 from server.engine.generation.messages import Piece
 from server.engine.queue import Submit
-from server.errors import INTERNAL, row_of
+from server.errors import INTERNAL, RequestError, row_of
 
 log = logging.getLogger("sailplane.access")
 DONE = b"data: [DONE]\n\n"
+Start = Callable[[Submit, float | None], Awaitable[Begun]]
+"""Begins to write, given `submit` and the deadline."""
 
 
 async def write_all(begun: Begun) -> None:
@@ -74,34 +76,49 @@ class Shape:
 
 
 async def answer(
-    ctx: Context, request: Request, body: SamplingRequest, shape: Shape,
-    start: Callable[[Submit, float | None], Any],
-) -> Response:  # fmt: skip
-    """The response to a request for text, whole or as a stream.
-
-    Args:
-        start: begins to write, given `submit` and the deadline.
-    """
+    ctx: Context, request: Request, body: SamplingRequest, shape: Shape, start: Start
+) -> Response:
+    """The response to a request for text, whole or as a stream."""
     deadline = ctx.writing_deadline(body.routing.timeout_ms)
+    if not body.stream:
+        return respond(request, await whole(ctx, shape, start, deadline))
     admitted = ctx.service.admitted()
     submit = admitted.__enter__()
     streams = False
     try:
-        begun: Begun = await start(submit, deadline)
-        answered = Answered({}, begun.samples, begun.outcomes)
-        if body.stream:
-            ctx.note(request, answered)
-            streams = True
-            return EventStream(
-                _events(begun, shape, body.includes_usage),
-                lambda: admitted.__exit__(None, None, None),
-            )
-        await write_all(begun)
-        routing = shape.routing(await begun.routing())
-        return respond(request, replace(answered, body=shape.whole(begun) | {"routing": routing}))
+        begun = await start(submit, deadline)
+        ctx.note(request, Answered({}, begun.samples, begun.outcomes))
+        streams = True
+        return EventStream(
+            _events(begun, shape, body.includes_usage),
+            lambda: admitted.__exit__(None, None, None),
+        )
     finally:
         if not streams:
             admitted.__exit__(None, None, None)
+
+
+async def whole(ctx: Context, shape: Shape, start: Start, deadline: float | None) -> Answered:
+    """The answer to a request for text once all of it is written, over HTTP or not.
+
+    Raises:
+        ServerError, ExpertError: the request cannot be answered.
+    """
+    with ctx.service.admitted() as submit:
+        begun = await start(submit, deadline)
+        await write_all(begun)
+        routing = shape.routing(await begun.routing())
+        return Answered(shape.whole(begun) | {"routing": routing}, begun.samples, begun.outcomes)
+
+
+def require_whole(body: SamplingRequest) -> None:
+    """Refuse a stream where there is nobody to read it.
+
+    Raises:
+        RequestError: one is asked for.
+    """
+    if body.stream:
+        raise RequestError("The answer is given whole; leave stream out.", param="stream")
 
 
 async def _events(begun: Begun, shape: Shape, usage: bool) -> AsyncGenerator[bytes]:

@@ -15,13 +15,17 @@ from typing import Any, Literal
 from pydantic import Field, JsonValue, ValidationError
 from pydantic_core import from_json, to_json
 
-from server.api import decisions, embeddings, faults, route
+from server.api import chat, completions, decisions, embeddings, faults, route
 from server.api.context import Answered, Context
 from server.api.wire.base import Text, Wire
 from server.errors import INTERNAL, BadLine, Unavailable, row_of
 
 log = logging.getLogger("sailplane.batch")
 OK = 200
+READ = ("input", "prompt", "messages")
+"""What a body is read from, by one of these names."""
+COUNTED = ("questions", "input", "prompt")
+"""What may hold several samples: the first of these that is there."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,8 @@ ENDPOINTS: Mapping[str, Endpoint] = {
     "/v1/decisions": Endpoint(decisions.DecisionRequest, decisions.decide),
     "/v1/embeddings": Endpoint(embeddings.EmbeddingRequest, embeddings.embed),
     "/v1/route": Endpoint(decisions.DecisionRequest, route.explain),
+    "/v1/completions": Endpoint(completions.CompletionRequest, completions.complete),
+    "/v1/chat/completions": Endpoint(chat.ChatRequest, chat.converse),
 }
 
 
@@ -44,20 +50,25 @@ class Line(Wire):
 
     custom_id: Text = Field(max_length=512)
     method: Literal["POST"]
-    url: Literal["/v1/decisions", "/v1/embeddings", "/v1/route"]
+    url: Literal[
+        "/v1/decisions", "/v1/embeddings", "/v1/route", "/v1/completions", "/v1/chat/completions"
+    ]
     body: dict[str, JsonValue]
 
     @property
     def length(self) -> int:
         """About how long its input is: lines of like length share a batch well."""
-        text = self.body.get("input")
+        text = next((self.body[name] for name in READ if name in self.body), None)
         return len(text) if isinstance(text, str) else len(to_json(text))
 
     @property
     def samples(self) -> int:
         """About how many samples it asks for."""
-        asked = self.body.get("questions", self.body.get("input"))
-        return max(1, len(asked)) if isinstance(asked, list) else 1
+        asked = next((self.body[name] for name in COUNTED if name in self.body), None)
+        n = self.body.get("n")
+        texts = n if isinstance(n, int) else 1
+        tokens = isinstance(asked, list) and asked and isinstance(asked[0], int)
+        return max(1, texts * len(asked) if isinstance(asked, list) and not tokens else texts)
 
 
 @dataclass(frozen=True)

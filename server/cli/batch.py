@@ -47,9 +47,10 @@ COLUMNS = (TextColumn("lines"), BarColumn(), MofNCompleteColumn(), Rate(), TimeR
 
 
 @with_settings(
-    "backbone", "device", "library", "router", "top_k", "writer", "openai_base_url", "openai_model",
-    "openai_api_key", "openai_timeout_ms", "openai_concurrency", "max_batch", "body_limit",
-    "host_bytes", "device_bytes", "preload", "threads",
+    "backbone", "embedder", "device", "dtype", "quantization", "library", "router", "top_k",
+    "writer", "openai_base_url", "openai_model", "openai_api_key", "openai_timeout_ms",
+    "openai_concurrency", "local_timeout_ms", "max_batch", "body_limit", "host_bytes",
+    "device_bytes", "kv_bytes", "max_rows", "preload", "threads",
 )  # fmt: skip
 def batch(
     origins: Origins,
@@ -62,9 +63,10 @@ def batch(
     """Answer every request of a file; run it again to go on where a run was cut off.
 
     Lines are OpenAI's batch shape: {"custom_id": "a", "method": "POST", "url": "/v1/decisions",
-    "body": {...}}, or /v1/embeddings, or /v1/route; the body is what the server takes. Each
-    answer is {"id", "custom_id", "response": {"status_code", "request_id", "body"}, "error"}, with
-    the server's body. Answers stand in about the order of the input.
+    "body": {...}}, or /v1/embeddings, /v1/route, /v1/completions or /v1/chat/completions; the body
+    is what the server takes, and text is not streamed. Each answer is {"id", "custom_id",
+    "response": {"status_code", "request_id", "body"}, "error"}, with the server's body. Answers
+    stand in about the order of the input.
 
     Lines that OUT answers are not asked again, failed ones too: remove them from OUT to have them
     asked. Deadlines (routing.timeout_ms) have no effect, since nobody waits.

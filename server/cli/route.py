@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from server.cli.common import BAD_USAGE, busy, fail, out
@@ -18,9 +19,11 @@ from server.settings import Origins
 
 if TYPE_CHECKING:
     from server.engine.messages import Answer, Outcome, Trace
+    from server.engine.run import Engine
     from server.replay import Asked
 
 SHOWN = 8  # candidates and options listed; all of them are in --json
+MOST_TOKENS = 64  # of a text that is written
 
 
 @with_settings("backbone", "embedder", "library", "router", "top_k", "threads")
@@ -42,6 +45,8 @@ def route(
     ] = None,
 ) -> None:
     """Answer one question and explain the routing: candidates, scores, selection, reason.
+
+    A backbone that writes, asked without choices, answers with a text; it reads the input alone.
 
     --replay routes a question again and ends with 0 if the selection is the same; else it says
     what changed and ends with 1. TRACE is what --json printed, which holds the question, or a
@@ -69,10 +74,24 @@ def _explain(origins: Origins, asked: Asked, *, as_json: bool) -> None:
     [outcome] = engine.run([Sample(asked.input, question, asked.model, options)])
     if isinstance(outcome, Exception):
         raise outcome
+    text = _text(engine, asked, outcome)
     if as_json:
-        out.print_json(_dump(asked.model_copy(update={"backbone": engine.backbone.id}), outcome))
+        asked = asked.model_copy(update={"backbone": engine.backbone.id})
+        out.print_json(_dump(asked, outcome, text))
     else:
-        _show(outcome)
+        _show(outcome, text)
+
+
+def _text(engine: Engine, asked: Asked, outcome: Outcome) -> str | None:
+    """What is written where there is nothing to choose from, by a backbone that writes."""
+    from experts.backbones import LanguageModel
+    from server.written import prompt_of, write
+
+    chosen = outcome.answer is not None and not outcome.answer.refusal
+    if asked.choices or chosen or not isinstance(engine.backbone, LanguageModel):
+        return None
+    prompt = prompt_of(engine.backbone, asked.input, outcome.trace.selection, MOST_TOKENS)
+    return write(engine, [prompt])[0] if prompt else None
 
 
 def _asked(origins: Origins, text: str, choices: str, instructions: str, model: str) -> Asked:
@@ -87,18 +106,19 @@ def _asked(origins: Origins, text: str, choices: str, instructions: str, model: 
     )  # fmt: skip
 
 
-def _dump(asked: Asked, outcome: Outcome) -> str:
+def _dump(asked: Asked, outcome: Outcome, text: str | None) -> str:
     """All that a replay needs, with the trace as the server returns it."""
     from pydantic_core import to_json
 
     from server.api.traces import trace_json
 
     trace = trace_json(outcome.trace, "full")
-    told = {"asked": asked, "answer": outcome.answer, "trace": trace, "tokens": outcome.tokens}
+    answer = outcome.answer if text is None else {"text": text}
+    told = {"asked": asked, "answer": answer, "trace": trace, "tokens": outcome.tokens}
     return to_json(told).decode()
 
 
-def _show(outcome: Outcome) -> None:
+def _show(outcome: Outcome, text: str | None) -> None:
     trace = outcome.trace
     out.print(f"[bold]Instruction[/] ({trace.writer}): {trace.instruction or 'none'}")
     out.print(_candidates(trace))
@@ -107,7 +127,9 @@ def _show(outcome: Outcome) -> None:
     if trace.confidence is not None:
         out.print(f"[bold]Confidence[/]: {trace.confidence:.2f}")
     out.print(f"[bold]Selection[/] ({trace.selection.mode}): {trace.selection.reason}")
-    if outcome.answer is not None:
+    if text is not None:
+        out.print(f"[bold]Text[/]: {escape(text)}", soft_wrap=True, highlight=False)
+    elif outcome.answer is not None:
         out.print(_answer(outcome.answer))
 
 

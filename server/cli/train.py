@@ -17,12 +17,12 @@ import typer
 from server.cli.common import BAD_USAGE, busy, fail, notes
 from server.cli.jobs import Report, run_jobs
 from server.cli.options import with_settings
-from server.settings import Origins, Settings
+from server.settings import COMMAND_LINE, Origins, Settings
 
 if TYPE_CHECKING:
     from experts.training.recipe import Recipe
 
-Tasks = Annotated[Path, typer.Option(help="Folder of task folders (task.json, train.jsonl.gz).")]
+Tasks = Annotated[Path, typer.Option(help="Folder of task folders (task.json, train.jsonl).")]
 Cards = Annotated[Path, typer.Option(help="Folder of task cards: wordings and instructions.")]
 Only = Annotated[str, typer.Option(help="Only these tasks.", metavar="A,B,...")]
 Workers = Annotated[
@@ -95,7 +95,16 @@ def train(
         experts = {require_id(together): [task.name for task in wanted]}
     _train_side_by_side(settings, experts, tasks, cards, recipe, workers or WORKERS)
     if together is None:
-        notes.print(f"Next: sailplane fit --tasks {tasks} --calibrate")
+        notes.print(f"Next: sailplane fit --tasks {tasks} --calibrate{_places(origins)}",
+                    markup=False, highlight=False, soft_wrap=True)  # fmt: skip
+
+
+def _places(origins: Origins) -> str:
+    """The options that say which library this is, as far as they were given."""
+    named = {"backbone": origins.settings.backbone, "embedder": origins.settings.embedder,
+             "library": origins.settings.library}  # fmt: skip
+    given = (name for name in named if origins.of[name] == COMMAND_LINE)
+    return "".join(f" --{name} {named[name]}" for name in given)
 
 
 def _require_one_way(

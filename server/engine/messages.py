@@ -162,13 +162,15 @@ class Answer:
 
     Attributes:
         probabilities: one per choice or level, summing to 1; for a predicate (p(true),).
-        choices: the options the probabilities are of.
+        choices: the options the probabilities are of. logprobs: of a backbone that writes, the mean
+            logarithmic probability a token of each.
         embedding: the adapted vector, for an embedding sample.
         refusal: why this question cannot be answered, in place of all that.
     """
 
     probabilities: tuple[float, ...] = ()
     choices: tuple[Choice, ...] = ()
+    logprobs: tuple[float, ...] = ()
     embedding: tuple[float, ...] | None = None
     refusal: str | None = None
 

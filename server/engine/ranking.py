@@ -94,7 +94,7 @@ def _answer(
     same = [i for i, ids in enumerate(ranked.choices) if list(ids) == list(ranked.choices[best])]
     if len(same) > 1:
         return Answer(refusal=ALIKE.format(names=_names(question, same)))
-    return Answer(tuple(p_C), choices)
+    return Answer(tuple(p_C), choices, tuple(mean_C.tolist()))
 
 
 def _names(question: Question, places: Sequence[int]) -> str:

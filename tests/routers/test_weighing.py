@@ -111,3 +111,15 @@ def test_who_cannot_be_mixed_with_the_first_is_its_rival_all_the_same():
     assert found.rivals == 1
     assert float(found.weight_K.sum()) == pytest.approx(1)
     assert found.weight_K[0] > found.weight_K[1] > 0
+
+
+def test_sharper_constants_mix_less_and_are_as_sure():
+    score_E = torch.tensor([0.6, 0.3, 0.1], dtype=torch.float64)
+    for sure in (0.9999, 0.3):
+        sharp = constants(sure).model_copy(update={"sharpness": 4.0})
+        found = weigh(HEDGED, [0, 1, 2], Scores(score_E), sharp, 8)
+        sharp_K, flat_K = score_E.pow(4), score_E.pow(4 * 0.2)
+        mixed_K = sure * sharp_K / sharp_K.sum() + (1 - sure) * 0.6 * flat_K / flat_K.sum()
+        kept_K = mixed_K[: len(found.kept)]
+        torch.testing.assert_close(found.weight_K, kept_K / kept_K.sum(), atol=1e-4, rtol=1e-4)
+        assert found.confidence == pytest.approx(sure)

@@ -26,12 +26,14 @@ from server.trials import (
     HEDGES,
     RULES,
     THRESHOLDS,
+    WRITERS,
     Hedge,
     Trial,
     calibrate_hedge,
     calibrate_rule,
 )
 from tests.experts.killing import run_killed
+from tests.server.api.writing_material import engine_of
 
 WEIGHTS = {"instruction": 1.0, "choices": 2.0, "labels": 3.0, "input": 4.0, "density": 5.0}
 START = Calibration(views=WEIGHTS)
@@ -43,7 +45,7 @@ def score(monkeypatch):
     seen = []
 
     def use(accuracy):
-        def measure(engine, tasks, routers, sees, cards, limit, aside):
+        def measure(engine, tasks, routers, sees, cards, limit, aside, written):
             constants = engine.routing.calibration
             assert aside
             seen.append((routers[0], sees, engine.routing.catalogue.ids, constants))
@@ -112,6 +114,39 @@ def weather(tmp_path):
             row = {"input": f"day {i}", "options": ["yes", "no"], "answer": 0}
             file.write(json.dumps(row) + "\n")
     return task
+
+
+@pytest.fixture
+def writing(tmp_path):
+    """The same task where what is said of a day is to be written."""
+    task = Task(tmp_path / "writing" / "weather")
+    task.folder.mkdir(parents=True)
+    lines = [json.dumps({"input": f"day {i}", "output": f"It is day {i}."}) for i in range(40)]
+    (task.folder / "train.jsonl").write_text("\n".join(lines))
+    return task
+
+
+def test_tasks_that_write_are_mixed_more_sharply_and_shown_no_choices(engine, score, writing):
+    seen = score(lambda c: 0.9 if (c.sharpness, c.flatness, c.unsure) == (4, 1, 1) else 0.5)
+    best = calibrate_hedge(Trial(engine, {}), START, [writing], lambda _: [])
+    assert (best.sharpness, best.flatness, best.unsure) == (4, 1, 1)
+    tried = {Hedge(c.flatness, c.unsure, c.sharpness) for *_, c in seen}
+    assert tried == set(WRITERS)
+    assert {sees for _, sees, *_ in seen} == {"input", "instruction"}
+    calibrate_rule(Trial(engine, {}), START, [writing])
+    assert {sees for router, sees, *_ in seen if router == "glider"} == {"instruction"}
+
+
+def test_a_library_that_writes_is_calibrated_by_how_likely_its_texts_are(tmp_path, writing):
+    """Of two experts the one whose task it is comes first; its answers know no temperature."""
+    engine = engine_of("causal", tmp_path / "library")
+    task = Task(writing.folder.rename(writing.folder.with_name("sum")))
+    constants = calibrate(engine, [task], stages(), words=False)
+    assert constants.temperature == TEMPERATURE
+    assert Hedge(constants.flatness, constants.unsure, constants.sharpness) in WRITERS
+    assert not any("choices" in sort for sort in constants.confidence)
+    assert engine.library.calibration["version"] == constants.version
+    assert engine.routing.metric is not None
 
 
 def files_of(root):

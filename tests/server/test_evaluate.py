@@ -143,8 +143,9 @@ def test_routers_see_no_more_than_the_condition_says(engine, tasks, monkeypatch,
     measure(engine, tasks[:1], ["default"], sees, {"weather": CARD}, 3)
     assert {s.model for s in samples} == {"auto"}
     assert {s.options.sees for s in samples} == {"choices" if sees == "reworded" else sees}
-    expected = "How is the sky?" if sees == "instruction" else ""
-    assert {s.question.instructions for s in samples} == {expected}
+    expected = "How is the sky?" if sees == "instruction" else None
+    assert {s.options.instruction for s in samples} == {expected}
+    assert {s.question.instructions for s in samples} == {""}, "what writes would read it too"
 
 
 def test_calibration_asks_set_aside_examples_only(engine, tasks, monkeypatch):
@@ -174,3 +175,32 @@ def test_scores_are_noted_in_the_manifests(engine):
     }
     assert not engine.library.get("mood").manifest.scores
     assert set(engine.library.bad) == {"broken"}
+
+
+def test_a_text_to_write_is_scored_and_no_router_sees_it(engine, tmp_path, monkeypatch):
+    task = Task(tmp_path / "weather")
+    task.__dict__["test"] = tuple(Example(f"day {i}", (f"text {i}",), 0) for i in range(5))
+    seen = []
+
+    def score(_engine, texts, samples):
+        seen.extend(zip(texts, samples, strict=True))
+        return [0.5 * (text == "text 3") for text in texts]
+
+    for sees in ("input", "choices", "reworded", "instruction"):
+        seen.clear()
+        result = measure(engine, [task], ["default"], sees, {"weather": CARD}, written=score)
+        assert result["means"]["default"] == pytest.approx(0.1)
+        assert sorted(text for text, _ in seen) == [f"text {i}" for i in range(5)]
+        for text, sample in seen:
+            assert sample.question.choices == (Choice(text),)
+            assert sample.options.sees == ("instruction" if sees == "instruction" else "input")
+
+
+def test_scores_of_texts_are_noted_as_such(engine):
+    row = {"base": 0.1, "oracle": 0.9}
+    result = {"means": {}, "tasks": {"weather": row, "mood": row}}
+    record_scores(engine.library, result, "input", {"weather"})
+    engine.library.refresh()
+    scores = {id: engine.library.get(id).manifest.scores for id in ("weather", "mood")}
+    assert scores["weather"] == {"bare_written": 0.1, "expert_written": 0.9}
+    assert scores["mood"] == {"bare_input": 0.1, "expert_input": 0.9}

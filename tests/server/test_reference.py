@@ -6,7 +6,7 @@ import json
 import pytest
 
 from experts.manifest import TaskCard
-from experts.training.data import Task, is_set_aside
+from experts.training.data import Example, Task, is_set_aside
 from routers.calibration import NO_EXPERT, Calibration
 from routers.types import Chosen, Selection
 from server.calibrate import version_of
@@ -81,3 +81,14 @@ def test_the_version_does_not_name_it():
     constants = Calibration()
     noted = constants.model_copy(update={"reference": {"input": reference}})
     assert version_of(noted, {}) == version_of(constants, {})
+
+
+def test_nobody_offers_choices_for_a_text_to_write(engine, tasks):
+    weather, mood = tasks
+    written = Task(weather.folder)
+    written.__dict__["_train_file"] = tuple(
+        Example(f"weather {i}", ("Rain.",), 0) for i in range(60)
+    )
+    found = references(engine, Calibration(), [written, mood], cards_of(engine, "Tell it."))
+    assert found["input"].count > found["choices"].count == len(mood.aside)
+    assert found["instruction"].count > found["all"].count == len(mood.aside)

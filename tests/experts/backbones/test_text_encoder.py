@@ -228,6 +228,12 @@ def test_what_cannot_be_loaded_says_so(
         TextEncoder.load(str(folder))
 
 
+def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+    for name in (str(tmp_path / "nothing"), "nothing"):
+        with pytest.raises(BackboneError, match="there is no such folder"):
+            open_backbone(name)
+
+
 def test_poolings_and_heads_that_are_not_computed_are_refused(
     family: tuple[str, Path, PreTrainedModel],
 ) -> None:

@@ -9,7 +9,7 @@ from experts.errors import BadExpert
 from experts.library import Library
 from experts.manifest import Label, TaskCard
 from experts.training.build import card_of, foreign_labels, is_trained, read_cards, train_tasks
-from experts.training.data import Task
+from experts.training.data import Task, TaskFormatError
 from experts.training.past import Past, start_of
 from experts.training.recipe import Recipe
 
@@ -182,3 +182,17 @@ def test_a_recipe_of_before_is_the_same_with_the_defaults_of_today(task, backbon
     assert is_trained(Library.open(root), "tone", [task], RECIPE)
     assert Recipe.read(json.dumps({**recipe, "colour": "red"})) is None
     assert Recipe.read(None) is None
+
+
+def test_a_task_may_say_itself_what_a_card_would(write_task):
+    about = {"title": "Bird song", "instructions": ["Name the bird.", "Which bird is it?"],
+             "instruction_unseen": "Who sings?", "definition": "no longer needed"}  # fmt: skip
+    made = card_of(Task(write_task("bird_song", [], **about)), {})
+    assert (made.title, made.instruction_unseen) == ("Bird song", "Who sings?")
+    assert made.instructions == ("Name the bird.", "Which bird is it?")
+
+
+def test_what_a_task_says_in_another_form_is_named(write_task):
+    task = Task(write_task("bird_song", [], instructions="Name the bird."))
+    with pytest.raises(TaskFormatError, match=r"bird_song/task\.json: instructions"):
+        card_of(task, {})

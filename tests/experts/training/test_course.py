@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from experts.manifest import Label, TaskCard
-from experts.training.course import Corpus, Course
-from experts.training.data import Example
+from experts.training.course import Corpus, Course, course_of
+from experts.training.data import Example, TaskFormatError
 from experts.training.leaves import Leaves
 from experts.training.objective import ChoiceObjective
 from experts.training.recipe import Recipe
@@ -69,3 +69,10 @@ def test_leaves_are_a_copy_that_takes_gradients(backbone, examples, card):
     site, parts = next(iter(expert.sites.items()))
     part = next(iter(parts))
     torch.testing.assert_close(leaves.trained().sites[site][part], parts[part] + 1)
+
+
+def test_what_is_to_be_written_is_nothing_for_a_backbone_that_chooses(backbone, card):
+    corpus = Corpus([Example("1", ("2",), 0)], card)
+    with pytest.raises(TaskFormatError, match=r"tone: answers are to be written.*tiny-random"):
+        course_of(backbone, [corpus], RECIPE)
+    assert course_of(backbone, [Corpus(WEATHER, SKY)], RECIPE)

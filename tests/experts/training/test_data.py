@@ -30,6 +30,11 @@ GOOD = json.dumps({"input": "a", "options": ["x", "y"], "answer": 1})
         ('["a", ["x", "y"], 0]', "expected input, options and answer"),
         ('{"input": "a", "options": ["x", "y"], "answer": 2}', "answer 2 is not an index"),
         ('{"input": "a", "options": ["x", "y"], "answer": -1}', "answer -1 is not an index"),
+        ('{"output": "a"}', "expected input, options and answer, or input and output"),
+        ('{"input": "a", "output": ""}', "output: expected a text"),
+        ('{"input": "a", "output": 3}', "output: expected a text"),
+        ('{"input": "a", "output": "b", "answer": 0}', "output and answer: expected one of them"),
+        ('"output"', "expected input, options and answer"),
     ],
 )
 def test_a_bad_line_is_named(write_lines, line, why):
@@ -72,6 +77,46 @@ def test_an_example_is_read_as_it_stands(write_task):
     assert task.test == (example,)
     assert task.labels == ("x", "y", "z")
     assert task.name == "task"
+
+
+def test_a_text_to_write_is_the_only_option(write_lines):
+    lines = [json.dumps({"input": f"{i}", "output": f"«{i}»"}) for i in range(40)]
+    task = Task(write_lines("task", lines))
+    assert task.test[3] == Example("3", ("«3»",), 0)
+    assert task.test[3].is_written
+    assert task.test[3].right == "«3»"
+    assert task.writes
+    assert task.train
+    assert task.aside
+
+
+def test_one_question_with_choices_and_a_task_does_not_write(write_lines):
+    assert not Task(write_lines("task", [json.dumps({"input": "a", "output": "b"}), GOOD])).writes
+
+
+def test_a_file_may_be_plain_text(write_task):
+    example = Example("a", ("x", "y"), 1)
+    folder = write_task("task", [example])
+    for name in ("train", "test"):
+        packed = folder / f"{name}.jsonl.gz"
+        (folder / f"{name}.jsonl").write_bytes(gzip.decompress(packed.read_bytes()))
+        packed.unlink()
+    task = Task(folder)
+    assert task.test == (example,)
+    assert task.train_path == folder / "train.jsonl"
+    assert [*task.train, *task.aside] == [example]
+
+
+def test_a_file_in_both_forms_is_told(write_task):
+    folder = write_task("task", [Example("a", ("x", "y"), 1)])
+    (folder / "test.jsonl").write_text(GOOD)
+    with pytest.raises(TaskFormatError, match=r"test\.jsonl and test\.jsonl\.gz: expected one"):
+        _ = Task(folder).test
+
+
+def test_a_task_json_that_is_no_object_is_named(write_lines):
+    with pytest.raises(TaskFormatError, match=r"task\.json: expected an object"):
+        _ = Task(write_lines("task", [GOOD], about="[]")).labels
 
 
 def test_questions_with_their_own_choices_have_no_label_set(write_task):

@@ -12,6 +12,7 @@ from experts.manifest import Label, TaskCard, Wording
 from experts.training.data import Example
 from routers.calibration import USUAL, VIEWS
 from routers.catalogue import Catalogue, Routed
+from routers.fitting import confidence
 from routers.fitting.calibrate import (
     FOLDS,
     PARTS,
@@ -272,3 +273,22 @@ def test_weights_belong_to_views_and_not_to_experts():
     again = calibrate_views(flipped)
     for view in VIEWS:
         assert again[view] == pytest.approx(weights[view], rel=1e-2)
+
+
+def test_a_text_to_write_comes_without_choices_and_teaches_nothing_of_them(routed, backbone):
+    """No caller would know it; so what was fitted of choices is of the tasks that have some."""
+    ids = ("sky", "taste")
+    catalogue = Catalogue([routed(id) for id in ids])
+    cards = {id: card_of(id) for id in ids}
+    text, question = Example("It pours.", ("rain",), 0), Example("Sweet.", TASKS["taste"], 0)
+    asked = ask(backbone, backbone, catalogue, cards, {"sky": [text] * 8, "taste": [question] * 8})
+    written_Q = asked.owner_Q == catalogue.position("sky")
+    assert written_Q.sum() == 8
+    for view in ("choices", "labels"):
+        assert (asked.views[view][written_Q] == UNSCORED).all()
+        assert (asked.views[view][~written_Q] > UNSCORED).all()
+    assert (asked.views["instruction"] > UNSCORED).all()
+
+    with_choices = confidence._queries(asked, frozenset({"choices", "labels", "input"}))
+    assert with_choices == torch.nonzero(~written_Q).flatten().tolist()
+    assert len(confidence._queries(asked, frozenset({"instruction", "input"}))) == 16

@@ -4,9 +4,11 @@ import json
 
 import pytest
 
+from experts.backbones.tiny import tiny_causal
 from routers.types import Selection
 from server.cli.route import SHOWN, _answer, _candidates
 from server.engine.messages import Answer, CandidateTrace, Choice, Trace
+from tests.server.api.writing_material import TASKS, write_library
 
 
 @pytest.fixture
@@ -149,3 +151,36 @@ def test_a_question_is_said_once(route, kept):
 def test_without_input_or_replay_there_is_nothing_to_route(route):
     assert route().exit_code == 2
     assert route("Will it rain?", "--question", "1").exit_code == 2
+
+
+@pytest.fixture
+def writer(run, tmp_path):
+    """`writer("input", ...)` on a tiny library that writes."""
+    write_library(tmp_path / "texts", tiny_causal())
+    place = ("--backbone", "tiny-causal", "--library", str(tmp_path / "texts"), "--threads", "1")
+    return lambda *more: run("route", *more, *place)
+
+
+def test_without_choices_a_backbone_that_writes_answers_with_a_text(writer):
+    said = ("1 + 2", "--instructions", TASKS["sum"])
+    shown = writer(*said)
+    assert shown.exit_code == 0, shown.output
+    told = json.loads(writer(*said, "--json").stdout)
+    text = told["answer"]["text"]
+    assert len(text) > 3
+    assert f"Text: {text.splitlines()[0]}" in shown.stdout
+    assert told["trace"]["selection"]["experts"][0]["id"] == "sum"
+    other = json.loads(writer("1 + 2", "--model", "plural", "--json").stdout)
+    assert other["answer"]["text"] != text
+
+
+def test_a_text_is_replayed_by_its_routing(writer, tmp_path):
+    kept = tmp_path / "kept.json"
+    kept.write_text(writer("1 + 2", "--instructions", TASKS["sum"], "--json").stdout)
+    assert writer("--replay", str(kept)).exit_code == 0
+
+
+def test_with_choices_a_backbone_that_writes_ranks_them(writer):
+    shown = writer("1 + 2", "--choices", "3,4")
+    assert "probability" in shown.stdout
+    assert "Text:" not in shown.stdout

@@ -64,6 +64,38 @@ def test_from_task_folders_to_a_measured_library(sailplane, run, tmp_path):
     assert "3 of 3 experts are fitted" in sailplane("fit", *data).output
 
 
+@pytest.mark.slow
+def test_from_texts_to_a_measured_library_that_writes(run, tmp_path):
+    """The folders as a newcomer makes them: plain files of inputs and outputs."""
+    for name, output in (("next", "up"), ("same", "on")):
+        folder = tmp_path / "texts" / name
+        folder.mkdir(parents=True)
+        about = {"instructions": [f"Say the {name} number.", f"Give the {name} one."],
+                 "instruction_unseen": f"Which is the {name}?"}  # fmt: skip
+        (folder / "task.json").write_text(json.dumps(about))
+        lines = [json.dumps({"input": str(i), "output": output}) for i in range(40)]
+        for split in ("train", "test"):
+            (folder / f"{split}.jsonl").write_text("\n".join(lines))
+    place = ("--backbone", "tiny-causal", "--library", str(tmp_path / "made"))
+    data = ("--tasks", str(tmp_path / "texts"), *place)
+    for command in (("train", "--workers", "1"), ("fit", "--calibrate", "--workers", "1")):
+        done = run(*command, *data)
+        assert done.exit_code == 0, done.output
+    figures = tmp_path / "figures.json"
+    asked = ("--sees", "instruction", "--router", "base,oracle", "--limit", "10", "--record")
+    measured = run("evaluate", *data, *asked, "--json", str(figures))
+    assert measured.exit_code == 0, measured.output
+    means = json.loads(figures.read_text())["means"]
+    assert means["oracle"] > 0.8 > 0.1 > means["base"]
+    library = Library.open(tmp_path / "made")
+    assert library.get("next").manifest.scores.keys() == {"bare_written", "expert_written"}
+    assert library.get("next").manifest.instruction_unseen == "Which is the next?"
+    assert library.get("same").read_artefacts().vectors.keys() == {"gate", "arrow"}
+    assert run("card", "--library", str(tmp_path / "made")).exit_code == 0
+    told = run("evaluate", *data, "--sees", "instruction", "--router", "base", "--limit", "1")
+    assert "By the input alone" not in told.output
+
+
 def test_what_is_trained_already_is_not_trained_again(run, library, backbone):
     entry = Library.open(library).get("weather")
     made = Manifest(
@@ -79,6 +111,8 @@ def test_what_is_trained_already_is_not_trained_again(run, library, backbone):
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert "1 of 1 experts are trained already." in result.output
+    said = f"--tasks {tasks.parent} --calibrate --backbone tiny-random --library {library}"
+    assert f"Next: sailplane fit {said}\n" in result.output
     assert made.backbone == BackboneRef(id=backbone.id, fingerprint=backbone.fingerprint)
     assert Library.open(library).get("weather").manifest.version == made.version
 
