@@ -44,7 +44,7 @@ class Bank:
     @property
     def nbytes(self) -> int:
         """Bytes it takes, room for more experts included."""
-        return sum(t.numel() * t.element_size() for t in self._tensors.values())
+        return sum(t.numel() * t.element_size() for t in list(self._tensors.values()))
 
     def join(self, expert: ExpertWeights) -> None:
         """Lay an expert beside the others."""
@@ -130,7 +130,7 @@ class Banks:
     @property
     def nbytes(self) -> int:
         """Bytes of all banks."""
-        return sum(bank.nbytes for bank in self._banks.values())
+        return sum(bank.nbytes for bank in list(self._banks.values()))
 
     @property
     def ids(self) -> Sequence[str]:

@@ -68,6 +68,9 @@ class TokenWeigher:
     def __init__(self, rules: TokenRules, use: Use) -> None:
         self._use = use
         self._prior_N1K = _per_token(use, rules.prior_BK)
+        self._absent_N1K = None
+        if use.present_BK is not None and not bool(use.present_BK.all()):
+            self._absent_N1K = ~_per_token(use, use.present_BK)
         keeps_all = bool((rules.keep_B1 >= use.width).all())
         self._keep_N11 = None if keeps_all else _per_token(use, rules.keep_B1)
         self._fixed_N1K = _per_token(use, rules.fixed_BK) if bool(rules.fixed_BK.any()) else None
@@ -86,7 +89,11 @@ class TokenWeigher:
         if sites not in self._beside:
             self._beside[sites] = self._use.beside(sites)
         score_NX = router.scores(x_ND, V_ED, self._beside[sites])
-        score_NSK = score_NX.view(len(x_ND), sites, self._use.width) + self._prior_N1K
+        score_NSK = score_NX.view(len(x_ND), sites, self._use.width)
+        if self._absent_N1K is not None:
+            # In their places somebody else's experts are scored, whose numbers may overflow.
+            score_NSK = score_NSK.masked_fill(self._absent_N1K, 0.0)
+        score_NSK = score_NSK + self._prior_N1K
         if self._keep_N11 is None:
             weight_NSK = torch.softmax(score_NSK, dim=-1)
         else:

@@ -19,6 +19,7 @@ from experts.backbones.tiny import tiny_causal, tiny_seq2seq
 from experts.host import HostExpert
 from experts.kinds import KINDS, Adapter
 from experts.mix import build_mix
+from experts.scope import EVERYTHING, Scope
 from experts.stacks import stack_experts
 from experts.tiers import Tiers
 from experts.weights import ExpertWeights
@@ -155,12 +156,14 @@ def prompts(seed: int, *lengths: int) -> list[list[int]]:
 
 def ask(
     loop: GenerationLoop, prompt: Sequence[int], selection: Selection, *, count: int = 1,
-    deadline: float | None = None, **sampling: Any,
+    deadline: float | None = None, scope: Scope = EVERYTHING, **sampling: Any,
 ) -> Listener:  # fmt: skip
     """Put a prompt; greedy unless it says otherwise."""
     rules = Sampling(**{"max_tokens": 12, "temperature": 0.0, **sampling})
     listener = Listener(count)
-    loop.put(Request(Prompt(tuple(prompt), selection, rules, count), listener, deadline))
+    loop.put(
+        Request(Prompt(tuple(prompt), selection, rules, count, scope=scope), listener, deadline)
+    )
     return listener
 
 

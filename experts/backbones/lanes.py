@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from queue import SimpleQueue
 from typing import TypeVar
@@ -106,7 +106,9 @@ class Lanes:
             with torch.inference_mode(inference), torch.set_grad_enabled(grad):
                 return job()
 
-        return list(self._pool.map(run, jobs))
+        running = [self._pool.submit(run, job) for job in jobs]
+        wait(running)  # all of them: one that fails must leave no other at work behind its back
+        return [job.result() for job in running]
 
     def _here(self, work: Callable[[Lane, Sequence[int]], T], job: Sequence[int]) -> T:
         self._before()

@@ -27,6 +27,7 @@ from experts.backbones.base import (
 from experts.backbones.checkpoints import DTYPES, checkpoint_fingerprint, only_pickled, quantized
 from experts.backbones.lanes import Lane, at_least
 from experts.backbones.packed import pack_linears
+from experts.decoding import latest
 from experts.decoding.anatomy import Anatomy, study
 from experts.decoding.deck import Deck
 from experts.decoding.likelihood import Ranked
@@ -129,6 +130,12 @@ class LanguageModel(Backbone):
     @abstractmethod
     def _study(self, flat: Attends) -> object:
         """The pass that `study` watches."""
+
+    def widen(self, count: int) -> None:
+        """See `Backbone.widen`."""
+        super().widen(count)
+        if self.device.type == "cpu":
+            latest.prepare(self.dtype)
 
     def decks(self, budget: ByteBudget) -> list[Deck]:
         """A running batch for every lane, all within one budget."""

@@ -6,6 +6,7 @@ Rows read their own tokens alone, whatever the others' lengths; the twin in tens
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from experts import native
@@ -19,6 +20,13 @@ PRODUCTS, MIXTURES = ("products", "nnnnifkkkkkkk"), ("mixtures", "nnnnikkkkkkk")
 def serves(rule: Rule, like: Tensor) -> bool:
     """Whether this does what a layer asks: a soft cap comes between products and what hides."""
     return rule.softcap is None and native.serves(like)
+
+
+def prepare(dtype: torch.dtype) -> None:
+    """Compile what is to be compiled before a step has to wait for it."""
+    if native.installed() and dtype in native.DTYPES:
+        for name, signature in (PRODUCTS, MIXTURES):
+            native.loops(LOOPS, name, signature, dtype)
 
 
 def attend_latest(

@@ -93,12 +93,12 @@ class Steps:
     ) -> Tensor:
         """Outputs (B, 1, H, D) of a page's newest tokens, (B, H, D) each."""
         page, at_B = self.pages[p], self._lengths(p)
-        longest = max(s.length for s in page.slots) + 1
+        longest, count = int(at_B.max()) + 1, len(at_B)
         if latest.serves(rule, q_BHD):
             return latest.attend_latest(
                 q_BHD, k_BGD, v_BGD, page, layer, at_B, rule, longest, self._biases(p, longest)
             )
-        keys, values, count = page.keys[layer], page.values[layer], len(page.slots)
+        keys, values = page.keys[layer], page.values[layer]
         index_B = torch.arange(count, device=at_B.device)
         keys[index_B, :, at_B], values[index_B, :, at_B] = k_BGD, v_BGD
         kept = keys[:count, :, :longest], values[:count, :, :longest]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-Ids = NDArray[np.int64]
+Ids = NDArray[np.int32]
 LEAST = 16
 """Tokens that are worth it."""
 RECENT = 256
@@ -40,11 +40,11 @@ class Prefixes:
     """Beginnings of prompts, within a budget.
 
     Args:
-        most_bytes: for what is kept; 0 keeps nothing.
+        most_bytes: for what is kept; 0 keeps nothing. token_bytes: what is kept of a token.
     """
 
-    def __init__(self, most_bytes: int) -> None:
-        self.most_bytes = most_bytes
+    def __init__(self, most_bytes: int, token_bytes: int) -> None:
+        self.most_bytes, self.most_tokens = most_bytes, most_bytes // token_bytes
         self.nbytes = 0
         self._kept: OrderedDict[int, Prefix] = OrderedDict()
         self._recent: deque[tuple[Hashable, Ids]] = deque(maxlen=RECENT)
@@ -54,7 +54,7 @@ class Prefixes:
 
         Never all of the prompt: what follows it is told by reading its last token.
         """
-        ids = np.asarray(tokens[:-1], dtype=np.int64)
+        ids = np.asarray(tokens[:-1], dtype=np.int32)
         both = [(p, common(p.tokens, ids)) for p in self._kept.values() if p.key == key]
         best, count = max(both, key=lambda pair: pair[1], default=(None, 0))
         if best is None or count < LEAST:
@@ -68,18 +68,20 @@ class Prefixes:
         Args:
             found: what is kept of them already.
         """
-        if not self.most_bytes:
+        if self.most_tokens < LEAST:
             return 0
-        ids = np.asarray(tokens, dtype=np.int64)
+        ids = np.asarray(tokens[: self.most_tokens], dtype=np.int32)
         alike = max((common(t, ids) for k, t in self._recent if k == key), default=0)
         self._recent.append((key, ids))
         return alike if alike >= found + LEAST else 0
 
     def keep(self, key: Hashable, tokens: Sequence[int], kept: Sequence[Tensor]) -> None:
-        """Keep the beginning of a prompt; it takes the place of those that are part of it."""
-        prefix = Prefix(key, np.asarray(tokens, dtype=np.int64), kept)
-        if prefix.nbytes > self.most_bytes:
-            return
+        """Keep the beginning of a prompt; it takes the place of those that are part of it.
+
+        Args:
+            tokens: as many as `worth` said.
+        """
+        prefix = Prefix(key, np.asarray(tokens, dtype=np.int32), kept)
         for other in list(self._kept.values()):
             if other.key == key and common(other.tokens, prefix.tokens) == len(other.tokens):
                 self._drop(other)

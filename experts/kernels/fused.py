@@ -31,7 +31,7 @@ def low_rank_add(
     """`y_n + sum_k w_nk (x_n A_k) B_k`."""
     if not (in_place and y_NO.is_contiguous()):
         y_NO = y_NO.clone(memory_format=torch.contiguous_format)
-    (E, R, D), O = A_ERD.shape, B_ERO.shape[2]
+    E, (_, R, D), O = use.experts, A_ERD.shape, B_ERO.shape[2]
     z_PR = x_ND.new_empty(len(use.pairs.token_P), R)
     numbers = (
         native.dense(y_NO, use.tokens, O), native.dense(x_ND, use.tokens, D),

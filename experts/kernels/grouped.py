@@ -20,7 +20,7 @@ def low_rank_add(
     """`y_n + sum_k w_nk (x_n A_k) B_k`."""
     groups = use.groups
     z_EGR = torch.bmm(_gather(x_ND, groups), groups.of(A_ERD).transpose(1, 2))
-    z_EGR = z_EGR * use.group_weight.view(groups.experts, -1, 1)
+    z_EGR = z_EGR * use.group_weight.view(groups.experts, groups.size, 1)
     update_SO = torch.bmm(z_EGR, groups.of(B_ERO)).flatten(0, 1)
     add = y_NO.index_add_ if in_place else y_NO.index_add
     return add(0, groups.token_S, update_SO)
@@ -32,13 +32,13 @@ def mixed_linear(x_ND: Tensor, W_EHD: Tensor, b_EH: Tensor, use: Use) -> Tensor:
     h_EGH = torch.baddbmm(
         groups.of(b_EH).unsqueeze(1), _gather(x_ND, groups), groups.of(W_EHD).transpose(1, 2)
     )
-    h_EGH = h_EGH * use.group_weight.view(groups.experts, -1, 1)
+    h_EGH = h_EGH * use.group_weight.view(groups.experts, groups.size, 1)
     h_NH = x_ND.new_zeros(use.tokens, W_EHD.shape[1])
     return h_NH.index_add(0, groups.token_S, h_EGH.flatten(0, 1))
 
 
 def _gather(x_ND: Tensor, groups: Groups) -> Tensor:
-    return x_ND.index_select(0, groups.token_S).view(groups.experts, -1, x_ND.shape[1])
+    return x_ND.index_select(0, groups.token_S).view(groups.experts, groups.size, x_ND.shape[1])
 
 
 scores = masked.scores

@@ -194,12 +194,14 @@ class Groups:
     """Pairs of token and expert, gathered by expert: S places, as many for each.
 
     Attributes:
-        experts: how many have tokens. expert_E: which these are, None where it is all in order.
+        experts: how many have tokens. size: places of each. expert_E: which these are, None where
+            it is all in order.
         token_S: the token of each place. pair_S: its place among the (N, K) pairs, flat.
         real_S: 1, or 0 where a group is padded.
     """
 
     experts: int
+    size: int
     expert_E: Tensor | None
     token_S: Tensor
     pair_S: Tensor
@@ -229,6 +231,6 @@ def _group(pairs: Pairs) -> Groups:
     real_UG = place_UG < count_E[used_E].unsqueeze(1)
     within_S = (torch.where(real_UG, place_UG, 0) + first_E[used_E].unsqueeze(1)).flatten()
     return Groups(
-        len(used_E), None if len(used_E) == len(count_E) else used_E,
+        len(used_E), size, None if len(used_E) == len(count_E) else used_E,
         pairs.token_P[within_S], pairs.pair_P[within_S], real_UG.flatten(),
     )  # fmt: skip

@@ -196,7 +196,7 @@ async def begin(
     outcomes = _routed(await submit(samples, deadline=deadline), asked)
     n = body.n or 1
     prompts = [
-        Prompt(tuple(a.tokens), outcome.trace.selection, rule, n, i * n)
+        Prompt(tuple(a.tokens), outcome.trace.selection, rule, n, i * n, ctx.scope)
         for i, (a, outcome, rule) in enumerate(zip(asked, outcomes, rules, strict=True))
     ]
     assert service.writing is not None

@@ -38,7 +38,11 @@ class GenerationMetrics:
             f"{p}inter_token_seconds", "Between two tokens of a prompt.",
             buckets=BETWEEN, registry=r,
         )  # fmt: skip
-        self.read = Counter(f"{p}prompt_tokens", "Tokens of prompts read.", registry=r)
+        self.read = Counter(
+            f"{p}prompt_tokens",
+            "Tokens of prompts read, none of those kept of others.",
+            registry=r,
+        )
         self.reused = Counter(
             f"{p}prompt_tokens_reused", "Tokens of prompts kept of others that began alike.",
             registry=r,

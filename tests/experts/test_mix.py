@@ -7,8 +7,6 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 
 from experts.backbones import TextEncoder, open_backbone
@@ -16,7 +14,6 @@ from experts.errors import BackboneError, MixError
 from experts.kernels import Use, scores
 from experts.mix import Mix, Part, RowMix, build_mix
 from experts.stacks import Stack, StackCache
-from experts.token_routing import top_softmax
 from experts.weights import ExpertWeights
 
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
@@ -223,31 +220,6 @@ def test_gradients_stay_finite_beside_rows_of_another_group(
     grads = torch.autograd.grad(pooled[:, 0].sum(), leaves, allow_unused=True)
     assert any(g is not None and g.abs().max() > 0 for g in grads)
     assert all(g is None or g.isfinite().all() for g in grads)
-
-
-finite = st.sampled_from([-1.0, 0.0, 0.5, 2.0])  # few values, so that ties are common
-
-
-@given(data=st.data(), K=st.integers(1, 6), N=st.integers(1, 5))
-def test_top_softmax_keeps_exactly_the_best(data: st.DataObject, K: int, N: int) -> None:
-    """Of equal scores the earlier wins, whatever the other tokens keep."""
-    score = data.draw(st.lists(st.lists(finite, min_size=K, max_size=K), min_size=N, max_size=N))
-    keep = data.draw(st.lists(st.integers(1, K), min_size=N, max_size=N))
-    weight_NK = top_softmax(
-        torch.tensor(score, dtype=torch.float64), torch.tensor(keep).unsqueeze(1)
-    )
-    for row, count, weight_K in zip(score, keep, weight_NK.tolist(), strict=True):
-        best = sorted(range(K), key=lambda k: (-row[k], k))[:count]
-        total = sum(math.exp(row[k]) for k in best)
-        expected = [math.exp(row[k]) / total if k in best else 0.0 for k in range(K)]
-        assert weight_K == pytest.approx(expected, abs=1e-12)
-
-
-def test_top_softmax_never_picks_a_slot_that_holds_no_expert() -> None:
-    score_NK = torch.tensor([[1.0, -torch.inf, -torch.inf], [0.0, 3.0, 1.0]])
-    weight_NK = top_softmax(score_NK, torch.tensor([[1], [2]]))
-    assert weight_NK[0].tolist() == [1.0, 0.0, 0.0]
-    assert (weight_NK[1] > 0).tolist() == [False, True, True]
 
 
 @pytest.mark.parametrize("bad", [-0.1, math.nan, math.inf])

@@ -60,7 +60,8 @@ class GenerationLoop:
         self.on_step: Callable[[Outcomes, float], None] = lambda _out, _seconds: None
         self._has_source = bool(backbone.anatomy.source)
         # A source is read whole, by layers that see all of it.
-        self.prefixes = Prefixes(0 if self._has_source else prefix_bytes)
+        token_bytes = self.batch.decks[0].own.token_bytes
+        self.prefixes = Prefixes(0 if self._has_source else prefix_bytes, token_bytes)
 
     @property
     def busy(self) -> bool:
@@ -168,7 +169,7 @@ class GenerationLoop:
                 if not self._let_in(request, out):
                     return
                 self._waiting.remove(request)
-                budget -= len(request.prompt.tokens)
+                budget -= len(request.prompt.tokens) - request.reused
 
     def _let_in(self, request: Request, out: Outcomes) -> bool:
         """Seat a prompt's rows; False where there is no room yet."""

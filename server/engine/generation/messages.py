@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from experts.scope import EVERYTHING, Scope
 from routers.types import Selection
 
 Finish = Literal["stop", "length"]
@@ -51,7 +52,8 @@ class Prompt:
 
     Attributes:
         tokens: what is read. count: texts to write, each drawn on its own. first: the index of the
-            first of them among its caller's.
+            first of them among its caller's. scope: what the caller may use; prompts of others
+            tell it nothing.
     """
 
     tokens: tuple[int, ...]
@@ -59,6 +61,7 @@ class Prompt:
     sampling: Sampling
     count: int = 1
     first: int = 0
+    scope: Scope = EVERYTHING
 
 
 @dataclass(frozen=True)

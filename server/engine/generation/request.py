@@ -67,13 +67,15 @@ class Request:
 
     Attributes:
         deadline: on the clock of `time.monotonic`. lease: pins its experts, until it ends.
-        first_at, last_at: when its first and its latest token came.
+        reused: tokens of it that need not be read. first_at, last_at: when its first and its latest
+            token came.
     """
 
     prompt: Prompt
     ticket: Ticket
     deadline: float | None = None
     lease: Lease[ExpertWeights] | None = None
+    reused: int = 0
     entered: float = field(default_factory=time.monotonic)
     first_at: float | None = None
     last_at: float | None = None

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from weakref import ref
 
 from experts.decoding.prefixes import Prefixes
-from routers.types import Selection
 from server.engine.generation.batch import Row
+from server.engine.generation.request import Request
 from server.engine.passes import row_mix
 
 
 def begin(row: Row, prefixes: Prefixes) -> int:
     """Have a new row read its prompt from where no other has; how many tokens that leaves out."""
     prompt, seat = row.request.prompt, row.seat
-    tokens, key = prompt.tokens, _key(prompt.selection)
+    tokens, key = prompt.tokens, _key(row.request)
     found = prefixes.find(key, tokens)
     count = 0
     if found is not None:
         prefix, count = found
         row.deck.own.restore(seat.own, prefix.kept, count)
+        row.request.reused = count
         row.request.ticket.reused += count
     row.unread = list(tokens[count:])
     row.remember = prefixes.worth(key, tokens, count)
@@ -31,9 +33,16 @@ def remember(row: Row, prefixes: Prefixes) -> None:
         prompt, count = row.request.prompt, row.remember
         row.remember = 0
         kept = row.deck.own.kept(row.seat.own, count)
-        prefixes.keep(_key(prompt.selection), prompt.tokens[:count], kept)
+        prefixes.keep(_key(row.request), prompt.tokens[:count], kept)
 
 
-def _key(selection: Selection) -> Hashable:
-    """Whatever decides what a token's keys and values are."""
-    return row_mix(selection), selection.token_router
+def _key(request: Request) -> Hashable:
+    """Whatever decides what a token's keys and values are, and who may come to know of them.
+
+    Experts themselves, not their names: others may come under a name that was given up.
+    """
+    assert request.lease is not None
+    prompt, experts = request.prompt, request.lease.experts
+    selection = prompt.selection
+    weights = tuple(ref(experts[name]) for name in selection.refs)
+    return row_mix(selection), selection.token_router, weights, prompt.scope

@@ -1,5 +1,8 @@
 """Several passes at once give what one after the other gives, and share the weights."""
 
+import threading
+import time
+
 import pytest
 import torch
 
@@ -79,3 +82,22 @@ def test_long_work_goes_on_aside_and_may_be_stopped_between_passes(wide):
     with pytest.raises(TimeoutError):
         wide.aside(stop).features(TEXTS)
     torch.testing.assert_close(wide.embed(TEXTS), got, rtol=0, atol=1e-9)
+
+
+def test_jobs_side_by_side_have_all_ended_when_one_has_failed() -> None:
+    backbone = tiny_encoder()
+    backbone.widen(2)
+    begun, ended = threading.Event(), []
+
+    def fails() -> None:
+        begun.wait(5)
+        raise ValueError("no")
+
+    def goes_on() -> None:
+        begun.set()
+        time.sleep(0.2)
+        ended.append(True)
+
+    with pytest.raises(ValueError, match="no"):
+        backbone.lanes.together([fails, goes_on])
+    assert ended

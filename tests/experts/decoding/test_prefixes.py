@@ -19,13 +19,13 @@ def kept(count: int) -> list[torch.Tensor]:
 
 @given(st.lists(st.integers(0, 2), max_size=8), st.lists(st.integers(0, 2), max_size=8))
 def test_what_two_prompts_begin_with_in_common(a: list[int], b: list[int]) -> None:
-    n = common(np.array(a, dtype=np.int64), np.array(b, dtype=np.int64))
+    n = common(np.array(a, dtype=np.int32), np.array(b, dtype=np.int32))
     assert a[:n] == b[:n]
     assert n == min(len(a), len(b)) or a[n] != b[n]
 
 
 def test_the_second_prompt_that_begins_alike_is_worth_keeping_and_the_third_finds_it() -> None:
-    prefixes = Prefixes(1 << 20)
+    prefixes = Prefixes(1 << 20, TOKEN_BYTES)
     assert prefixes.worth("a", [*BASE, 1, 2]) == 0
     assert prefixes.find("a", [*BASE, 3]) is None
     assert prefixes.worth("a", [*BASE, 3, 4]) == len(BASE)
@@ -37,7 +37,7 @@ def test_the_second_prompt_that_begins_alike_is_worth_keeping_and_the_third_find
 
 
 def test_other_experts_find_nothing() -> None:
-    prefixes = Prefixes(1 << 20)
+    prefixes = Prefixes(1 << 20, TOKEN_BYTES)
     prefixes.keep("a", BASE, kept(len(BASE)))
     prefixes.worth("a", BASE)
     assert prefixes.find("b", [*BASE, 1]) is None
@@ -45,7 +45,7 @@ def test_other_experts_find_nothing() -> None:
 
 
 def test_the_last_token_is_always_read_and_a_short_beginning_is_not_worth_it() -> None:
-    prefixes = Prefixes(1 << 20)
+    prefixes = Prefixes(1 << 20, TOKEN_BYTES)
     prefixes.keep("a", BASE, kept(len(BASE)))
     found = prefixes.find("a", BASE)
     assert found is not None
@@ -55,14 +55,14 @@ def test_the_last_token_is_always_read_and_a_short_beginning_is_not_worth_it() -
 
 
 def test_a_longer_beginning_takes_the_place_of_its_own_beginning() -> None:
-    prefixes = Prefixes(1 << 20)
+    prefixes = Prefixes(1 << 20, TOKEN_BYTES)
     prefixes.keep("a", BASE[:LEAST], kept(LEAST))
     prefixes.keep("a", BASE, kept(len(BASE)))
     assert prefixes.nbytes == len(BASE) * TOKEN_BYTES
 
 
-def test_the_least_used_goes_first_and_what_never_fits_is_not_kept() -> None:
-    prefixes = Prefixes(2 * LEAST * TOKEN_BYTES)
+def test_the_least_used_goes_first() -> None:
+    prefixes = Prefixes(2 * LEAST * TOKEN_BYTES, TOKEN_BYTES)
     first, second, third = ([i] * LEAST for i in (1, 2, 3))
     prefixes.keep("a", first, kept(LEAST))
     prefixes.keep("a", second, kept(LEAST))
@@ -71,11 +71,16 @@ def test_the_least_used_goes_first_and_what_never_fits_is_not_kept() -> None:
     assert prefixes.find("a", [*first, 0])
     assert prefixes.find("a", [*third, 0])
     assert prefixes.find("a", [*second, 0]) is None
-    prefixes.keep("a", BASE, kept(len(BASE)))
     assert prefixes.nbytes == 2 * LEAST * TOKEN_BYTES
 
 
+def test_of_a_beginning_that_is_too_large_as_much_is_worth_it_as_fits() -> None:
+    prefixes = Prefixes(2 * LEAST * TOKEN_BYTES, TOKEN_BYTES)
+    prefixes.worth("a", BASE)
+    assert prefixes.worth("a", BASE) == 2 * LEAST < len(BASE)
+
+
 def test_without_memory_nothing_is_remembered() -> None:
-    prefixes = Prefixes(0)
+    prefixes = Prefixes(0, TOKEN_BYTES)
     assert prefixes.worth("a", BASE) == 0
     assert prefixes.worth("a", BASE) == 0

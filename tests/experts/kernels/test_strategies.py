@@ -150,6 +150,18 @@ def test_a_ragged_use_equals_the_rectangular_one_it_spells_out(strategy: str) ->
 
 
 @pytest.mark.parametrize("strategy", FAST)
+def test_rows_without_experts_are_left_as_they_are(strategy: str) -> None:
+    nobody = torch.zeros(2, 2, dtype=torch.bool)
+    use = Use(torch.zeros(2, 2, dtype=torch.long), torch.zeros(2, 2).double(), 3, 4,
+              present_BK=nobody)  # fmt: skip
+    y_NO, x_ND = normal(4, O), normal(4, D)
+    assert torch.equal(
+        low_rank_add(y_NO, x_ND, normal(3, R, D), normal(3, R, O), use, strategy), y_NO
+    )
+    assert not mixed_linear(x_ND, normal(3, O, D), normal(3, O), use, strategy).any()
+
+
+@pytest.mark.parametrize("strategy", FAST)
 @pytest.mark.parametrize("per_token", [False, True])
 def test_an_expert_that_overflows_spoils_no_token_that_does_not_use_it(strategy, per_token) -> None:
     expert_BK = torch.tensor([[0], [1]])

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.language_models import Stage, ask, finish, merged, per_token, prompts, single
+from experts.scope import Scope
+from server.engine.generation.loop import GenerationLoop
+from tests.language_models import (
+    Listener,
+    Stage,
+    ask,
+    finish,
+    merged,
+    per_token,
+    prompts,
+    single,
+)
 
 SELECTIONS = {
     "bare": single(None),
@@ -50,6 +63,39 @@ def test_who_reads_decides_what_may_be_used_again(causal: Stage) -> None:
         assert told.tokens() == causal.slowly(prompt, SELECTIONS[name], 12)
         reused[name] = told.reused
     assert {name for name, count in reused.items() if count} == {"one"}
+
+
+def test_another_caller_learns_nothing_of_what_was_asked(causal: Stage) -> None:
+    loop, prompt = causal.loop(prefix_bytes=BYTES), [*STEMS[0], 7, 8]
+    scopes = [Scope(frozenset({"team-a"}))] * 3 + [Scope(frozenset({"team-b"}))]
+    reused: list[int] = []
+    for scope in scopes:
+        told = ask(loop, prompt, single("a"), scope=scope)
+        finish(loop)
+        reused.append(told.reused)
+    assert reused == [0, 0, len(prompt) - 1, 0]
+
+
+def test_an_expert_in_the_place_of_another_reads_for_itself(causal: Stage) -> None:
+    loop, prompt = causal.loop(prefix_bytes=BYTES), [*STEMS[0], 7, 8]
+    for _ in range(3):
+        finish_one(loop, prompt)
+    mine, other = causal.experts["a@1"], causal.experts["b@1"]
+    causal.tiers.drop("a")
+    try:
+        causal.experts["a@1"] = replace(other, id="a@1")
+        told = finish_one(loop, prompt)
+        assert told.reused == 0
+        assert told.tokens() == causal.slowly(prompt, single("a"), 12)
+    finally:
+        causal.experts["a@1"] = mine
+        causal.tiers.drop("a")
+
+
+def finish_one(loop: GenerationLoop, prompt: list[int]) -> Listener:
+    told = ask(loop, prompt, single("a"))
+    finish(loop)
+    return told
 
 
 ARRIVALS = st.lists(
