@@ -45,8 +45,9 @@ class CausalLM(LanguageModel):
     def _rank(self, lane: Lane, ranked: Sequence[Ranked], mix: Mix | None) -> list[Tensor]:
         return causal_ranked(lane, self.anatomy, ranked, mix)
 
-    def _study(self, flat: Attends) -> object:
-        token_N = torch.zeros(OWN, dtype=torch.long, device=self.device)
+    def _study(self, flat: Attends, first: int) -> Tensor:
+        token_N = torch.arange(1, OWN + 1, device=self.device)  # 0 is often padding, of zeros
+        token_N[0] += OWN + first
         at_N = torch.arange(OWN, device=self.device)
         kept_C = torch.tensor([OWN - 1] * KEPT, device=self.device)
         return causal_logits(self.model, token_N, at_N, flat, kept_C)

@@ -128,7 +128,7 @@ class LanguageModel(Backbone):
         """One pass of `rank`."""
 
     @abstractmethod
-    def _study(self, flat: Attends) -> object:
+    def _study(self, flat: Attends, first: int) -> Tensor:
         """The pass that `study` watches."""
 
     def widen(self, count: int) -> None:

@@ -52,8 +52,9 @@ class Seq2Seq(LanguageModel):
     def _rank(self, lane: Lane, ranked: Sequence[Ranked], mix: Mix | None) -> list[Tensor]:
         return seq2seq_ranked(lane, self.anatomy, ranked, self.start, mix)
 
-    def _study(self, flat: Attends) -> object:
-        token_N = torch.zeros(OWN, dtype=torch.long, device=self.device)
+    def _study(self, flat: Attends, first: int) -> Tensor:
+        token_N = torch.arange(1, OWN + 1, device=self.device)  # 0 is often padding, of zeros
+        token_N[0] += OWN + first
         at_N = torch.arange(OWN, device=self.device)
         state_1SD = torch.zeros(1, SOURCE, self.width, dtype=self.dtype, device=self.device)
         return seq2seq_logits(self.model, token_N, at_N, flat, state_1SD)

@@ -92,19 +92,21 @@ class _CountingMix(Mix):
         return {site: tuple(sites) for sites in by_memory.values() for site in sites}
 
 
-def study(model: nn.Module, hooks: SiteHooks, run: Callable[[Attends], object]) -> Anatomy:
-    """Watch one pass.
+def study(model: nn.Module, hooks: SiteHooks, run: Callable[[Attends, int], Tensor]) -> Anatomy:
+    """Watch one pass, and see by another that tokens meet in attention alone.
 
     Args:
         run: makes a pass of `OWN` tokens over a source of `SOURCE`, if there is one, and asks for
-            the logits of `KEPT`; hands on the flat pass it is given.
+            the logits of `KEPT`; hands on the flat pass it is given. The first token differs with
+            the number it is given. Gives logits, those of the last token at the end.
 
     Raises:
-        BackboneError: the model does not attend through transformers' interface.
+        BackboneError: the model does not attend through transformers' interface, or keeps
+            something of its tokens elsewhere (state-space layers, convolutions).
     """
     watch, mix = _Watch(), _CountingMix((), 1)
     with torch.inference_mode(), hooks.mixing(mix, lambda _site: None):
-        run(watch)
+        logit_V = run(watch, 0)[-1]
     names = {id(module): name for name, module in model.named_modules()}
     own = [(names[id(m)], shape) for m, shape, keys in watch.seen if keys == OWN]
     source = [(names[id(m)], shape) for m, shape, keys in watch.seen if keys == SOURCE]
@@ -112,6 +114,15 @@ def study(model: nn.Module, hooks: SiteHooks, run: Callable[[Attends], object]) 
         raise BackboneError(
             f"{type(model).__name__} does not attend through transformers' attention interface; "
             "such models are not served."
+        )
+
+    with torch.inference_mode():
+        other_V = run(_Watch(), 1)[-1]
+    noise = 32 * torch.finfo(logit_V.dtype).eps * logit_V.abs().max()
+    if bool((logit_V - other_V).abs().max() > noise):
+        raise BackboneError(
+            f"{type(model).__name__} carries its tokens on by more than attention (state-space "
+            "layers, convolutions); such models are not served."
         )
 
     def seeing(tokens: set[int]) -> frozenset[str]:
