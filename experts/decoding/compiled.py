@@ -10,13 +10,21 @@ from typing import Any
 
 import numpy as np
 
-from experts.compiled import dot, dots, inline
+from experts.native.sums import ROWS, add_dot, add_dots, add_row, add_rows, inline
 
 
 @inline
 def _span(newest: int, window: int) -> tuple[int, int]:
     """The tokens that are seen: from which one, and up to which."""
     return (max(0, newest + 1 - window) if window else 0), newest + 1
+
+
+@inline
+def _keep(kept: Any, new: Any, newest: int, b: int, G: int, D: int, room: int) -> None:
+    """Copy what is new (B, G, D) of row b to its end."""
+    for g in range(b * G, (b + 1) * G):
+        for d in range(D):
+            kept[(g * room + newest) * D + d] = new[g * D + d]
 
 
 def products(
@@ -28,24 +36,16 @@ def products(
     Products stand in (B, H, longest).
     """
     for b in range(B):
+        _keep(keys, k, at[b], b, G, D, room)
         first, until = _span(at[b], window)
-        for g in range(G):
-            row = (b * G + g) * room * D
-            for d in range(D):
-                keys[row + at[b] * D + d] = k[(b * G + g) * D + d]
         for h in range(H):
             row, own, mine = (b * G + h * G // H) * room * D, (b * H + h) * D, (b * H + h) * longest
-            for t in range(mine, mine + longest):
-                s[t] = -np.inf
-            for t in range(first, until):
-                s[mine + t] = 0
-            for t in range(first, until - 3, 4):
-                i = mine + t
-                s[i], s[i + 1], s[i + 2], s[i + 3] = dots(
-                    s[i], s[i + 1], s[i + 2], s[i + 3], keys, row + t * D, D, q, own, D
-                )
-            for t in range(until - (until - first) % 4, until):
-                s[mine + t] = dot(s[mine + t], keys, row + t * D, q, own, D)
+            for t in range(longest):
+                s[mine + t] = 0 if first <= t < until else -np.inf
+            for t in range(first, until - ROWS + 1, ROWS):
+                add_dots(s, mine + t, keys, row + t * D, D, q, own, D)
+            for t in range(until - (until - first) % ROWS, until):
+                add_dot(s, mine + t, keys, row + t * D, q, own, D)
             for t in range(first, until):
                 s[mine + t] *= scale
 
@@ -56,25 +56,13 @@ def mixtures(
 ) -> None:  # fmt: skip
     """Keep the newest values v (B, G, D), and let `out_bh = sum_t p_bht value_t`."""
     for b in range(B):
+        _keep(values, v, at[b], b, G, D, room)
         first, until = _span(at[b], window)
-        for g in range(G):
-            row = (b * G + g) * room * D
-            for d in range(D):
-                values[row + at[b] * D + d] = v[(b * G + g) * D + d]
         for h in range(H):
             row, own, mine = (b * G + h * G // H) * room * D, (b * H + h) * D, (b * H + h) * longest
             for d in range(own, own + D):
                 out[d] = 0
             for t in range(first, until - 3, 4):
-                i, a = mine + t, row + t * D
-                p0, p1, p2, p3 = p[i], p[i + 1], p[i + 2], p[i + 3]
-                a1, a2, a3 = a + D, a + 2 * D, a + 3 * D
-                for d in range(D):
-                    out[own + d] += (
-                        p0 * values[a + d] + p1 * values[a1 + d]
-                        + p2 * values[a2 + d] + p3 * values[a3 + d]
-                    )  # fmt: skip
+                add_rows(out, own, p, mine + t, 1, values, row + t * D, D, D)
             for t in range(until - (until - first) % 4, until):
-                w, a = p[mine + t], row + t * D
-                for d in range(D):
-                    out[own + d] += w * values[a + d]
+                add_row(out, own, p[mine + t], values, row + t * D, D)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from experts.compiled import dot, dots, inline
+from experts.native.sums import ROWS, add_dot, add_dots, add_row, add_rows, inline
 
 TILE = 512
 """Columns of a factor at a time: few enough that they stay in the first cache for all tokens."""
@@ -26,13 +26,10 @@ def _read(
             if weight[i] == 0:
                 continue
             b, at = token[i] * D + d, (i - p) * R
-            for r in range(0, R - 3, 4):
-                k = at + r
-                z[k], z[k + 1], z[k + 2], z[k + 3] = dots(
-                    z[k], z[k + 1], z[k + 2], z[k + 3], A, a + r * D + d, D, x, b, count
-                )
-            for r in range(R - R % 4, R):
-                z[at + r] = dot(z[at + r], A, a + r * D + d, x, b, count)
+            for r in range(0, R - ROWS + 1, ROWS):
+                add_dots(z, at + r, A, a + r * D + d, D, x, b, count)
+            for r in range(R - R % ROWS, R):
+                add_dot(z, at + r, A, a + r * D + d, x, b, count)
 
 
 @inline
@@ -46,18 +43,11 @@ def _write(
             w = weight[i]
             if w == 0:
                 continue
-            c, at = token[i] * O + o, (i - p) * R
+            c, at, b = token[i] * O + o, (i - p) * R, a + o
             for r in range(0, R - 3, 4):
-                b0 = a + r * O + o
-                b1, b2, b3 = b0 + O, b0 + 2 * O, b0 + 3 * O
-                z0, z1, z2, z3 = z[at + r], z[at + r + 1], z[at + r + 2], z[at + r + 3]
-                z0, z1, z2, z3 = z0 * w, z1 * w, z2 * w, z3 * w
-                for k in range(count):
-                    y[c + k] += z0 * B[b0 + k] + z1 * B[b1 + k] + z2 * B[b2 + k] + z3 * B[b3 + k]
+                add_rows(y, c, z, at + r, w, B, b + r * O, O, count)
             for r in range(R - R % 4, R):
-                z0, b0 = z[at + r] * w, a + r * O + o
-                for k in range(count):
-                    y[c + k] += z0 * B[b0 + k]
+                add_row(y, c, z[at + r] * w, B, b + r * O, count)
 
 
 def low_rank_add(
@@ -80,4 +70,4 @@ def scores(s: Any, x: Any, V: Any, expert: Any, N: int, K: int, D: int) -> None:
     for n in range(N):
         for i in range(n * K, (n + 1) * K):
             s[i] = 0
-            s[i] = dot(s[i], V, expert[i] * D, x, n * D, D)
+            add_dot(s, i, V, expert[i] * D, x, n * D, D)
