@@ -124,7 +124,7 @@ class Banks:
     def __init__(self, siblings: Siblings = MappingProxyType({})) -> None:
         self._siblings = siblings
         self._banks: dict[Hashable, Bank] = {}
-        self._group_of: dict[str, Hashable] = {}
+        self._there: dict[str, ExpertWeights] = {}
         self._users: dict[str, int] = {}
 
     @property
@@ -137,13 +137,17 @@ class Banks:
         """The experts that are there, by the ids they were given with."""
         return list(self._users)
 
+    def accept(self, experts: Iterable[ExpertWeights]) -> bool:
+        """Whether none of these has the name of one that is there with other tensors."""
+        return all(self._there.get(expert.id, expert) is expert for expert in experts)
+
     def join(self, experts: Iterable[ExpertWeights]) -> None:
-        """Have these experts there for one more row."""
+        """Have these experts there for one more row; they are accepted."""
         for expert in experts:
             if expert.id not in self._users:
                 bank = self._banks.setdefault(expert.group, Bank(expert.kind, self._siblings))
                 bank.join(expert)
-                self._group_of[expert.id] = expert.group
+                self._there[expert.id] = expert
             self._users[expert.id] = self._users.get(expert.id, 0) + 1
 
     def leave(self, ids: Iterable[str]) -> None:
@@ -152,7 +156,7 @@ class Banks:
             self._users[id] -= 1
             if not self._users[id]:
                 del self._users[id]
-                group = self._group_of.pop(id)
+                group = self._there.pop(id).group
                 self._banks[group].leave(id)
                 if not len(self._banks[group]):
                     del self._banks[group]

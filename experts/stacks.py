@@ -66,6 +66,8 @@ class Stack:
         by_site = self.vectors.get(artefact, {})
         if len(sites) == 1 and sites[0] in by_site:
             return by_site[sites[0]]
+        if not any(site in by_site for site in sites):
+            return like.new_zeros(len(sites) * self.size, like.shape[1])
         if (artefact, sites) not in self._beside:
             zeros = like.new_zeros(self.size, like.shape[1])
             self._beside[artefact, sites] = torch.cat([by_site.get(s, zeros) for s in sites])

@@ -114,10 +114,8 @@ def top_softmax(score: Tensor, keep: Tensor) -> Tensor:
     the best one `keep` times is cheaper than `topk` or a stable sort for the few that are kept.
 
     Args:
-        score: (..., K). keep: (..., 1), as many axes.
+        score: (..., K). keep: (..., 1), as many axes, at most K.
     """
-    if bool((keep >= score.shape[-1]).all()):
-        return torch.softmax(score, dim=-1)
     left = score.detach()
     for place in range(int(keep.max())):
         best = left.argmax(dim=-1, keepdim=True)

@@ -23,10 +23,8 @@ def serves(rule: Rule, like: Tensor) -> bool:
 
 
 def prepare(dtype: torch.dtype) -> None:
-    """Compile what is to be compiled before a step has to wait for it."""
-    if native.installed() and dtype in native.DTYPES:
-        for name, signature in (PRODUCTS, MIXTURES):
-            native.loops(LOOPS, name, signature, dtype)
+    """See `native.prepare`."""
+    native.prepare(LOOPS, dtype, PRODUCTS, MIXTURES)
 
 
 def attend_latest(

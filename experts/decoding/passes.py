@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -81,8 +82,8 @@ class Steps:
         """See `Keeper.attend`."""
         out: list[Tensor] = []
         start = 0
-        for p, page in enumerate(self.pages):
-            rows = slice(start, start + len(page.slots))
+        for p, at_B in enumerate(self._ages):
+            rows = slice(start, start + len(at_B))
             q_BHD, k_BGD, v_BGD = (x[0, :, rows].transpose(0, 1) for x in (q, k, v))
             out.append(self._attend(p, layer, q_BHD, k_BGD, v_BGD, rule))
             start = rows.stop
@@ -92,44 +93,46 @@ class Steps:
         self, p: int, layer: int, q_BHD: Tensor, k_BGD: Tensor, v_BGD: Tensor, rule: Rule
     ) -> Tensor:
         """Outputs (B, 1, H, D) of a page's newest tokens, (B, H, D) each."""
-        page, at_B = self.pages[p], self._lengths(p)
-        longest, count = int(at_B.max()) + 1, len(at_B)
+        page, at_B, longest = self.pages[p], self._ages[p], self._longest[p]
         if latest.serves(rule, q_BHD):
             return latest.attend_latest(
-                q_BHD, k_BGD, v_BGD, page, layer, at_B, rule, longest, self._biases(p, longest)
+                q_BHD, k_BGD, v_BGD, page, layer, at_B, rule, longest, self._bias(p)
             )
-        keys, values = page.keys[layer], page.values[layer]
+        keys, values, count = page.keys[layer], page.values[layer], len(at_B)
         index_B = torch.arange(count, device=at_B.device)
         keys[index_B, :, at_B], values[index_B, :, at_B] = k_BGD, v_BGD
         kept = keys[:count, :, :longest], values[:count, :, :longest]
-        return attend(q_BHD.unsqueeze(2), *kept, rule, self._added(p, longest, rule.window, q_BHD))
+        return attend(q_BHD.unsqueeze(2), *kept, rule, self._added(p, rule.window, q_BHD))
 
-    def _lengths(self, p: int) -> Tensor:
-        """Tokens kept of each row of a page so far."""
-        if ("lengths", p) not in self._known:
-            page = self.pages[p]
-            lengths = torch.tensor([s.length for s in page.slots], device=page.keys[0].device)
-            self._known["lengths", p] = lengths
-        found = self._known["lengths", p]
-        assert found is not None
-        return found
+    @cached_property
+    def _ages(self) -> list[Tensor]:
+        """Tokens kept so far of each page's rows, as the pass begins."""
+        return [
+            torch.tensor([s.length for s in page.slots], device=page.keys[0].device)
+            for page in self.pages
+        ]
 
-    def _added(self, p: int, longest: int, window: int | None, like: Tensor) -> Tensor | None:
+    @cached_property
+    def _longest(self) -> list[int]:
+        """Tokens of each page's longest row, the newest among them."""
+        return [int(at_B.max()) + 1 for at_B in self._ages]
+
+    def _added(self, p: int, window: int | None, like: Tensor) -> Tensor | None:
         """Mask and bias of a page's rows; the same in all layers with this window."""
         if ("added", p, window) not in self._known:
-            at_B = self._lengths(p)
-            at_S = torch.arange(longest, device=at_B.device)
+            at_B = self._ages[p]
+            at_S = torch.arange(self._longest[p], device=at_B.device)
             mask = hidden((at_B + 1).view(-1, 1, 1, 1), at_S, window, like)
-            both = [x for x in (mask, self._biases(p, longest)) if x is not None]
+            both = [x for x in (mask, self._bias(p)) if x is not None]
             self._known["added", p, window] = sum(both[1:], start=both[0]) if both else None
         return self._known["added", p, window]
 
-    def _biases(self, p: int, longest: int) -> Tensor | None:
+    def _bias(self, p: int) -> Tensor | None:
         """The bias of a page's rows; the same in all layers."""
         if self.bias is None:
             return None
         if ("bias", p) not in self._known:
-            self._known["bias", p] = self.bias(self._lengths(p).unsqueeze(1), longest)
+            self._known["bias", p] = self.bias(self._ages[p].unsqueeze(1), self._longest[p])
         return self._known["bias", p]
 
 

@@ -62,6 +62,11 @@ class Prefixes:
         self._kept.move_to_end(id(best))
         return best, count
 
+    def covers(self, key: Hashable, tokens: Sequence[int]) -> bool:
+        """Whether all of these are kept."""
+        ids = np.asarray(tokens, dtype=np.int32)
+        return any(common(p.tokens, ids) == len(ids) for p in self._kept.values() if p.key == key)
+
     def worth(self, key: Hashable, tokens: Sequence[int], found: int = 0) -> int:
         """How many tokens of a prompt are worth keeping, since a recent one began with them.
 

@@ -19,10 +19,8 @@ ADD, SCORES = ("low_rank_add", "nnnnnniikkkk"), ("scores", "nnnikkk")
 
 
 def prepare(dtype: torch.dtype) -> None:
-    """Compile what is to be compiled before a pass has to wait for it."""
-    if native.installed() and dtype in native.DTYPES:
-        for name, signature in (ADD, SCORES):
-            native.loops(LOOPS, name, signature, dtype)
+    """See `native.prepare`."""
+    native.prepare(LOOPS, dtype, ADD, SCORES)
 
 
 def low_rank_add(

@@ -42,6 +42,17 @@ def serves(like: Tensor) -> bool:
     )
 
 
+def prepare(module: str, dtype: torch.dtype, *functions: tuple[str, str]) -> None:
+    """Compile functions of a module before a pass has to wait for it, where they may serve.
+
+    Args:
+        functions: name and signature of each; see `loops`.
+    """
+    if installed() and dtype in DTYPES:
+        for name, signature in functions:
+            loops(module, name, signature, dtype)
+
+
 @cache
 def loops(module: str, name: str, signature: str, dtype: torch.dtype) -> Callable[..., None]:
     """A function of a module as machine code; the first call takes a second.

@@ -71,19 +71,22 @@ class RunningBatch:
         return sum(bank.nbytes for bank in self._banks.values())
 
     def seats(
-        self, tokens: int, source: int, count: int, refs: Sequence[str] = ()
+        self, tokens: int, source: int, count: int, experts: Sequence[ExpertWeights] = ()
     ) -> tuple[Deck, list[Seat]] | None:
-        """Seats for `count` rows on one deck; None where none has room.
+        """Seats for `count` rows on one deck; None where none has room for now.
+
+        Nor has one where rows still write by former experts of the same names.
 
         Args:
-            refs: the experts that they use.
+            experts: that they use.
         """
 
         def order(deck: Deck) -> int:
             there = self._banks[deck].ids
-            return len(deck.seats) - PULL * sum(ref in there for ref in refs)
+            return len(deck.seats) - PULL * sum(expert.id in there for expert in experts)
 
-        for deck in sorted(self.decks, key=order):
+        able = [deck for deck in self.decks if self._banks[deck].accept(experts)]
+        for deck in sorted(able, key=order):
             taken: list[Seat] = []
             while len(taken) < count and (seat := deck.seat(tokens, source)):
                 taken.append(seat)

@@ -184,7 +184,8 @@ class GenerationLoop:
         count = request.prompt.count
         if len(self.batch.rows) + count > self.max_rows:
             return False
-        seated = self.batch.seats(*self._sizes(request), count, request.prompt.selection.refs)
+        experts = [request.lease.experts[ref] for ref in request.prompt.selection.refs]
+        seated = self.batch.seats(*self._sizes(request), count, experts)
         if seated is None:
             return False
         deck, seats = seated

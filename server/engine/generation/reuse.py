@@ -29,11 +29,12 @@ def begin(row: Row, prefixes: Prefixes) -> int:
 
 def remember(row: Row, prefixes: Prefixes) -> None:
     """Keep what a row has read of its prompt, if that is worth it, and not yet done."""
-    if row.remember:
-        prompt, count = row.request.prompt, row.remember
-        row.remember = 0
-        kept = row.deck.own.kept(row.seat.own, count)
-        prefixes.keep(_key(row.request), prompt.tokens[:count], kept)
+    count, row.remember = row.remember, 0
+    if not count:
+        return
+    tokens, key = row.request.prompt.tokens[:count], _key(row.request)
+    if not prefixes.covers(key, tokens):  # one that was read at the same time may have been first
+        prefixes.keep(key, tokens, row.deck.own.kept(row.seat.own, count))
 
 
 def _key(request: Request) -> Hashable:

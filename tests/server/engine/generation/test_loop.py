@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -141,6 +143,27 @@ def test_numbers_that_overflow_end_that_text_and_no_other(stage: Stage) -> None:
     again = ask(loop, first, single("a"), ignore_eos=True)
     finish(loop)
     assert again.tokens() == good.tokens()
+    nothing_is_left(stage, loop)
+
+
+def test_an_expert_in_the_place_of_another_waits_for_who_writes_by_that(stage: Stage) -> None:
+    loop, (first, second, third) = stage.loop(), prompts(7, 4, 6, 5)
+    former, other = stage.experts["a@1"], stage.experts["b@1"]
+    expected = alone(stage, tuple(first), "one"), alone(stage, tuple(third), "bare")
+    told = [ask(loop, first, single("a"), max_tokens=14, ignore_eos=True) for _ in range(2)]
+    loop.step()  # on both lanes somebody writes by it
+    stage.tiers.drop("a")
+    try:
+        stage.experts["a@1"] = replace(other, id="a@1")
+        joins = ask(loop, second, single("a"))
+        bare = ask(loop, third, single(None), max_tokens=14, ignore_eos=True)
+        finish(loop)
+        assert joins.tokens() == stage.slowly(second, single("a"), 12)
+    finally:
+        stage.experts["a@1"] = former
+        stage.tiers.drop("a")
+    assert all(t.tokens()[: len(expected[0])] == expected[0] for t in told)
+    assert bare.tokens()[: len(expected[1])] == expected[1]
     nothing_is_left(stage, loop)
 
 

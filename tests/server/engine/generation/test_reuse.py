@@ -65,6 +65,21 @@ def test_who_reads_decides_what_may_be_used_again(causal: Stage) -> None:
     assert {name for name, count in reused.items() if count} == {"one"}
 
 
+def test_prompts_that_are_read_together_keep_their_beginning_once(
+    causal: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, copied = causal.loop(prefix_bytes=BYTES), []
+    for deck in loop.batch.decks:
+        kept = deck.own.kept
+        monkeypatch.setattr(
+            deck.own, "kept", lambda slot, n, kept=kept: copied.append(n) or kept(slot, n)
+        )
+    for i in range(9, 15):
+        ask(loop, [*STEMS[0], 7, i], single("a"))
+    finish(loop)
+    assert copied == [len(STEMS[0]) + 1]
+
+
 def test_another_caller_learns_nothing_of_what_was_asked(causal: Stage) -> None:
     loop, prompt = causal.loop(prefix_bytes=BYTES), [*STEMS[0], 7, 8]
     scopes = [Scope(frozenset({"team-a"}))] * 3 + [Scope(frozenset({"team-b"}))]
