@@ -1,7 +1,8 @@
 """The constants of `experts.kernels.choose`, measured: which strategy wins at which shape.
 
 Sweeps rows, tokens per row, experts and experts per row at rank 8, prints where `cheapest` picks
-a strategy that is slower than the best, and which constants would lose the least.
+a strategy that is slower than the best, and which constants would lose the least. In one thread,
+as the lanes of an engine compute.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from unittest.mock import patch
 
 import torch
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
 from benchmarks.figures import Figure, reported
@@ -29,12 +31,22 @@ LAYERS = 4
 """Sites of a pass share what is known of its rows, so that a pass of one layer would mislead."""
 WIDTHS = ((384, 384), (384, 1536), (1536, 384))
 GRID = {
-    "GATHERED_PRODUCT": (1.0, 1.5, 2.0, 3.0),
-    "COPY": (2.0, 4.0, 8.0, 16.0),
+    "GATHERED_PRODUCT": (0.75, 1.0, 1.25, 1.5, 2.0, 3.0),
     "GROUPED_PRODUCT": (1.0, 1.5, 2.0, 3.0, 4.0, 6.0),
-    "GROUPED_STEPS": (0.0, 1e5, 3e5, 6e5, 1e6, 2e6, 4e6),
+    "FUSED_PRODUCT": (0.5, 0.75, 1.0, 1.25, 1.5, 2.0),
+    "TOUCH": (0.0, 1.0, 2.0, 4.0, 8.0),
+    "COPY": (2.0, 4.0, 8.0, 16.0),
+    "GATHERED_STEPS": (0.0, 1e5, 2e5, 4e5, 8e5, 1.6e6),
+    "MASKED_STEPS": (0.0, 1e5, 2e5, 3e5, 6e5, 1.2e6),
+    "GROUPED_STEPS": (0.0, 1e5, 3e5, 6e5, 9e5, 1.2e6, 2e6, 4e6),
+    "FUSED_STEPS": (0.0, 5e4, 1e5, 2e5, 4e5),
 }
-CANDIDATES = ("gathered", "masked", "grouped")
+CANDIDATES = {
+    "tensors": ("gathered", "masked", "grouped"),
+    "with loops": ("gathered", "masked", "fused"),
+}
+"""What is chosen among: where compiled loops serve and where they don't."""
+STRATEGIES = tuple(sorted({name for names in CANDIDATES.values() for name in names}))
 MOST_TOKENS = 4096  # no pass is larger
 TOP_K = 2
 WRONG = 1.15
@@ -66,9 +78,10 @@ class Shape:
 
 @dataclass(frozen=True)
 class Point:
-    """A shape and the seconds of every strategy, over all widths together."""
+    """A shape, what is chosen among, and the seconds of each, over all widths together."""
 
     shape: Shape
+    among: str
     seconds: dict[str, float]
 
     @cached_property
@@ -77,7 +90,8 @@ class Point:
 
     def picked(self) -> str:
         """What `cheapest` takes at most of the widths."""
-        picks = [cheapest(self._use, RANK, sum(widths)) for widths in WIDTHS]
+        fused = "fused" in self.seconds
+        picks = [cheapest(self._use, RANK, sum(widths), fused=fused) for widths in WIDTHS]
         return max(picks, key=picks.count)
 
     def loss(self, strategy: str) -> float:
@@ -88,18 +102,30 @@ class Point:
 def run(quick: bool) -> list[Figure]:
     """How often `cheapest` is wrong and what that costs, with today's constants and the best."""
     shapes = list(_shapes())
-    with torch.inference_mode():
-        points = [measure(s, 2 if quick else 9) for s in (shapes[::10] if quick else shapes)]
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            points = [
+                point
+                for shape in track(shapes[::10] if quick else shapes, "shapes")
+                for point in measure(shape, 2 if quick else 9)
+            ]
+    finally:
+        torch.set_num_threads(before)
     wrong = [p for p in points if p.loss(p.picked()) > WRONG]
     _print_wrong(wrong)
     best = _best_constants(points)
     return [
-        reported("shapes measured", len(points)),
-        reported(f"shapes where the pick is over {WRONG}x the best", len(wrong)),
-        reported("mean time of the pick / the best", _mean_loss(points)),
+        reported("shapes measured", len(points) // len(CANDIDATES)),
+        *(reported(f"{among}: shapes where the pick is over {WRONG}x the best",
+                   sum(p.among == among for p in wrong)) for among in CANDIDATES),
+        *(reported(f"{among}: mean time of the pick / the best",
+                   _mean_loss([p for p in points if p.among == among])) for among in CANDIDATES),
         *(reported(f"{name} in force", getattr(choose, name)) for name in GRID),
         *(reported(f"{name} that loses least (MASKED_PRODUCT = 1)", value)
           for name, value in best.items()),
+        reported("mean time / the best with those in force", _mean_loss(points)),
         reported("mean time / the best with these", _with(points, best)),
     ]  # fmt: skip
 
@@ -112,7 +138,7 @@ def _shapes() -> Iterator[Shape]:
                 yield Shape(rows, tokens, experts, per_row, True)
 
 
-def measure(shape: Shape, rounds: int) -> Point:
+def measure(shape: Shape, rounds: int) -> list[Point]:
     """Every strategy at one shape, over the three widths of a layer's sites."""
     tokens = shape.rows * shape.tokens
     layers = [
@@ -127,14 +153,22 @@ def measure(shape: Shape, rounds: int) -> Point:
             # Weights per token differ from site to site, weights per row do not.
             low_rank_add(*layer, use.routed(use.weight) if use.per_token else use, strategy)
 
-    times = take_turns({name: partial(add, name) for name in CANDIDATES}, rounds)
-    return Point(shape, {name: times.median(name) for name in CANDIDATES})
+    times = take_turns({name: partial(add, name) for name in STRATEGIES}, rounds)
+    return [
+        Point(shape, among, {name: times.median(name) for name in names})
+        for among, names in CANDIDATES.items()
+    ]
 
 
 def _best_constants(points: Sequence[Point]) -> dict[str, float]:
-    """Those on a grid whose picks lose the least time."""
-    grid = (dict(zip(GRID, values, strict=True)) for values in product(*GRID.values()))
-    return min(grid, key=lambda constants: _with(points, constants))
+    """Those on a grid whose picks lose little time: one after the other, until none gains."""
+    best, least = {name: float(getattr(choose, name)) for name in GRID}, math.inf
+    while (loss := _with(points, best)) < least:
+        least = loss
+        for name, values in GRID.items():
+            tries = [{**best, name: value} for value in (best[name], *values)]
+            best = min(tries, key=lambda constants: _with(points, constants))
+    return best
 
 
 def _with(points: Sequence[Point], constants: Mapping[str, float]) -> float:
@@ -150,12 +184,12 @@ def _mean_loss(points: Sequence[Point]) -> float:
 
 def _print_wrong(points: Sequence[Point]) -> None:
     table = Table(
-        "rows", "tokens/row", "experts", "per row", "weights", "picked", *CANDIDATES,
+        "rows", "tokens/row", "experts", "per row", "weights", "among", "picked", *STRATEGIES,
         title="where `cheapest` is wrong (ms)", title_justify="left",
     )  # fmt: skip
     for p in sorted(points, key=lambda p: -p.loss(p.picked())):
         s = p.shape
         cells = [s.rows, s.tokens, s.experts, s.per_row, "token" if s.per_token else "row"]
-        spent = [f"{p.seconds[name] * 1e3:.3f}" for name in CANDIDATES]
-        table.add_row(*map(str, cells), p.picked(), *spent)
+        spent = [f"{p.seconds[name] * 1e3:.3f}" if name in p.seconds else "" for name in STRATEGIES]
+        table.add_row(*map(str, cells), p.among, p.picked(), *spent)
     Console().print(table)
