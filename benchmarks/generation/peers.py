@@ -1,6 +1,7 @@
 """Peers that generate: vLLM, and transformers with PEFT, each in a process of its own.
 
 A peer is told one job and then measured turn by turn, side by side with whatever it is compared to.
+Between its turns it stands still: threads that wait actively would take a core from the others.
 What a job holds is described in `vllm_worker.py` and `transformers_worker.py`.
 """
 
@@ -8,10 +9,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +26,12 @@ TRANSFORMERS_WORKER = "benchmarks.generation.transformers_worker"
 
 
 class Peer:
-    """A worker that has loaded its job and warmed up."""
+    """A worker that has loaded its job and warmed up, in a process group of its own."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
         self._line()
+        self._signal(signal.SIGSTOP)
 
     def measure(self) -> dict[str, Any]:
         """One run: what the worker answers.
@@ -37,9 +40,15 @@ class Peer:
             BenchmarkError: the worker ended.
         """
         assert self.process.stdin is not None
+        self._signal(signal.SIGCONT)
         self.process.stdin.write("\n")
         self.process.stdin.flush()
-        return self._line()
+        answer = self._line()
+        self._signal(signal.SIGSTOP)
+        return answer
+
+    def _signal(self, told: signal.Signals) -> None:
+        os.killpg(self.process.pid, told)
 
     def _line(self) -> dict[str, Any]:
         assert self.process.stdout is not None
@@ -60,22 +69,28 @@ def vllm(job: Mapping[str, Any], on: Sequence[int]) -> Generator[Peer]:
 @contextmanager
 def transformers(job: Mapping[str, Any], on: Sequence[int]) -> Generator[Peer]:
     """One of transformers in the same way, with PEFT where the job has adapters."""
-    # With threads that wait actively PEFT writes 2.5 times as fast.
-    with _peer([sys.executable, "-m", TRANSFORMERS_WORKER], job, on, "ACTIVE") as peer:
+    # With threads that wait actively `generate` writes 2.5 times as fast with PEFT; continuous
+    # batching, which has a thread of its own, half as fast.
+    waits = "ACTIVE" if job["batch"] else None
+    with _peer([sys.executable, "-m", TRANSFORMERS_WORKER], job, on, waits) as peer:
         yield peer
 
 
 @contextmanager
 def _peer(
-    command: Sequence[str], job: Mapping[str, Any], on: Sequence[int], waits: str
+    command: Sequence[str], job: Mapping[str, Any], on: Sequence[int], waits: str | None
 ) -> Generator[Peer]:
     told = json.dumps({**job, "threads": len(on)})
-    env = {**os.environ, "OMP_NUM_THREADS": str(len(on)), "OMP_WAIT_POLICY": waits}
+    env = {**os.environ, "OMP_NUM_THREADS": str(len(on))}
+    if waits:
+        env["OMP_WAIT_POLICY"] = waits
     process = subprocess.Popen(
         pinned([*command, told], on), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        env=env, cwd=ROOT,
+        env=env, cwd=ROOT, start_new_session=True,
     )  # fmt: skip
     try:
         yield Peer(process)
     finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGCONT)
         stop(process)

@@ -25,7 +25,12 @@ Rates = dict[str, list[float]]
 
 def run(quick: bool) -> list[Figure]:
     """Our engine beside itself and beside transformers."""
-    return [*_causal(SHAPES["34m"], quick), *_larger(SHAPES["160m"], quick), *_t5(quick)]
+    return [
+        *_causal(SHAPES["34m"], quick),
+        *_larger(SHAPES["160m"], quick),
+        *_t5(quick),
+        *_without_pause(SHAPES["34m"], quick),
+    ]
 
 
 def run_peers(quick: bool) -> list[Figure]:
@@ -131,6 +136,25 @@ def _t5(quick: bool) -> list[Figure]:
         )
     ratio = _ratio(rates, "t5, one", "t5, generate")
     return [at_least("T5: 16 experts over bare padded generate", ratio, 0.8), *_told(rates)]
+
+
+def _without_pause(shape: Shape, quick: bool) -> list[Figure]:
+    """Both without experts: transformers' own continuous batching, and ours."""
+    ours, job = Ours(shape, EXPERTS, CORES), {**_job(shape), "adapters": [], "batch": None}
+    with peers.transformers(job, cores(CORES)) as theirs:
+        rates = _turns(
+            {
+                "bare": lambda: _written(ours, shape, [BARE] * ROWS),
+                "generate_batch": lambda: theirs.measure()["tokens_per_second"],
+            },
+            1 if quick else 3,
+        )
+    ratio = _ratio(rates, "bare", "generate_batch")
+    rate = median(rates["generate_batch"])
+    return [
+        reported("bare over transformers' continuous batching", ratio),
+        reported("tokens a second: transformers' continuous batching", rate),
+    ]
 
 
 def _written(ours: Ours, shape: Shape, selections: Sequence[Selection]) -> float:

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from benchmarks.generation import peers, vllm_env
@@ -14,7 +16,9 @@ def test_a_peer_is_measured_turn_by_turn(tiny_llama, tmp_path):
     }  # fmt: skip
     with peers.transformers(job, [0]) as peer:
         first, second = peer.measure(), peer.measure()
+        state = Path(f"/proc/{peer.process.pid}/stat").read_text().rpartition(")")[2].split()[0]
     assert first["texts"] == second["texts"]
+    assert state == "T", "between its turns it stands still"
     assert peer.process.poll() is not None
 
 

@@ -25,6 +25,11 @@ def test_a_mixed_batch_writes_what_its_rows_write_alone(tiny_shape, tmp_path):
     assert {len(text) for text in mixed} == {6}
 
 
+def test_continuous_batching_writes_the_same(tiny_llama, tmp_path):
+    continuous = texts_of(a_job(tiny_llama, tmp_path, batch=None))
+    assert continuous == texts_of(a_job(tiny_llama, tmp_path))
+
+
 def test_a_job_with_runs_is_answered_by_one_line(tiny_shape, tmp_path):
     lines = []
     answer(a_job(tiny_shape, tmp_path, runs=2), lines.append)
