@@ -75,7 +75,7 @@ def show(origins: Origins, id: Id) -> None:
 @app.command(
     epilog="Example: sailplane experts add path/to/adapter --id reviews --label good --label bad"
 )
-@with_settings("library", "backbone", "embedder", "device")
+@with_settings("library", "backbone", "embedder", "device", "dtype", "quantization")
 def add(
     origins: Origins,
     source: Annotated[Path, typer.Argument(help="A folder that PEFT or Sailplane wrote.")],
@@ -104,7 +104,9 @@ def add(
 
     settings = origins.settings
     with busy(f"Loading backbone {settings.backbone} and library {settings.library}") as told:
-        backbone = open_backbone(settings.backbone, settings.device)
+        backbone = open_backbone(
+            settings.backbone, settings.device, settings.dtype, settings.quantization
+        )
         embedder = open_embedder(settings.embedder, backbone, backbone_name=settings.backbone)
         library = Library.open(
             settings.library, fingerprint=backbone.fingerprint, backbone_id=backbone.id,
@@ -188,7 +190,7 @@ def verify(origins: Origins) -> None:
 
 
 @app.command(epilog="Example: sailplane experts embed --embedder path/to/model")
-@with_settings("library", "backbone", "embedder", "device")
+@with_settings("library", "backbone", "embedder", "device", "dtype", "quantization")
 def embed(origins: Origins) -> None:
     """Have the embedder see what experts say of themselves, so that a server starts at once.
 
@@ -201,7 +203,9 @@ def embed(origins: Origins) -> None:
 
     settings = origins.settings
     with busy(f"Loading embedder {settings.embedder}"):
-        backbone = open_backbone(settings.backbone, settings.device)
+        backbone = open_backbone(
+            settings.backbone, settings.device, settings.dtype, settings.quantization
+        )
         embedder = open_embedder(settings.embedder, backbone, backbone_name=settings.backbone)
     library = _open(settings)
     wordings = Wordings(embedder, library.root)
