@@ -39,6 +39,7 @@ GRID = {
     "GATHERED_STEPS": (0.0, 1e5, 2e5, 4e5, 8e5, 1.6e6),
     "MASKED_STEPS": (0.0, 1e5, 2e5, 3e5, 6e5, 1.2e6),
     "GROUPED_STEPS": (0.0, 1e5, 3e5, 6e5, 9e5, 1.2e6, 2e6, 4e6),
+    "ROW_STEPS": (0.0, 1e5, 2e5, 4e5),
     "FUSED_STEPS": (0.0, 5e4, 1e5, 2e5, 4e5),
 }
 CANDIDATES = {
@@ -55,13 +56,19 @@ WRONG = 1.15
 
 @dataclass(frozen=True)
 class Shape:
-    """One point of the sweep; `per_token` has weights for the best 2 of each token alone."""
+    """One point of the sweep.
+
+    Attributes:
+        per_token: weights for the best 2 of each token alone. ragged: told as rows of different
+            lengths are, though it has none.
+    """
 
     rows: int
     tokens: int
     experts: int
     per_row: int
-    per_token: bool
+    per_token: bool = False
+    ragged: bool = False
 
     def use(self) -> Use:
         """A use of this shape, with none of its cached parts computed."""
@@ -73,7 +80,9 @@ class Shape:
         if self.per_token:
             least_N1 = weight.topk(TOP_K, dim=1).values[:, -1:]
             weight = weight.masked_fill(weight < least_N1, 0.0)
-        return Use(expert_BK, weight, self.experts, self.rows * self.tokens, None, self.per_token)
+        lengths = (self.tokens,) * self.rows if self.ragged else None
+        tokens = self.rows * self.tokens
+        return Use(expert_BK, weight, self.experts, tokens, lengths, self.per_token)
 
 
 @dataclass(frozen=True)
@@ -109,7 +118,7 @@ def run(quick: bool) -> list[Figure]:
             points = [
                 point
                 for shape in track(shapes[::10] if quick else shapes, "shapes")
-                for point in measure(shape, 2 if quick else 9)
+                for point in measure(shape, 2 if quick else 7)
             ]
     finally:
         torch.set_num_threads(before)
@@ -133,9 +142,11 @@ def run(quick: bool) -> list[Figure]:
 def _shapes() -> Iterator[Shape]:
     for rows, tokens, experts, per_row in product(ROWS, TOKENS, EXPERTS, PER_ROW):
         if per_row <= experts <= rows * per_row and rows * tokens <= MOST_TOKENS:
-            yield Shape(rows, tokens, experts, per_row, False)
+            yield Shape(rows, tokens, experts, per_row)
             if per_row > TOP_K:
-                yield Shape(rows, tokens, experts, per_row, True)
+                yield Shape(rows, tokens, experts, per_row, per_token=True)
+            if rows > 1 and tokens > 1:
+                yield Shape(rows, tokens, experts, per_row, ragged=True)
 
 
 def measure(shape: Shape, rounds: int) -> list[Point]:
@@ -189,7 +200,8 @@ def _print_wrong(points: Sequence[Point]) -> None:
     )  # fmt: skip
     for p in sorted(points, key=lambda p: -p.loss(p.picked())):
         s = p.shape
-        cells = [s.rows, s.tokens, s.experts, s.per_row, "token" if s.per_token else "row"]
+        weights = "token" if s.per_token else "row, ragged" if s.ragged else "row"
+        cells = [s.rows, s.tokens, s.experts, s.per_row, weights]
         spent = [f"{p.seconds[name] * 1e3:.3f}" if name in p.seconds else "" for name in STRATEGIES]
         table.add_row(*map(str, cells), p.among, p.picked(), *spent)
     Console().print(table)

@@ -137,12 +137,12 @@ class Banks:
         """The experts that are there, by the ids they were given with."""
         return list(self._users)
 
-    def accept(self, experts: Iterable[ExpertWeights]) -> bool:
+    def may_join(self, experts: Iterable[ExpertWeights]) -> bool:
         """Whether none of these has the name of one that is there with other tensors."""
         return all(self._there.get(expert.id, expert) is expert for expert in experts)
 
     def join(self, experts: Iterable[ExpertWeights]) -> None:
-        """Have these experts there for one more row; they are accepted."""
+        """Have these experts there for one more row; see `may_join`."""
         for expert in experts:
             if expert.id not in self._users:
                 bank = self._banks.setdefault(expert.group, Bank(expert.kind, self._siblings))

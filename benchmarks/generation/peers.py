@@ -86,8 +86,10 @@ def _peer(
         env["OMP_WAIT_POLICY"] = waits
     process = subprocess.Popen(
         pinned([*command, told], on), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        env=env, cwd=ROOT, start_new_session=True,
+        env=env, cwd=ROOT, process_group=0,
     )  # fmt: skip
+    # In a group of this session, not a session of its own: should we be killed while it stands
+    # still, the system ends it.
     try:
         yield Peer(process)
     finally:

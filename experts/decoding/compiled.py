@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from experts.native.sums import ROWS, add_dot, add_dots, add_row, add_rows, inline
+from experts.native.sums import DOTS, ROWS, add_dot, add_dots, add_row, add_rows, inline
 
 
 @inline
@@ -42,9 +42,9 @@ def products(
             row, own, mine = (b * G + h * G // H) * room * D, (b * H + h) * D, (b * H + h) * longest
             for t in range(longest):
                 s[mine + t] = 0 if first <= t < until else -np.inf
-            for t in range(first, until - ROWS + 1, ROWS):
+            for t in range(first, until - DOTS + 1, DOTS):
                 add_dots(s, mine + t, keys, row + t * D, D, q, own, D)
-            for t in range(until - (until - first) % ROWS, until):
+            for t in range(until - (until - first) % DOTS, until):
                 add_dot(s, mine + t, keys, row + t * D, q, own, D)
             for t in range(first, until):
                 s[mine + t] *= scale
@@ -62,7 +62,7 @@ def mixtures(
             row, own, mine = (b * G + h * G // H) * room * D, (b * H + h) * D, (b * H + h) * longest
             for d in range(own, own + D):
                 out[d] = 0
-            for t in range(first, until - 3, 4):
-                add_rows(out, own, p, mine + t, 1, values, row + t * D, D, D)
-            for t in range(until - (until - first) % 4, until):
-                add_row(out, own, p[mine + t], values, row + t * D, D)
+            for t in range(first, until - ROWS + 1, ROWS):
+                add_rows(out, own, p, mine + t, values, row + t * D, D, D)
+            for t in range(until - (until - first) % ROWS, until):
+                add_row(out, own, p, mine + t, values, row + t * D, D)

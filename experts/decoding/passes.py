@@ -82,7 +82,7 @@ class Steps:
         """See `Keeper.attend`."""
         out: list[Tensor] = []
         start = 0
-        for p, at_B in enumerate(self._ages):
+        for p, at_B in enumerate(self._lengths):
             rows = slice(start, start + len(at_B))
             q_BHD, k_BGD, v_BGD = (x[0, :, rows].transpose(0, 1) for x in (q, k, v))
             out.append(self._attend(p, layer, q_BHD, k_BGD, v_BGD, rule))
@@ -93,7 +93,7 @@ class Steps:
         self, p: int, layer: int, q_BHD: Tensor, k_BGD: Tensor, v_BGD: Tensor, rule: Rule
     ) -> Tensor:
         """Outputs (B, 1, H, D) of a page's newest tokens, (B, H, D) each."""
-        page, at_B, longest = self.pages[p], self._ages[p], self._longest[p]
+        page, at_B, longest = self.pages[p], self._lengths[p], self._longest[p]
         if latest.serves(rule, q_BHD):
             return latest.attend_latest(
                 q_BHD, k_BGD, v_BGD, page, layer, at_B, rule, longest, self._bias(p)
@@ -105,7 +105,7 @@ class Steps:
         return attend(q_BHD.unsqueeze(2), *kept, rule, self._added(p, rule.window, q_BHD))
 
     @cached_property
-    def _ages(self) -> list[Tensor]:
+    def _lengths(self) -> list[Tensor]:
         """Tokens kept so far of each page's rows, as the pass begins."""
         return [
             torch.tensor([s.length for s in page.slots], device=page.keys[0].device)
@@ -115,12 +115,12 @@ class Steps:
     @cached_property
     def _longest(self) -> list[int]:
         """Tokens of each page's longest row, the newest among them."""
-        return [int(at_B.max()) + 1 for at_B in self._ages]
+        return [int(at_B.max()) + 1 for at_B in self._lengths]
 
     def _added(self, p: int, window: int | None, like: Tensor) -> Tensor | None:
         """Mask and bias of a page's rows; the same in all layers with this window."""
         if ("added", p, window) not in self._known:
-            at_B = self._ages[p]
+            at_B = self._lengths[p]
             at_S = torch.arange(self._longest[p], device=at_B.device)
             mask = hidden((at_B + 1).view(-1, 1, 1, 1), at_S, window, like)
             both = [x for x in (mask, self._bias(p)) if x is not None]
@@ -132,7 +132,7 @@ class Steps:
         if self.bias is None:
             return None
         if ("bias", p) not in self._known:
-            self._known["bias", p] = self.bias(self._ages[p].unsqueeze(1), self._longest[p])
+            self._known["bias", p] = self.bias(self._lengths[p].unsqueeze(1), self._longest[p])
         return self._known["bias", p]
 
 

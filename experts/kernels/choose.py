@@ -42,19 +42,20 @@ def cheapest(use: Use, rank: int, width: int, *, fused: bool = False) -> str:
     # The last two pass over what a token does not use. Who uses what takes a moment to find out,
     # so it is asked for only where that may decide.
     if fused:
-        return "fused" if _fused(use, per_expert, costs[best]) else best
-    return "grouped" if _grouped(use, per_expert, costs[best]) else best
+        return "fused" if _fused_is_cheaper(use, per_expert, costs[best]) else best
+    return "grouped" if _grouped_is_cheaper(use, per_expert, costs[best]) else best
 
 
-def _fused(use: Use, per_expert: int, least: float) -> bool:
+def _fused_is_cheaper(use: Use, per_expert: int, least: float) -> bool:
     """Whether loops over the pairs of token and expert cost less than this."""
     each = FUSED_PRODUCT * per_expert
     if FUSED_STEPS + each * use.tokens * use.width < least:
         return True
-    return use.per_token and FUSED_STEPS + each * int(use.weight.count_nonzero()) < least
+    pairs = int(use.weight.count_nonzero()) if use.per_token else len(use.pairs.token_P)
+    return FUSED_STEPS + each * pairs < least
 
 
-def _grouped(use: Use, per_expert: int, least: float) -> bool:
+def _grouped_is_cheaper(use: Use, per_expert: int, least: float) -> bool:
     """Whether products of each expert with its tokens cost less than this."""
     if GROUPED_STEPS + GROUPED_PRODUCT * per_expert * use.tokens * use.width >= least:
         return False

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from experts.native.sums import ROWS, add_dot, add_dots, add_row, add_rows, inline
+from experts.native.sums import DOTS, ROWS, add_dot, add_dots, add_row, add_rows, inline
 
 TILE = 512
 """Columns of a factor at a time: few enough that they stay in the first cache for all tokens."""
@@ -17,7 +17,7 @@ TILE = 512
 def _read(
     z: Any, A: Any, x: Any, token: Any, weight: Any, p: int, q: int, R: int, D: int, a: int
 ) -> None:
-    """Let z = x A of one expert's pairs p to q, a tile of columns after the other."""
+    """Let z = w x A of one expert's pairs p to q, a tile of columns after the other."""
     for i in range((q - p) * R):
         z[i] = 0
     for d in range(0, D, TILE):
@@ -26,28 +26,30 @@ def _read(
             if weight[i] == 0:
                 continue
             b, at = token[i] * D + d, (i - p) * R
-            for r in range(0, R - ROWS + 1, ROWS):
+            for r in range(0, R - DOTS + 1, DOTS):
                 add_dots(z, at + r, A, a + r * D + d, D, x, b, count)
-            for r in range(R - R % ROWS, R):
+            for r in range(R - R % DOTS, R):
                 add_dot(z, at + r, A, a + r * D + d, x, b, count)
+    for i in range(p, q):
+        for r in range((i - p) * R, (i - p + 1) * R):
+            z[r] *= weight[i]
 
 
 @inline
 def _write(
     y: Any, z: Any, B: Any, token: Any, weight: Any, p: int, q: int, R: int, O: int, a: int
 ) -> None:
-    """Let y += w z B of one expert's pairs p to q, a tile of columns after the other."""
+    """Let y += z B of one expert's pairs p to q, a tile of columns after the other."""
     for o in range(0, O, TILE):
         count = min(TILE, O - o)
         for i in range(p, q):
-            w = weight[i]
-            if w == 0:
+            if weight[i] == 0:
                 continue
             c, at, b = token[i] * O + o, (i - p) * R, a + o
-            for r in range(0, R - 3, 4):
-                add_rows(y, c, z, at + r, w, B, b + r * O, O, count)
-            for r in range(R - R % 4, R):
-                add_row(y, c, z[at + r] * w, B, b + r * O, count)
+            for r in range(0, R - ROWS + 1, ROWS):
+                add_rows(y, c, z, at + r, B, b + r * O, O, count)
+            for r in range(R - R % ROWS, R):
+                add_row(y, c, z, at + r, B, b + r * O, count)
 
 
 def low_rank_add(

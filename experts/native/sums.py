@@ -12,8 +12,8 @@ import numba
 from experts.native import REORDERED
 
 inline = numba.njit(inline="always", fastmath=REORDERED)
-ROWS = 8
-"""Rows that `add_dots` takes at a time: so many are on their way from memory at once."""
+DOTS, ROWS = 8, 4
+"""Rows that `add_dots` and `add_rows` take at a time: so many are on their way from memory."""
 
 
 @inline
@@ -27,7 +27,7 @@ def add_dot(s: Any, i: int, A: Any, a: int, x: Any, b: int, count: int) -> None:
 
 @inline
 def add_dots(s: Any, i: int, A: Any, a: int, step: int, x: Any, b: int, count: int) -> None:
-    """`add_dot` for `ROWS` rows of A, `step` apart, each number of x being read once."""
+    """`add_dot` for `DOTS` rows of A, `step` apart, each number of x being read once."""
     a1, a2, a3, a4 = a + step, a + 2 * step, a + 3 * step, a + 4 * step
     a5, a6, a7 = a + 5 * step, a + 6 * step, a + 7 * step
     s0, s1, s2, s3 = s[i], s[i + 1], s[i + 2], s[i + 3]
@@ -47,16 +47,17 @@ def add_dots(s: Any, i: int, A: Any, a: int, step: int, x: Any, b: int, count: i
 
 
 @inline
-def add_row(y: Any, c: int, w: Any, B: Any, b: int, count: int) -> None:
-    """Add `count` numbers of B, from b on, times w to those of y, from c on."""
+def add_row(y: Any, c: int, z: Any, i: int, B: Any, b: int, count: int) -> None:
+    """Add `count` numbers of B, from b on, times `z[i]` to those of y, from c on."""
+    z0 = z[i]
     for k in range(count):
-        y[c + k] += w * B[b + k]
+        y[c + k] += z0 * B[b + k]
 
 
 @inline
-def add_rows(y: Any, c: int, z: Any, i: int, w: Any, B: Any, b: int, step: int, count: int) -> None:
-    """`add_row` for four rows of B, `step` apart, times `z[i]`, `z[i + 1]`, ... and w."""
+def add_rows(y: Any, c: int, z: Any, i: int, B: Any, b: int, step: int, count: int) -> None:
+    """`add_row` for `ROWS` rows of B, `step` apart, times `z[i]`, `z[i + 1]` and so on."""
     b1, b2, b3 = b + step, b + 2 * step, b + 3 * step
-    z0, z1, z2, z3 = z[i] * w, z[i + 1] * w, z[i + 2] * w, z[i + 3] * w
+    z0, z1, z2, z3 = z[i], z[i + 1], z[i + 2], z[i + 3]
     for k in range(count):
         y[c + k] += z0 * B[b + k] + z1 * B[b1 + k] + z2 * B[b2 + k] + z3 * B[b3 + k]

@@ -87,6 +87,19 @@ def test_an_expert_is_there_as_long_as_a_row_uses_it():
     assert (banks.ids, banks.stacks(), banks.nbytes) == ([], [], 0)
 
 
+def test_a_namesake_may_join_once_nobody_uses_the_former():
+    banks, former = Banks(), expert("one", 2, ("one",), False)
+    namesake, other = expert("one", 2, ("one",), False), expert("two", 2, ("one",), False)
+    banks.join([former])
+    banks.join([former])
+    assert banks.may_join([former, other])
+    assert not banks.may_join([other, namesake])
+    banks.leave(["one"])
+    assert not banks.may_join([namesake])
+    banks.leave(["one"])
+    assert banks.may_join([namesake])
+
+
 def test_tensors_of_another_form_are_refused():
     bank = Bank("lora")
     bank.join(expert("one", 2, ("one",), False))

@@ -7,7 +7,7 @@ where their experts are, as far as that keeps the decks even. Chooses no token a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from experts.bank import Banks
@@ -70,22 +70,24 @@ class RunningBatch:
         """Bytes of the experts in use, side by side on each deck."""
         return sum(bank.nbytes for bank in self._banks.values())
 
+    def may_join(self, experts: Sequence[ExpertWeights]) -> bool:
+        """Whether there is a deck where no row writes by former experts of the same names."""
+        return any(banks.may_join(experts) for banks in self._banks.values())
+
     def seats(
         self, tokens: int, source: int, count: int, experts: Sequence[ExpertWeights] = ()
     ) -> tuple[Deck, list[Seat]] | None:
         """Seats for `count` rows on one deck; None where none has room for now.
 
-        Nor has one where rows still write by former experts of the same names.
-
         Args:
-            experts: that they use.
+            experts: that they use; see `may_join`.
         """
 
         def order(deck: Deck) -> int:
             there = self._banks[deck].ids
             return len(deck.seats) - PULL * sum(expert.id in there for expert in experts)
 
-        able = [deck for deck in self.decks if self._banks[deck].accept(experts)]
+        able = [deck for deck in self.decks if self._banks[deck].may_join(experts)]
         for deck in sorted(able, key=order):
             taken: list[Seat] = []
             while len(taken) < count and (seat := deck.seat(tokens, source)):
@@ -96,12 +98,12 @@ class RunningBatch:
                 deck.leave(seat)
         return None
 
-    def join(self, rows: Sequence[Row], experts: Mapping[str, ExpertWeights]) -> None:
-        """Rows come in, with the experts that they use."""
+    def join(self, rows: Sequence[Row], experts: Sequence[ExpertWeights]) -> None:
+        """Rows come in, with the experts that all of them use."""
         for row in rows:
             self.rows.append(row)
             self._row_of[row.seat] = row
-            self._banks[row.deck].join(experts[ref] for ref in row.selection.refs)
+            self._banks[row.deck].join(experts)
             self._mixes.pop(row.deck, None)
 
     def leave(self, row: Row, *, wipe: bool = False) -> None:

@@ -22,6 +22,7 @@ from experts.decoding.pages import ByteBudget
 from experts.decoding.prefixes import Prefixes
 from experts.errors import ExpertError
 from experts.tiers import Tiers
+from experts.weights import ExpertWeights
 from server.engine.generation.batch import Row, RunningBatch
 from server.engine.generation.messages import Finish, Piece, Written
 from server.engine.generation.outcomes import Outcomes
@@ -155,42 +156,37 @@ class GenerationLoop:
     def _admit(self, out: Outcomes) -> None:
         """Let waiting prompts in, first come first served, as far as there is room.
 
-        One whose experts are still on their way lets others pass; if there is nothing else to do,
-        it is waited for.
+        One whose experts are still on their way, or have namesakes that rows write by, lets others
+        pass; if there is nothing else to do, it is waited for.
         """
-        budget = self.chunk_tokens * len(self.batch.decks)
+        budget, room = self.chunk_tokens * len(self.batch.decks), True
         for request in list(self._waiting):
             assert request.lease is not None
-            gone = request.ticket.cancelled
-            if gone or request.is_late:
-                self._waiting.remove(request)
-                self._refuse(request, None if gone else _late(), out)
-            elif budget > 0 and (request.lease.ready or not self.batch.rows):
-                if not self._let_in(request, out):
-                    return
-                self._waiting.remove(request)
-                budget -= len(request.prompt.tokens) - request.reused
+            if (gone := request.ticket.cancelled) or request.is_late:
+                self._turn_away(request, None if gone else _late(), out)
+            elif room and budget > 0 and (request.lease.ready or not self.batch.rows):
+                try:
+                    experts = request.experts()
+                except Exception as error:
+                    if not isinstance(error, ExpertError):
+                        log.exception("the experts of a prompt could not be loaded")
+                    self._turn_away(request, error, out)
+                    continue
+                if self.batch.may_join(experts) and (room := self._let_in(request, experts, out)):
+                    self._waiting.remove(request)
+                    budget -= len(request.prompt.tokens) - request.reused
 
-    def _let_in(self, request: Request, out: Outcomes) -> bool:
+    def _let_in(self, request: Request, experts: Sequence[ExpertWeights], out: Outcomes) -> bool:
         """Seat a prompt's rows; False where there is no room yet."""
-        assert request.lease is not None
-        try:
-            request.lease.wait()
-            for error in request.lease.failed.values():
-                raise error
-        except ExpertError as error:
-            self._refuse(request, error, out)
-            return True
         count = request.prompt.count
         if len(self.batch.rows) + count > self.max_rows:
             return False
-        experts = [request.lease.experts[ref] for ref in request.prompt.selection.refs]
         seated = self.batch.seats(*self._sizes(request), count, experts)
         if seated is None:
             return False
         deck, seats = seated
         rows = [self._row(request, deck, seat, i) for i, seat in enumerate(seats)]
-        self.batch.join(rows, request.lease.experts)
+        self.batch.join(rows, experts)
         out.reused += begin(rows[0], self.prefixes)
         return True
 
@@ -260,6 +256,11 @@ class GenerationLoop:
         """End all rows of a prompt."""
         for row in [r for r in self.batch.rows if r.request is request]:
             self.batch.leave(row, wipe=wipe)
+        self._refuse(request, error, out)
+
+    def _turn_away(self, request: Request, error: Exception | None, out: Outcomes) -> None:
+        """See `_refuse`; of one that waits."""
+        self._waiting.remove(request)
         self._refuse(request, error, out)
 
     def _refuse(self, request: Request, error: Exception | None, out: Outcomes) -> None:

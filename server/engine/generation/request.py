@@ -80,6 +80,18 @@ class Request:
     first_at: float | None = None
     last_at: float | None = None
 
+    def experts(self) -> list[ExpertWeights]:
+        """Its experts, waited for if need be.
+
+        Raises:
+            Exception: why one of them could not be loaded.
+        """
+        assert self.lease is not None
+        self.lease.wait()
+        for error in self.lease.failed.values():
+            raise error
+        return [self.lease.experts[ref] for ref in self.prompt.selection.refs]
+
     @property
     def is_late(self) -> bool:
         """Whether its deadline has passed."""

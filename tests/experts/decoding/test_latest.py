@@ -19,7 +19,7 @@ KEY, VALUE, ROOM = 5, 3, 64
 @st.composite
 def cases(draw: st.DrawFn):
     groups, sharing = draw(st.integers(1, 3)), draw(st.integers(1, 3))
-    lengths = draw(st.lists(st.integers(0, 11), min_size=1, max_size=4))
+    lengths = draw(st.lists(st.integers(0, 20), min_size=1, max_size=4))
     window = draw(st.sampled_from([None, None, 1, 3, 50]))
     return groups, groups * sharing, lengths, window, draw(st.booleans()), draw(st.booleans())
 

@@ -44,6 +44,16 @@ def test_other_experts_find_nothing() -> None:
     assert prefixes.worth("b", [*BASE, 1]) == 0
 
 
+def test_what_is_kept_covers_its_own_beginnings_and_nothing_longer() -> None:
+    prefixes = Prefixes(1 << 20, TOKEN_BYTES)
+    prefixes.keep("a", BASE, kept(len(BASE)))
+    assert prefixes.covers("a", BASE)
+    assert prefixes.covers("a", BASE[:-1])
+    assert not prefixes.covers("a", [*BASE, 1])
+    assert not prefixes.covers("a", [*BASE[:-1], 1])
+    assert not prefixes.covers("b", BASE)
+
+
 def test_the_last_token_is_always_read_and_a_short_beginning_is_not_worth_it() -> None:
     prefixes = Prefixes(1 << 20, TOKEN_BYTES)
     prefixes.keep("a", BASE, kept(len(BASE)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from server.errors import UnsoundLogits
+from server.errors import DeadlinePassed, UnsoundLogits
 from tests.language_models import (
     Stage,
     ask,
@@ -150,13 +151,17 @@ def test_an_expert_in_the_place_of_another_waits_for_who_writes_by_that(stage: S
     loop, (first, second, third) = stage.loop(), prompts(7, 4, 6, 5)
     former, other = stage.experts["a@1"], stage.experts["b@1"]
     expected = alone(stage, tuple(first), "one"), alone(stage, tuple(third), "bare")
-    told = [ask(loop, first, single("a"), max_tokens=14, ignore_eos=True) for _ in range(2)]
-    loop.step()  # on both lanes somebody writes by it
+    told = [ask(loop, first, single("a"), max_tokens=14, ignore_eos=True) for _ in range(4)]
+    loop.step()
+    assert all(list(loop.batch.on(deck)) for deck in loop.batch.decks)
     stage.tiers.drop("a")
     try:
         stage.experts["a@1"] = replace(other, id="a@1")
         joins = ask(loop, second, single("a"))
         bare = ask(loop, third, single(None), max_tokens=14, ignore_eos=True)
+        loop.step()
+        assert bare.tokens(), "who uses neither does not wait"
+        assert loop.waiting == 1
         finish(loop)
         assert joins.tokens() == stage.slowly(second, single("a"), 12)
     finally:
@@ -165,6 +170,35 @@ def test_an_expert_in_the_place_of_another_waits_for_who_writes_by_that(stage: S
     assert all(t.tokens()[: len(expected[0])] == expected[0] for t in told)
     assert bare.tokens()[: len(expected[1])] == expected[1]
     nothing_is_left(stage, loop)
+
+
+def test_experts_that_cannot_be_loaded_end_that_text_and_no_other(stage: Stage, monkeypatch):
+    loop, (first, second) = stage.loop(), prompts(9, 4, 5)
+    told = ask(loop, first, single("a"), max_tokens=14, ignore_eos=True)
+    loop.step()
+    stage.tiers.drop("b")
+    monkeypatch.setitem(stage.experts, "b@1", None)  # what comes of it is no error of an expert
+    fails = ask(loop, second, single("b"))
+    finish(loop)
+    assert fails.error is not None
+    assert len(told.tokens()) == 14
+    monkeypatch.undo()
+    stage.tiers.drop("b")
+    nothing_is_left(stage, loop)
+
+
+def test_who_waits_behind_one_without_room_is_told_of_the_deadline(stage: Stage) -> None:
+    loop, (first, second, third) = stage.loop(max_rows=1), prompts(10, 4, 5, 6)
+    told = ask(loop, first, single("a"), max_tokens=14, ignore_eos=True)
+    loop.step()
+    waits = ask(loop, second, single("a"))
+    late = ask(loop, third, single("a"), deadline=time.monotonic())
+    loop.step()
+    assert isinstance(late.error, DeadlinePassed)
+    assert loop.waiting == 1
+    finish(loop)
+    assert len(told.tokens()) == 14
+    assert waits.tokens()
 
 
 def test_a_pass_that_fails_ends_what_was_in_it_and_the_loop_goes_on(stage: Stage, monkeypatch):
