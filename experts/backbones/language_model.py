@@ -27,6 +27,7 @@ from experts.backbones.base import (
 from experts.backbones.checkpoints import DTYPES, checkpoint_fingerprint, only_pickled, quantized
 from experts.backbones.lanes import Lane, at_least
 from experts.backbones.packed import pack_linears
+from experts.backbones.spelling import Spelling
 from experts.decoding import latest
 from experts.decoding.anatomy import Anatomy, study
 from experts.decoding.deck import Deck
@@ -53,7 +54,7 @@ class LanguageModel(Backbone):
 
     Attributes:
         context: tokens a row may have, what it reads and what it writes together; of a model with
-            a source, of either alone. eos: tokens that end a text.
+            a source, of either alone. eos: tokens that end a text. spelling: the bytes of tokens.
     """
 
     auto: ClassVar[Any]
@@ -73,6 +74,7 @@ class LanguageModel(Backbone):
         self.feature_tokens = min(FEATURE_TOKENS, self.context)
         self.vocabulary: int = config.vocab_size
         self.generation: GenerationConfig = model.generation_config  # type: ignore[assignment]
+        self.spelling = Spelling(tokenizer)
         self.eos = ids_of(self.generation.eos_token_id)
         self.anatomy: Anatomy = study(model, self.hooks, self._study)
         self.sites = {n: s for n, s in self.sites.items() if n not in self.anatomy.odd_sites}
@@ -179,6 +181,8 @@ class LanguageModel(Backbone):
     def chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """Token ids of a conversation, up to where the answer begins.
 
+        A developer speaks as the system does where the template knows no developers.
+
         Raises:
             ChatError: the tokenizer has no chat template, or the template refuses these turns.
         """
@@ -187,10 +191,11 @@ class LanguageModel(Backbone):
                 f"{self.id!r} has no chat template; send the prompt to /v1/completions."
             )
         tokenizer: Any = self.tokenizer
+        turns = [dict(m) for m in messages]
+        if "developer" not in str(tokenizer.chat_template):
+            turns = [{**t, "role": "system"} if t["role"] == "developer" else t for t in turns]
         try:
-            text = tokenizer.apply_chat_template(
-                [dict(m) for m in messages], tokenize=False, add_generation_prompt=True
-            )
+            text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         except Exception as error:  # a template is a program of its author
             raise ChatError(f"The chat template refuses the messages: {error}") from error
         # The template writes the special tokens itself.

@@ -20,12 +20,14 @@ from experts.errors import ChatError
 from server.api.context import Answered, Context, context
 from server.api.faults import ERROR_RESPONSES
 from server.api.lean import LeanRoute
+from server.api.logprobs import ChatLogprobs, chat_logprobs
 from server.api.telling import Shape, Start, answer, require_whole, whole
-from server.api.wire.base import Wire, invalid, shape_of
+from server.api.wire.base import Nullable, Wire, invalid, shape_of
 from server.api.wire.sampling import SamplingRequest
 from server.api.writing import (
     Asked,
     Begun,
+    Length,
     RoutedText,
     WritingUsage,
     begin,
@@ -37,6 +39,8 @@ from server.errors import located
 
 router = APIRouter(prefix="/v1", tags=["generation"], route_class=LeanRoute)
 MAX_MESSAGES, MAX_PARTS = 1024, 1024
+DEFAULT_TOKENS = 1024
+"""Room is taken for all tokens that may be written: not for a whole context unless it is wanted."""
 INSTRUCTING = ("system", "developer")
 
 
@@ -58,18 +62,30 @@ Content = Annotated[
 ]
 
 
-class Message(Wire):
+Nothing = Annotated[tuple[object, ...], Field(max_length=0)]
+"""A list that answers have, and that may come back empty."""
+
+
+class Message(Nullable):
     """One turn."""
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Content
-    name: str | None = None
+    name: str | None = Field(None, description="For chat templates that tell who speaks.")
+    annotations: Nothing = ()
+    tool_calls: Nothing = ()
 
     @property
     def text(self) -> str:
-        """What is said."""
+        """What is said; each part begins a line."""
         content = self.content
-        return content if isinstance(content, str) else "".join(part.text for part in content)
+        return content if isinstance(content, str) else "\n".join(part.text for part in content)
+
+    @property
+    def turn(self) -> dict[str, str]:
+        """What a chat template reads."""
+        named = {} if self.name is None else {"name": self.name}
+        return {"role": self.role, "content": self.text, **named}
 
 
 class TextFormat(Wire):
@@ -82,7 +98,9 @@ class ChatRequest(SamplingRequest):
     """A conversation to go on with. Every field that is not listed here is an error."""
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = Field(
+        None, description=f"Default: {DEFAULT_TOKENS}, or fewer where the context ends."
+    )
     max_tokens: Annotated[int, Field(ge=1)] | None = Field(
         None, description="The former name of `max_completion_tokens`."
     )
@@ -99,31 +117,11 @@ class ChatRequest(SamplingRequest):
         return self
 
     @property
-    def wanted(self) -> tuple[int | None, str]:
-        """Tokens that may be written, and the field that says so."""
+    def length(self) -> Length:
+        """How long the answer may be."""
         if self.max_tokens is not None:
-            return self.max_tokens, "max_tokens"
-        return self.max_completion_tokens, "max_completion_tokens"
-
-
-class TokenShare(BaseModel):
-    """A token and its logarithmic probability."""
-
-    token: str
-    logprob: float
-    bytes: list[int]
-
-
-class TokenLogprob(TokenShare):
-    """One token of the answer, and the likeliest in its place."""
-
-    top_logprobs: list[TokenShare]
-
-
-class ChatLogprobs(BaseModel):
-    """Of each token of the answer."""
-
-    content: list[TokenLogprob]
+            return Length(self.max_tokens, DEFAULT_TOKENS, "max_tokens")
+        return Length(self.max_completion_tokens, DEFAULT_TOKENS, "max_completion_tokens")
 
 
 class Answer(BaseModel):
@@ -178,8 +176,7 @@ def _plan(ctx: Context, body: ChatRequest) -> tuple[Shape, Start]:
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
 
     async def start(submit: Submit, deadline: float | None) -> Begun:
-        wanted, param = body.wanted
-        return await begin(ctx, submit, body, [asked], wanted, param, logprobs, deadline)
+        return await begin(ctx, submit, body, [asked], body.length, logprobs, deadline)
 
     return _shape(backbone, body), start
 
@@ -187,7 +184,7 @@ def _plan(ctx: Context, body: ChatRequest) -> tuple[Shape, Start]:
 def _asked(backbone: LanguageModel, messages: Sequence[Message]) -> Asked:
     """The prompt as tokens, and what routing reads of it."""
     try:
-        tokens = backbone.chat([{"role": m.role, "content": m.text} for m in messages])
+        tokens = backbone.chat([message.turn for message in messages])
     except ChatError as error:
         raise located(error, "messages") from None
     users = [m.text for m in messages if m.role == "user" and m.text.strip()]
@@ -203,7 +200,7 @@ def _shape(backbone: LanguageModel, body: ChatRequest) -> Shape:
         return {"id": name, "object": object, "created": created, "model": body.model}
 
     def logprobs(tokens: Sequence[Written]) -> object:
-        return {"content": [_told(backbone, t) for t in tokens]} if body.logprobs else None
+        return chat_logprobs(backbone, tokens) if body.logprobs else None
 
     def chunk(choices: Sequence[Mapping[str, object]]) -> dict[str, object]:
         return {**head("chat.completion.chunk"), "choices": choices}
@@ -234,14 +231,3 @@ def _shape(backbone: LanguageModel, body: ChatRequest) -> Shape:
         return {**head("chat.completion"), "choices": choices, "usage": begun.usage}
 
     return Shape(complete_body, opening, chunk, choice, routing)
-
-
-def _told(backbone: LanguageModel, token: Written) -> dict[str, object]:
-    """A `TokenLogprob`."""
-    others = [_share(backbone, id, p) for id, p in token.alternatives]
-    return {**_share(backbone, token.token, token.logprob), "top_logprobs": others}
-
-
-def _share(backbone: LanguageModel, id: int, logprob: float | None) -> dict[str, object]:
-    text = backbone.text([id])
-    return {"token": text, "logprob": logprob, "bytes": list(text.encode())}

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Request, Response
@@ -18,6 +17,7 @@ from experts.backbones import LanguageModel
 from server.api.context import Answered, Context, context
 from server.api.faults import ERROR_RESPONSES
 from server.api.lean import LeanRoute
+from server.api.logprobs import CompletionLogprobs, Places, completion_logprobs
 from server.api.telling import Shape, Start, answer, require_whole, whole
 from server.api.wire.base import Text as NotBlank
 from server.api.wire.base import shape_of
@@ -25,6 +25,7 @@ from server.api.wire.sampling import SamplingRequest
 from server.api.writing import (
     Asked,
     Begun,
+    Length,
     RoutedText,
     WritingUsage,
     begin,
@@ -70,15 +71,6 @@ class CompletionRequest(SamplingRequest):
     echo: Literal[False] | None = None
     best_of: Literal[1] | None = None
     suffix: Annotated[None, BeforeValidator(lambda v: v or None)] = None
-
-
-class CompletionLogprobs(BaseModel):
-    """Of each token: itself, its logarithmic probability, the likeliest others, and its place."""
-
-    tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]]
-    text_offset: list[int]
 
 
 class CompletionChoice(BaseModel):
@@ -131,8 +123,8 @@ def _plan(ctx: Context, body: CompletionRequest) -> tuple[Shape, Start]:
     asked = _asked(backbone, body)
 
     async def start(submit: Submit, deadline: float | None) -> Begun:
-        wanted = DEFAULT_TOKENS if body.max_tokens is None else body.max_tokens
-        return await begin(ctx, submit, body, asked, wanted, "max_tokens", body.logprobs, deadline)
+        length = Length(body.max_tokens, DEFAULT_TOKENS, "max_tokens")
+        return await begin(ctx, submit, body, asked, length, body.logprobs, deadline)
 
     return _shape(backbone, body), start
 
@@ -161,14 +153,14 @@ def _asked(backbone: LanguageModel, body: CompletionRequest) -> list[Asked]:
 def _shape(backbone: LanguageModel, body: CompletionRequest) -> Shape:
     head = {"id": f"cmpl-{uuid.uuid4().hex}", "object": "text_completion",
             "created": int(time.time()), "model": body.model}  # fmt: skip
-    offsets: dict[int, int] = {}
+    places: dict[int, Places] = {}
 
     def choice(
         index: int, text: str, tokens: Sequence[Written], finish: Finish | None
     ) -> dict[str, object]:
         told = None
         if body.logprobs is not None:
-            told, offsets[index] = _logprobs(backbone, tokens, offsets.get(index, 0))
+            told = completion_logprobs(backbone, tokens, places.setdefault(index, Places()))
         return {"index": index, "text": text, "logprobs": told, "finish_reason": finish}
 
     def routing(told: list[dict[str, object]]) -> object:
@@ -183,18 +175,3 @@ def _shape(backbone: LanguageModel, body: CompletionRequest) -> Shape:
 
     return Shape(complete_body, lambda _: [], lambda choices: {**head, "choices": choices},
                  of_piece, routing)  # fmt: skip
-
-
-def _logprobs(
-    backbone: LanguageModel, tokens: Sequence[Written], offset: int
-) -> tuple[dict[str, object], int]:
-    """`CompletionLogprobs` of some tokens that begin at `offset`, and where the next one does."""
-    words = [backbone.text([t.token]) for t in tokens]
-    places = list(accumulate(map(len, words), initial=offset))
-    told: dict[str, object] = {
-        "tokens": words,
-        "token_logprobs": [t.logprob for t in tokens],
-        "top_logprobs": [{backbone.text([id]): p for id, p in t.alternatives} for t in tokens],
-        "text_offset": places[:-1],
-    }
-    return told, places[-1]

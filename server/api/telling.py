@@ -16,13 +16,14 @@ from fastapi.responses import StreamingResponse
 from pydantic_core import to_json
 
 from server.api.context import Answered, Context
-from server.api.faults import explain
-from server.api.lean import respond
+from server.api.faults import ERROR_CODE, explain
+from server.api.lean import CLIENT_LEFT, respond
 from server.api.wire.sampling import SamplingRequest
 from server.api.writing import Begun
 from server.engine.generation.messages import Piece
 from server.engine.queue import Submit
 from server.errors import INTERNAL, RequestError, row_of
+from server.observability.requests import WATCHED
 
 log = logging.getLogger("sailplane.access")
 DONE = b"data: [DONE]\n\n"
@@ -90,7 +91,7 @@ async def answer(
         ctx.note(request, Answered({}, begun.samples, begun.outcomes))
         streams = True
         return EventStream(
-            _events(begun, shape, body.includes_usage),
+            _events(request, begun, shape, body.includes_usage),
             lambda: admitted.__exit__(None, None, None),
         )
     finally:
@@ -121,8 +122,10 @@ def require_whole(body: SamplingRequest) -> None:
         raise RequestError("The answer is given whole; leave stream out.", param="stream")
 
 
-async def _events(begun: Begun, shape: Shape, usage: bool) -> AsyncGenerator[bytes]:
-    ended = 0
+async def _events(
+    request: Request, begun: Begun, shape: Shape, usage: bool
+) -> AsyncGenerator[bytes]:
+    ended, left = 0, True
     try:
         for chunk in shape.opening(begun):
             yield _event(chunk)
@@ -138,12 +141,17 @@ async def _events(begun: Begun, shape: Shape, usage: bool) -> AsyncGenerator[byt
             last = {"usage": begun.usage, "routing": shape.routing(await begun.routing())}
             yield _event(shape.chunk([]) | last)
         yield DONE
+        left = False
     except Exception as error:  # the status has gone out: what is left is to say it in the stream
+        request.scope[ERROR_CODE] = row_of(error).code
         if row_of(error) is INTERNAL:
             log.exception("a stream failed")
         yield _event(explain(error))
+        left = False
     finally:
         begun.ticket.cancel()
+        if left:
+            request.scope[WATCHED].status = CLIENT_LEFT
 
 
 def _event(body: object) -> bytes:

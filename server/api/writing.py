@@ -7,6 +7,7 @@ it is in `server.api.telling`.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -21,7 +22,7 @@ from server.engine.generation.messages import Finish, Piece, Prompt, Written
 from server.engine.generation.request import Ticket
 from server.engine.messages import Outcome, RoutingOptions, Sample, TokenTrace
 from server.engine.queue import Result, Submit
-from server.errors import ContextExceeded, RequestError, located
+from server.errors import ContextExceeded, RequestError, Unavailable, located
 
 
 class RoutedText(BaseModel):
@@ -60,6 +61,20 @@ class Asked:
     text: str
     instruction: str | None = None
     param: str = "prompt"
+
+
+@dataclass(frozen=True)
+class Length:
+    """How many tokens a text may have.
+
+    Attributes:
+        wanted: what the caller says. default: else so many, or fewer where the context ends. param:
+            the field that says it.
+    """
+
+    wanted: int | None
+    default: int
+    param: str
 
 
 @dataclass
@@ -101,7 +116,8 @@ class Begun:
     async def routing(self) -> list[dict[str, object]]:
         """A `RoutedText` for each prompt, once its texts are written.
 
-        A full trace tells what the tokens of the prompt and of its first text chose.
+        A full trace tells what the tokens of the prompt and of its first text chose, unless the
+        server is too busy to look.
         """
         told: list[dict[str, object]] = []
         for sample, outcome, prompt in zip(self.samples, self.outcomes, self.prompts, strict=True):
@@ -115,7 +131,10 @@ class Begun:
         written = tuple(t.token for t in self.texts[prompt.first].tokens)
         options = RoutingOptions(selection=prompt.selection, trace="full", truncate=True)
         again = replace(sample, options=options, predict=True, record=(prompt.tokens, written))
-        (found,) = await self.submit([again])
+        try:
+            (found,) = await self.submit([again])
+        except Unavailable:  # what is written is worth more than how
+            return ()
         return found.trace.tokens if isinstance(found, Outcome) else ()
 
     @property
@@ -143,12 +162,13 @@ def writer_of(ctx: Context) -> LanguageModel:
     return backbone
 
 
-def room_for(backbone: LanguageModel, asked: Asked, wanted: int | None, param: str) -> int:
+def room_for(backbone: LanguageModel, asked: Asked, length: Length) -> int:
     """How many tokens may be written after a prompt.
 
     Raises:
         ContextExceeded: the prompt, or the prompt and what is wanted, are longer than the context.
     """
+    wanted = length.wanted
     read, context = len(asked.tokens), backbone.context
     left = context if backbone.anatomy.source else context - read
     if read > context or left < 1:
@@ -160,31 +180,28 @@ def room_for(backbone: LanguageModel, asked: Asked, wanted: int | None, param: s
         raise ContextExceeded(
             f"The prompt has {read} tokens, {wanted} are to be written, and the context of "
             f"{backbone.id!r} is {context}: at most {left} can be.",
-            param=param,
+            param=length.param,
         )
-    return left if wanted is None else wanted
+    return min(left, length.default) if wanted is None else wanted
 
 
 async def begin(
     ctx: Context, submit: Submit, body: SamplingRequest, asked: Sequence[Asked],
-    wanted: int | None, param: str, logprobs: int | None, deadline: float | None,
+    length: Length, logprobs: int | None, deadline: float | None,
 ) -> Begun:  # fmt: skip
     """Route prompts and begin to write.
-
-    Args:
-        wanted: tokens a text may have; None is as many as the context holds. param: its field.
 
     Raises:
         ServerError, ExpertError: a prompt cannot be answered.
     """
-    backbone, service = writer_of(ctx), ctx.service
+    since, backbone, service = time.monotonic(), writer_of(ctx), ctx.service
     ctx.require_model(body.model)
     options = body.routing.to_options()
     if options.truncate:
         raise RequestError("Prompts are not cut; send a shorter one.", param="routing.truncate")
     ctx.require_options(body.model, [options])
     _require_tokens(backbone, body)
-    rules = [body.sampling(room_for(backbone, a, wanted, param), logprobs) for a in asked]
+    rules = [body.sampling(room_for(backbone, a, length), logprobs) for a in asked]
     # Only what routing reads may be cut: an embedder often takes less than the model does.
     options = replace(options, truncate=True)
     samples = [
@@ -200,7 +217,7 @@ async def begin(
         for i, (a, outcome, rule) in enumerate(zip(asked, outcomes, rules, strict=True))
     ]
     assert service.writing is not None
-    ticket = service.writing.begin(prompts, deadline)
+    ticket = service.writing.begin(prompts, deadline, since)
     texts = [Text() for _ in range(n * len(asked))]
     return Begun(samples, outcomes, prompts, ticket, submit, texts)
 

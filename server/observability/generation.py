@@ -31,7 +31,7 @@ class GenerationMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         p, r = "sailplane_", registry
         self.first = Histogram(
-            f"{p}time_to_first_token_seconds", "From a prompt's arrival to its first token.",
+            f"{p}time_to_first_token_seconds", "From request to first token, with routing.",
             buckets=FIRST, registry=r,
         )  # fmt: skip
         self.between = Histogram(

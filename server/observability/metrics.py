@@ -22,6 +22,7 @@ from server.engine.messages import Outcome, Trace
 from server.observability.generation import ADAPTER_LISTS, GenerationMetrics, LoopCollector
 
 MILLISECONDS = (.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 30)  # fmt: skip
+MINUTES = (60, 120, 300, 600)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 OTHER = "other"
 """The label of all experts that are not named."""
@@ -44,8 +45,8 @@ class Metrics:
         self.errors = Counter(f"{p}errors", "Errors answered.", ["route", "code"], registry=r)
         self.in_flight = Gauge(f"{p}requests_in_flight", "Requests being answered.", registry=r)
         self.seconds = Histogram(
-            f"{p}request_seconds", "From request to response.", ["route"],
-            buckets=MILLISECONDS, registry=r,
+            f"{p}request_seconds", "From request to the end of the response.", ["route"],
+            buckets=(*MILLISECONDS, *MINUTES), registry=r,
         )  # fmt: skip
         self.depth = Gauge(f"{p}queue_samples", "Samples waiting for the engine.", registry=r)
         self.waited = Histogram(

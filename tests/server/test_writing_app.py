@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import httpx
 import openai
 import pytest
 import uvicorn
@@ -141,6 +142,14 @@ def test_a_client_that_leaves_frees_its_rows_and_experts(running, stream):
         slot.pins for slot in running.service.engine.tiers.device._slots.values()
     ))  # fmt: skip
     assert running.service._admitted == 0
+    running.wait_until(
+        lambda: counted(running, 'requests_total{route="/v1/completions",status="499"}')
+    )
+
+
+def counted(running: Running, name: str) -> bool:
+    text = httpx.get(f"http://{running.address}/metrics").text
+    return f"sailplane_{name} 1.0" in text.splitlines()
 
 
 def test_a_drain_finishes_what_is_being_written(running, sdk):

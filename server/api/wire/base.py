@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 from pydantic_core import PydanticCustomError
 
 
@@ -13,6 +13,20 @@ class Wire(BaseModel):
     """Base of every request body and its parts."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Nullable(Wire):
+    """A part of which what is null is as if it were absent, fields that are not served too.
+
+    Clients send such fields along, and send back what an answer had.
+    """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, data: object) -> object:
+        if not isinstance(data, dict):
+            return data
+        return {name: value for name, value in data.items() if value is not None}
 
 
 def unsupported(message: str) -> PydanticCustomError:

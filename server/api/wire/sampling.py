@@ -6,11 +6,11 @@ OpenAI's fields, and those that engines commonly add to them (`top_k`, `min_p`, 
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from server.api.wire.base import Wire, invalid
+from server.api.wire.base import Nullable, Wire, invalid
 from server.api.wire.routing import TimedRouting
 from server.engine.generation.messages import Sampling
 
@@ -52,10 +52,11 @@ class StreamOptions(Wire):
     """`include_usage`: a last chunk tells how many tokens there were."""
 
     include_usage: bool = False
+    include_obfuscation: Literal[False] = False
 
 
-class SamplingRequest(Wire):
-    """Fields of both routes. What is null is as if it were absent."""
+class SamplingRequest(Nullable):
+    """Fields of both routes."""
 
     model: str = Field(description="`auto`, an expert's id, or the backbone's id.")
     routing: TimedRouting = TimedRouting()
@@ -78,6 +79,16 @@ class SamplingRequest(Wire):
     stop_token_ids: Annotated[tuple[TokenId, ...], Field(max_length=MAX_STOPS)] | None = None
     ignore_eos: bool | None = None
     user: str | None = Field(None, description="Has no effect.")
+    safety_identifier: str | None = Field(None, description="Has no effect.")
+    prompt_cache_key: str | None = Field(None, description="Has no effect.")
+    service_tier: Literal["auto", "default"] | None = None
+    store: Literal[False] | None = None
+
+    @model_validator(mode="after")
+    def _options_of_a_stream(self) -> Self:
+        if self.stream_options is not None and not self.stream:
+            raise invalid("stream_options needs stream: true")
+        return self
 
     def sampling(self, max_tokens: int, logprobs: int | None) -> Sampling:
         """For the engine."""

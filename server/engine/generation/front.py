@@ -6,6 +6,7 @@ The loop itself runs in the engine's thread. Knows nothing of HTTP and nothing o
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 
 from server.engine.generation.loop import GenerationLoop
@@ -25,22 +26,26 @@ class Writing:
     def __init__(self, loop: GenerationLoop, wake: Callable[[], None], max_waiting: int) -> None:
         self.loop, self._wake, self.max_waiting = loop, wake, max_waiting
 
-    def begin(self, prompts: Sequence[Prompt], deadline: float | None = None) -> Ticket:
+    def begin(
+        self, prompts: Sequence[Prompt], deadline: float | None = None, since: float | None = None
+    ) -> Ticket:
         """Answer prompts together; the ticket tells of all their texts.
 
         Args:
-            deadline: on the clock of `time.monotonic`.
+            deadline: on the clock of `time.monotonic`. since: when they were asked for, if that was
+                before now.
 
         Raises:
-            QueueFull: too many wait. Unavailable: they could never fit into memory.
+            QueueFull: too many wait. ContextExceeded: they could never fit into memory.
         """
+        since = time.monotonic() if since is None else since
         waiting = self.loop.waiting
         if waiting and waiting + len(prompts) > self.max_waiting:
             raise QueueFull(f"{waiting} prompts wait and the limit is {self.max_waiting}.")
         ticket = Ticket(asyncio.get_running_loop(), sum(prompt.count for prompt in prompts))
         try:
             for prompt in prompts:
-                self.loop.put(Request(prompt, ticket, deadline))
+                self.loop.put(Request(prompt, ticket, deadline, since=since))
         except Exception:
             ticket.cancel()
             raise

@@ -34,7 +34,7 @@ class Outcomes:
         self.tokens += len(piece.tokens)
         if request.first_at is None:
             request.first_at = now
-            self.first_after.append(now - request.entered)
+            self.first_after.append(now - request.since)
         elif request.last_at is not None and request.last_at != now:
             self.between.append(now - request.last_at)
         request.last_at = now

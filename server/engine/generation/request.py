@@ -66,9 +66,9 @@ class Request:
     """A prompt in the engine.
 
     Attributes:
-        deadline: on the clock of `time.monotonic`. lease: pins its experts, until it ends.
-        reused: tokens of it that need not be read. first_at, last_at: when its first and its latest
-            token came.
+        deadline: on the clock of `time.monotonic`, as all times here. lease: pins its experts,
+            until it ends. reused: tokens of it that need not be read. since: when it was asked for.
+        first_at, last_at: when its first and its latest token came.
     """
 
     prompt: Prompt
@@ -76,7 +76,7 @@ class Request:
     deadline: float | None = None
     lease: Lease[ExpertWeights] | None = None
     reused: int = 0
-    entered: float = field(default_factory=time.monotonic)
+    since: float = field(default_factory=time.monotonic)
     first_at: float | None = None
     last_at: float | None = None
 

@@ -1,4 +1,4 @@
-"""Libraries whose experts carry tags, and servers over them."""
+"""Libraries whose experts carry tags, servers over them, and servers that write."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from server.app import create_app
 from server.build import build_engine
 from server.engine.service import EngineService
 from server.settings import Settings
+from tests.server.api.writing_material import writing_server
 
 Tags = Mapping[str, Sequence[str]]
 
@@ -108,3 +109,15 @@ async def serving(library: Path, roots: Sequence[Path] = ()) -> AsyncIterator[ht
 def serve() -> Callable[..., object]:
     """`async with serve(library) as client`."""
     return serving
+
+
+@pytest.fixture(params=["causal", "seq2seq"])
+async def writer(request, tmp_path) -> AsyncIterator[httpx.AsyncClient]:
+    async with writing_server(request.param, tmp_path) as client:
+        yield client
+
+
+@pytest.fixture
+async def causal(tmp_path) -> AsyncIterator[httpx.AsyncClient]:
+    async with writing_server("causal", tmp_path) as client:
+        yield client

@@ -4,71 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 
-from server.app import create_app
-from server.engine.service import EngineService
-from tests.server.api.writing_material import TASKS, engine_of
+from server.errors import QueueFull
+from tests.server.api.writing_material import (
+    CHAT,
+    COMPLETE,
+    TASKS,
+    chat,
+    chunks,
+    ok,
+    prompt,
+    writing_server,
+)
 
-COMPLETE, CHAT = "/v1/completions", "/v1/chat/completions"
 pytestmark = pytest.mark.anyio
-
-
-@asynccontextmanager
-async def serving(family: str, folder: Path, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a server; the server is `client.service`."""
-    service = EngineService(engine_of(family, folder / "library", **settings), max_queue=100)
-    app = create_app(service, write_timeout_ms=60_000)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
-    ):
-        client.service = service  # type: ignore[attr-defined]
-        yield client
-
-
-@pytest.fixture(params=["causal", "seq2seq"])
-async def writer(request, tmp_path) -> AsyncIterator[httpx.AsyncClient]:
-    async with serving(request.param, tmp_path) as client:
-        yield client
-
-
-@pytest.fixture
-async def causal(tmp_path) -> AsyncIterator[httpx.AsyncClient]:
-    async with serving("causal", tmp_path) as client:
-        yield client
-
-
-def prompt(text: str = "A word.", **more: Any) -> dict[str, Any]:
-    return {"model": "auto", "prompt": text, "max_tokens": 12, "temperature": 0, **more}
-
-
-def chat(*said: tuple[str, str], **more: Any) -> dict[str, Any]:
-    messages = [{"role": role, "content": text} for role, text in said or [("user", "A word.")]]
-    return {"model": "auto", "messages": messages, "max_completion_tokens": 12, "temperature": 0,
-            **more}  # fmt: skip
-
-
-async def ok(client, route: str, body: dict[str, Any]) -> dict[str, Any]:
-    response = await client.post(route, json=body)
-    assert response.status_code == 200, response.text
-    return response.json()
-
-
-async def chunks(client, route: str, body: dict[str, Any]) -> list[dict[str, Any]]:
-    response = await client.post(route, json={**body, "stream": True})
-    assert response.status_code == 200, response.text
-    assert response.headers["content-type"].startswith("text/event-stream")
-    lines = [line for line in response.text.split("\n\n") if line]
-    assert all(line.startswith("data: ") for line in lines)
-    assert lines[-1] == "data: [DONE]"
-    return [json.loads(line.removeprefix("data: ")) for line in lines[:-1]]
 
 
 async def test_a_prompt_is_continued_by_the_experts_routed_for_it(writer):
@@ -139,35 +90,6 @@ async def test_token_ids_are_a_prompt_too(causal):
     assert by_ids["choices"] == by_text["choices"]
 
 
-async def test_a_chat_is_the_template_continued(causal):
-    backbone = causal.service.engine.backbone
-    ids = backbone.chat([{"role": "user", "content": "A word."}])
-    said = await ok(causal, CHAT, chat(model="sum"))
-    same = await ok(causal, COMPLETE, prompt(ids, model="sum"))
-    (choice,) = said["choices"]
-    assert choice["message"] == {"role": "assistant", "content": same["choices"][0]["text"]}
-    assert choice["finish_reason"] == same["choices"][0]["finish_reason"]
-
-
-async def test_what_the_system_says_is_the_instruction(causal):
-    said = await ok(causal, CHAT, chat(("system", TASKS["reverse"]), ("user", "A word.")))
-    assert said["routing"]["trace"]["instruction"] == TASKS["reverse"]
-    assert said["routing"]["trace"]["writer"] == "caller"
-    assert said["routing"]["selection"]["experts"][0]["id"] == "reverse"
-    own = {"routing": {"instruction": TASKS["plural"]}}
-    said = await ok(causal, CHAT, chat(("system", TASKS["reverse"]), ("user", "A word."), **own))
-    assert said["routing"]["trace"]["instruction"] == TASKS["plural"]
-
-
-async def test_chat_logprobs(causal):
-    said = await ok(causal, CHAT, chat(logprobs=True, top_logprobs=3))
-    content = said["choices"][0]["logprobs"]["content"]
-    assert len(content) == said["usage"]["completion_tokens"]
-    for token in content:
-        assert token["logprob"] == pytest.approx(token["top_logprobs"][0]["logprob"])  # greedy
-        assert len(token["top_logprobs"]) == 3
-
-
 async def test_a_selection_is_answered_again(writer):
     first = await ok(
         writer, COMPLETE, prompt(routing={"mode": "token", "experts": {"sum": 1, "plural": 2}})
@@ -192,6 +114,24 @@ async def test_a_full_trace_tells_what_tokens_chose(writer):
     body = {"model": "auto", "input": "1", "questions": [question], "routing": experts}
     (asked,) = (await ok(writer, "/v1/decisions", body))["routing"]["questions"]
     assert {site["site"] for site in asked["tokens"]} == seen
+
+
+async def test_a_text_is_told_though_nobody_has_time_to_trace_its_tokens(causal, monkeypatch):
+    experts = {"experts": {"sum": 1, "plural": 2}, "mode": "token", "trace": "full"}
+    queue, asked = causal.service._queue, []
+    enter = queue.put
+
+    def put(*given, **said):
+        asked.append(given)
+        if len(asked) > 1:
+            raise QueueFull("full")
+        return enter(*given, **said)
+
+    monkeypatch.setattr(queue, "put", put)
+    said = await ok(causal, COMPLETE, prompt(routing=experts, ignore_eos=True))
+    assert len(asked) == 2
+    assert said["usage"]["completion_tokens"] == 12
+    assert said["routing"]["prompts"][0]["trace"]["tokens"] == []
 
 
 async def test_a_seed_repeats_a_draw_whatever_else_is_written(writer):
@@ -232,6 +172,8 @@ REFUSED = [
     ({"suffix": "x"}, 422, "suffix"),
     ({"best_of": 4}, 422, "best_of"),
     ({"use_beam_search": True}, 422, "use_beam_search"),
+    ({"store": True}, 422, "store"),
+    ({"stream_options": {"include_usage": True}}, 422, None),
     ({"prompt": ""}, 422, "prompt"),
     ({"prompt": [[]]}, 422, "prompt[0]"),
     ({"prompt": [99999]}, 422, "prompt"),
@@ -249,25 +191,6 @@ async def test_what_cannot_be_done_is_refused_by_name(causal, said, status, para
     assert response.json()["error"]["param"] == param
 
 
-@pytest.mark.parametrize(
-    ("said", "param"),
-    [
-        ({"tools": []}, "tools"),
-        ({"response_format": {"type": "json_object"}}, "response_format.type"),
-        ({"messages": []}, "messages"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
-        ({"max_tokens": 3}, None),
-        ({"top_logprobs": 2}, None),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
-         "messages[0].content[0].type"),
-    ],
-)  # fmt: skip
-async def test_chat_refuses_by_name(causal, said, param):
-    response = await causal.post(CHAT, json={**chat(), **said})
-    assert response.status_code == 422, response.text
-    assert response.json()["error"]["param"] == param
-
-
 async def test_beyond_the_context_is_told_with_numbers(causal):
     response = await causal.post(COMPLETE, json=prompt("x" * 200, max_tokens=100))
     error = response.json()["error"]
@@ -280,13 +203,6 @@ async def test_beyond_the_context_is_told_with_numbers(causal):
     assert response.json()["error"]["param"] == "messages"
 
 
-async def test_without_a_template_there_is_no_chat(tmp_path):
-    async with serving("seq2seq", tmp_path) as client:
-        response = await client.post(CHAT, json=chat())
-        assert response.status_code == 422
-        assert COMPLETE in response.json()["error"]["message"]
-
-
 async def test_an_encoder_says_that_it_does_not_write(client):
     response = await client.post(COMPLETE, json=prompt())
     assert response.status_code == 422
@@ -294,15 +210,15 @@ async def test_an_encoder_says_that_it_does_not_write(client):
 
 
 async def test_more_than_memory_holds_is_refused_not_tried(tmp_path):
-    async with serving("causal", tmp_path, kv_bytes=1 << 20) as client:
+    async with writing_server("causal", tmp_path, kv_bytes=1 << 20) as client:
         response = await client.post(COMPLETE, json=prompt(n=100, max_tokens=200))
-        assert response.status_code == 503
+        assert response.status_code == 400  # and not 503: another try would be in vain
         assert "kv_bytes" in response.json()["error"]["message"]
         await ok(client, COMPLETE, prompt())
 
 
 async def test_more_prompts_than_fit_wait_for_each_other(tmp_path):
-    async with serving("causal", tmp_path, kv_bytes=1 << 20, max_rows=3) as client:
+    async with writing_server("causal", tmp_path, kv_bytes=1 << 20, max_rows=3) as client:
         said = await asyncio.gather(*(ok(client, COMPLETE, prompt(f"{i}")) for i in range(12)))
         alone = [await ok(client, COMPLETE, prompt(f"{i}")) for i in range(12)]
         assert [s["choices"] for s in said] == [a["choices"] for a in alone]
@@ -408,5 +324,7 @@ async def test_a_step_that_fails_is_told_also_in_a_stream(causal, monkeypatch, s
     else:
         assert (await causal.post(COMPLETE, json=body)).status_code == 500
     monkeypatch.undo()
+    told = 'sailplane_errors_total{code="internal_error",route="/v1/completions"} 1.0'
+    assert told in (await causal.get("/metrics")).text.splitlines()
     await nothing_left(causal)
     await ok(causal, COMPLETE, prompt())

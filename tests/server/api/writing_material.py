@@ -1,10 +1,14 @@
-"""Servers on the tiny language models, over a library of three random experts."""
+"""Servers on the tiny language models, over three random experts, and what they are asked."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import torch
 
 from experts.artefacts import Artefacts
@@ -14,11 +18,14 @@ from experts.manifest import BackboneRef, Manifest
 from experts.weights import ExpertWeights
 from experts.writing import write_expert
 from routers.fitting.arrow import arrow_coefficients
+from server.app import create_app
 from server.build import build_engine
 from server.engine.run import Engine
+from server.engine.service import EngineService
 from server.settings import Settings
 from tests.language_models import FAMILIES
 
+COMPLETE, CHAT = "/v1/completions", "/v1/chat/completions"
 TASKS = {
     "reverse": "Reverse the letters of a word, requiring care.",
     "sum": "Add two numbers, requiring arithmetic.",
@@ -55,3 +62,44 @@ def engine_of(family: str, library: Path, **settings: Any) -> Engine:
     library.mkdir(exist_ok=True)
     write_library(library, FAMILIES[family]())
     return build_engine(Settings(backbone=f"tiny-{family}", library=library, threads=2, **settings))
+
+
+@asynccontextmanager
+async def writing_server(
+    family: str, folder: Path, **settings: Any
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a server; the server is `client.service`."""
+    service = EngineService(engine_of(family, folder / "library", **settings), max_queue=100)
+    app = create_app(service, write_timeout_ms=60_000)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
+    ):
+        client.service = service  # type: ignore[attr-defined]
+        yield client
+
+
+def prompt(text: str = "A word.", **more: Any) -> dict[str, Any]:
+    return {"model": "auto", "prompt": text, "max_tokens": 12, "temperature": 0, **more}
+
+
+def chat(*said: tuple[str, str], **more: Any) -> dict[str, Any]:
+    messages = [{"role": role, "content": text} for role, text in said or [("user", "A word.")]]
+    return {"model": "auto", "messages": messages, "max_completion_tokens": 12, "temperature": 0,
+            **more}  # fmt: skip
+
+
+async def ok(client, route: str, body: dict[str, Any]) -> dict[str, Any]:
+    response = await client.post(route, json=body)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+async def chunks(client, route: str, body: dict[str, Any]) -> list[dict[str, Any]]:
+    response = await client.post(route, json={**body, "stream": True})
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"].startswith("text/event-stream")
+    lines = [line for line in response.text.split("\n\n") if line]
+    assert all(line.startswith("data: ") for line in lines)
+    assert lines[-1] == "data: [DONE]"
+    return [json.loads(line.removeprefix("data: ")) for line in lines[:-1]]

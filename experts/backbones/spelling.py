@@ -1,0 +1,42 @@
+"""The bytes that a token stands for, whatever stands beside it.
+
+A token may be a part of a character, and have no text of its own. Knows the two ways in which fast
+tokenizers spell bytes: a letter for each (GPT-2, Llama 3, Qwen), or `<0x0A>` (Llama 2, Gemma).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+SPACE = "▁"
+"""How SentencePiece writes a space."""
+
+
+class Spelling:
+    """Spells the tokens of a fast tokenizer of transformers."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        decoder = tokenizer.backend_tokenizer.decoder
+        told = b"" if decoder is None else decoder.__getstate__()
+        self._by_letter = (
+            {letter: byte for byte, letter in bytes_to_unicode().items()}
+            if b'"ByteLevel"' in told
+            else {}
+        )
+        self._falls_back = b'"ByteFallback"' in told
+
+    def bytes_of(self, token: int) -> bytes:
+        """What a token adds to a text, special ones as they are written."""
+        piece = self._tokenizer.convert_ids_to_tokens(token) or ""
+        if self._by_letter and all(letter in self._by_letter for letter in piece):
+            return bytes(self._by_letter[letter] for letter in piece)
+        if self._falls_back and (byte := BYTE.fullmatch(piece)):
+            return bytes([int(byte[1], 16)])
+        text = self._tokenizer.decode([token], clean_up_tokenization_spaces=False)
+        begins = piece.startswith(SPACE) and not text.startswith(" ")
+        return (" " + text if begins else text).encode()
