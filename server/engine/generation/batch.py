@@ -46,6 +46,9 @@ class Row:
         return self.request.prompt.selection
 
 
+FEW = 12
+"""Rows that keep to one deck: a step of so few reads the model's weights and does little else, and
+two lanes that read them at the same time wait for the memory."""
 PULL = 2
 """Rows by which a deck may be ahead of another for each expert of a row that it has already."""
 
@@ -83,9 +86,11 @@ class RunningBatch:
             experts: that they use; see `may_join`.
         """
 
-        def order(deck: Deck) -> int:
-            there = self._banks[deck].ids
-            return len(deck.seats) - PULL * sum(expert.id in there for expert in experts)
+        def order(deck: Deck) -> tuple[bool, int]:
+            rows, there = len(deck.seats), self._banks[deck].ids
+            if rows < FEW:
+                return False, -rows
+            return True, rows - PULL * sum(expert.id in there for expert in experts)
 
         able = [deck for deck in self.decks if self._banks[deck].may_join(experts)]
         for deck in sorted(able, key=order):

@@ -58,6 +58,7 @@ class GenerationLoop:
         self.budget = ByteBudget(kv_bytes)
         self.batch = RunningBatch(backbone.decks(self.budget))
         self._waiting: deque[Request] = deque()
+        self._reading: set[Deck] = set()
         self.on_step: Callable[[Outcomes, float], None] = lambda _out, _seconds: None
         self._has_source = bool(backbone.anatomy.source)
         # A source is read whole, by layers that see all of it.
@@ -119,12 +120,22 @@ class GenerationLoop:
         self._drop(out)
         self._admit(out)
         decks = [d for d in self.batch.decks if self.batch.on(d)]
-        work = [(d, self.batch.plan(d, self.chunk_tokens, whole=self._has_source)) for d in decks]
+        work = [(deck, self._plan(deck)) for deck in decks]
         out.read += sum(len(part) for _, plan in work for _, part in plan)
         jobs = [partial(self._advance, deck, reading) for deck, reading in work]
         for found in self.backbone.lanes.together(jobs):
             for rows, tokens in found:
                 self._write(rows, tokens, out)
+
+    def _plan(self, deck: Deck) -> list[tuple[Row, list[int]]]:
+        """What a lane reads in this step; nothing, and it writes, where it read in the last one.
+
+        Both in one step would keep what is read first waiting for its first token.
+        """
+        turn = deck in self._reading and any(r.next is not None for r in self.batch.on(deck))
+        plan = self.batch.plan(deck, 0 if turn else self.chunk_tokens, whole=self._has_source)
+        (self._reading.add if plan else self._reading.discard)(deck)
+        return plan
 
     def _running(self) -> list[Request]:
         """The prompts whose texts are being written."""
@@ -202,18 +213,17 @@ class GenerationLoop:
         self, deck: Deck, plan: Sequence[tuple[Row, list[int]]]
     ) -> list[tuple[list[Row], list[Written | None]]]:
         """One lane's share of a step: rows, and what each writes next."""
-        found: list[tuple[list[Row], list[Written | None]]] = []
-        steps = {row.seat: row.next for row in self.batch.on(deck) if row.next is not None}
-        if plan:
-            mix = self.batch.mix(deck, [row.selection for row, _ in plan])
-            logit_CV = deck.read([Reading(row.seat, part) for row, part in plan], mix)
-            for i, (row, _) in enumerate(plan):
-                if not row.unread:
-                    rows = self.batch.spread(row)
-                    found.append((rows, _drawn(rows, logit_CV[i].expand(len(rows), -1))))
-        if steps:
+        if not plan:
+            steps = {row.seat: row.next for row in self.batch.on(deck) if row.next is not None}
             rows = [row for row in self.batch.on(deck) if row.seat in steps]
-            found.append((rows, _drawn(rows, deck.step(steps, self.batch.mix_of(deck)))))
+            return [(rows, _drawn(rows, deck.step(steps, self.batch.mix_of(deck))))]
+        mix = self.batch.mix(deck, [row.selection for row, _ in plan])
+        logit_CV = deck.read([Reading(row.seat, part) for row, part in plan], mix)
+        found: list[tuple[list[Row], list[Written | None]]] = []
+        for i, (row, _) in enumerate(plan):
+            if not row.unread:
+                rows = self.batch.spread(row)
+                found.append((rows, _drawn(rows, logit_CV[i].expand(len(rows), -1))))
         return found
 
     def _write(self, rows: Sequence[Row], tokens: Sequence[Written | None], out: Outcomes) -> None:

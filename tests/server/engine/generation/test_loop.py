@@ -159,7 +159,8 @@ def test_an_expert_in_the_place_of_another_waits_for_who_writes_by_that(stage: S
         stage.experts["a@1"] = replace(other, id="a@1")
         joins = ask(loop, second, single("a"))
         bare = ask(loop, third, single(None), max_tokens=14, ignore_eos=True)
-        loop.step()
+        for _ in range(2):  # what was read last goes on first
+            loop.step()
         assert bare.tokens(), "who uses neither does not wait"
         assert loop.waiting == 1
         finish(loop)
@@ -199,6 +200,39 @@ def test_who_waits_behind_one_without_room_is_told_of_the_deadline(stage: Stage)
     finish(loop)
     assert len(told.tokens()) == 14
     assert waits.tokens()
+
+
+def test_few_rows_keep_to_one_lane_and_more_do_not(stage: Stage, monkeypatch) -> None:
+    monkeypatch.setattr("server.engine.generation.batch.FEW", 3)
+    loop = stage.loop()
+    told = [ask(loop, p, single("a"), max_tokens=14, ignore_eos=True)
+            for p in prompts(11, 4, 5, 6, 7, 4, 5, 6)]  # fmt: skip
+    counts = []
+    for most in (3, 6, 7):
+        loop.max_rows = most
+        loop.step()
+        counts.append([len(list(loop.batch.on(deck))) for deck in loop.batch.decks])
+    assert counts[:2] == [[3, 0], [3, 3]]
+    assert sum(counts[2]) == 7
+    finish(loop)
+    assert all(len(t.tokens()) == 14 for t in told)
+
+
+def test_what_is_read_gets_its_first_token_before_others_go_on(stage: Stage) -> None:
+    loop, (first, second) = stage.loop(max_rows=2), prompts(12, 4, 5)
+    stage_decks = loop.batch.decks
+    told = ask(loop, first, single("a"), max_tokens=14, ignore_eos=True)
+    loop.step()
+    loop.step()
+    loop.batch.decks = stage_decks[:1]  # both on one lane
+    later = ask(loop, second, single("a"), max_tokens=14, ignore_eos=True)
+    before = len(told.tokens())
+    loop.step()
+    assert (len(told.tokens()), len(later.tokens())) == (before, 1)
+    loop.step()
+    assert (len(told.tokens()), len(later.tokens())) == (before + 1, 2)
+    loop.batch.decks = stage_decks
+    finish(loop)
 
 
 def test_a_pass_that_fails_ends_what_was_in_it_and_the_loop_goes_on(stage: Stage, monkeypatch):
