@@ -19,6 +19,7 @@ from server.cli.options import with_settings
 from server.settings import Origins, Settings
 
 if TYPE_CHECKING:
+    from experts.backbones import Backbone
     from experts.library import Library
     from experts.snapshot import Snapshot
 
@@ -96,17 +97,14 @@ def add(
     ] = False,
 ) -> None:
     """Copy an adapter into the library, if it loads on the backbone."""
-    from experts.backbones import open_backbone  # imports torch: not before --help
-    from experts.embedder import open_embedder
+    from experts.embedder import open_embedder  # imports torch: not before --help
     from experts.library import Library
     from experts.manifest import Label
     from routers.fitting.describe import describe
 
     settings = origins.settings
     with busy(f"Loading backbone {settings.backbone} and library {settings.library}") as told:
-        backbone = open_backbone(
-            settings.backbone, settings.device, settings.dtype, settings.quantization
-        )
+        backbone = _backbone_of(settings)
         embedder = open_embedder(settings.embedder, backbone, backbone_name=settings.backbone)
         library = Library.open(
             settings.library, fingerprint=backbone.fingerprint, backbone_id=backbone.id,
@@ -197,15 +195,12 @@ def embed(origins: Origins) -> None:
     Interrupted, it goes on where it was. No expert changes: a server with another embedder may go
     on serving the library.
     """
-    from experts.backbones import open_backbone  # imports torch: not before --help
-    from experts.embedder import open_embedder
+    from experts.embedder import open_embedder  # imports torch: not before --help
     from routers.fitting.wording import Wordings
 
     settings = origins.settings
     with busy(f"Loading embedder {settings.embedder}"):
-        backbone = open_backbone(
-            settings.backbone, settings.device, settings.dtype, settings.quantization
-        )
+        backbone = _backbone_of(settings)
         embedder = open_embedder(settings.embedder, backbone, backbone_name=settings.backbone)
     library = _open(settings)
     wordings = Wordings(embedder, library.root)
@@ -214,6 +209,13 @@ def embed(origins: Origins) -> None:
     notes.print(f"{len(entries) - len(todo)} of {len(entries)} experts are embedded already.")
     for entry in progress(todo, "experts") if todo else ():
         wordings.prepare(entry)
+
+
+def _backbone_of(settings: Settings) -> Backbone:
+    """The backbone, as a server opens it."""
+    from experts.backbones import open_backbone  # imports torch: not before --help
+
+    return open_backbone(settings.backbone, settings.device, settings.dtype, settings.quantization)
 
 
 def _table(seen: Snapshot) -> Table:
