@@ -12,6 +12,7 @@ ServerError
 ├── Unavailable            the caller may try again later
 │   ├── QueueFull          more samples wait than the server takes
 │   └── Draining           the server is about to stop
+├── NeverFits              the server has no memory for this: ask for less, or give it more
 ├── UnsoundLogits          this answer's numbers overflowed: the caller may choose other weights
 ├── DeadlinePassed         the caller's deadline came before the answer
 ├── RemoteError            another server cannot be reached, or refuses: its operator must act
@@ -86,6 +87,10 @@ class Unavailable(ServerError):
         self.retry_after = retry_after
 
 
+class NeverFits(ServerError):
+    """What is asked for takes more memory than there is, however long one waits."""
+
+
 class QueueFull(Unavailable):
     """More samples wait than the server takes."""
 
@@ -153,6 +158,7 @@ TABLE: Mapping[type[Exception], Row] = {
     UnknownModel: Row(404, "not_found_error", "model_not_found"),
     NoRoutingLog: Row(409, "conflict_error", "no_routing_log"),
     Unavailable: Row(503, "overloaded_error", "unavailable"),
+    NeverFits: Row(503, "overloaded_error", "never_fits"),
     QueueFull: Row(503, "overloaded_error", "queue_full"),
     Draining: Row(503, "overloaded_error", "draining"),
     UnsoundLogits: Row(422, "invalid_request_error", "unsound_logits"),

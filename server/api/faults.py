@@ -18,6 +18,7 @@ from server.errors import (
     INTERNAL,
     BodyTooLarge,
     MalformedBody,
+    NeverFits,
     RequestError,
     Row,
     ServerError,
@@ -84,6 +85,8 @@ def render_error(error: BaseException) -> Response:
     """The response to any error."""
     row = row_of(error)
     headers = {"Retry-After": str(getattr(error, "retry_after", 1))} if row.status == 503 else {}
+    if isinstance(error, NeverFits):
+        headers = {"X-Should-Retry": "false"}  # OpenAI's clients heed it
     if isinstance(error, UNREAD):
         headers["Connection"] = "close"
     return _response(row, explain(error), headers)

@@ -36,7 +36,7 @@ class Writing:
                 before now.
 
         Raises:
-            QueueFull: too many wait. ContextExceeded: they could never fit into memory.
+            QueueFull: too many wait. NeverFits: they could never fit into memory.
         """
         since = time.monotonic() if since is None else since
         waiting = self.loop.waiting

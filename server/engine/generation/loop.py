@@ -30,7 +30,7 @@ from server.engine.generation.request import Request
 from server.engine.generation.reuse import begin, remember
 from server.engine.generation.sampling import Drawing, draw
 from server.engine.generation.text import TextStream
-from server.errors import ContextExceeded, DeadlinePassed, UnsoundLogits
+from server.errors import DeadlinePassed, NeverFits, UnsoundLogits
 
 log = logging.getLogger("sailplane.generation")
 CHUNK_TOKENS = 512
@@ -84,7 +84,7 @@ class GenerationLoop:
         """Take a prompt; its experts begin to load. May be called from any thread.
 
         Raises:
-            ContextExceeded: its rows would not fit into memory if they were alone.
+            NeverFits: its rows would not fit into memory if they were alone.
         """
         (own, source), deck = self._sizes(request), self.batch.decks[0]
         count = request.prompt.count
@@ -92,7 +92,7 @@ class GenerationLoop:
         if source:
             needed += deck.source.bytes_for(source, count)
         if needed > self.budget.total or count > self.max_rows:
-            raise ContextExceeded(
+            raise NeverFits(
                 f"{count} texts of {own} tokens take {needed} bytes of keys and values, of "
                 f"{self.budget.total} that are there, and {self.max_rows} may be written at one "
                 "time; ask for fewer or shorter ones, or raise kv_bytes."

@@ -212,7 +212,9 @@ async def test_an_encoder_says_that_it_does_not_write(client):
 async def test_more_than_memory_holds_is_refused_not_tried(tmp_path):
     async with writing_server("causal", tmp_path, kv_bytes=1 << 20) as client:
         response = await client.post(COMPLETE, json=prompt(n=100, max_tokens=200))
-        assert response.status_code == 400  # and not 503: another try would be in vain
+        assert response.status_code == 503
+        assert response.headers["X-Should-Retry"] == "false"  # another try would be in vain
+        assert "Retry-After" not in response.headers
         assert "kv_bytes" in response.json()["error"]["message"]
         await ok(client, COMPLETE, prompt())
 
