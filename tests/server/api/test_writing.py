@@ -7,6 +7,9 @@ import json
 
 import pytest
 
+from server.api.context import Context
+from server.batch.lines import Line, answer
+from server.engine.fitting import Fits
 from server.errors import QueueFull
 from tests.server.api.writing_material import (
     CHAT,
@@ -217,6 +220,14 @@ async def test_more_than_memory_holds_is_refused_not_tried(tmp_path):
         assert "Retry-After" not in response.headers
         assert "kv_bytes" in response.json()["error"]["message"]
         await ok(client, COMPLETE, prompt())
+
+
+async def test_a_line_that_never_fits_ends_no_run_of_lines(tmp_path):
+    async with writing_server("causal", tmp_path, kv_bytes=1 << 20) as client:
+        line = Line(custom_id="a", method="POST", url=COMPLETE, body=prompt(n=100, max_tokens=200))
+        service = client.service
+        reply = await answer(Context(service, Fits(service.engine, service.change)), line, "1")
+        assert reply.status == 503
 
 
 async def test_more_prompts_than_fit_wait_for_each_other(tmp_path):
