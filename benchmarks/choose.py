@@ -118,7 +118,7 @@ def run(quick: bool) -> list[Figure]:
             points = [
                 point
                 for shape in track(shapes[::10] if quick else shapes, "shapes")
-                for point in measure(shape, 2 if quick else 7)
+                for point in _points(shape, 2 if quick else 7)
             ]
     finally:
         torch.set_num_threads(before)
@@ -149,8 +149,8 @@ def _shapes() -> Iterator[Shape]:
                 yield Shape(rows, tokens, experts, per_row, ragged=True)
 
 
-def measure(shape: Shape, rounds: int) -> list[Point]:
-    """Every strategy at one shape, over the three widths of a layer's sites."""
+def seconds(shape: Shape, rounds: int) -> dict[str, float]:
+    """Median of every strategy at one shape, over the three widths of a layer's sites."""
     tokens = shape.rows * shape.tokens
     layers = [
         (torch.randn(tokens, o), torch.randn(tokens, d),
@@ -165,8 +165,13 @@ def measure(shape: Shape, rounds: int) -> list[Point]:
             low_rank_add(*layer, use.routed(use.weight) if use.per_token else use, strategy)
 
     times = take_turns({name: partial(add, name) for name in STRATEGIES}, rounds)
+    return {name: times.median(name) for name in STRATEGIES}
+
+
+def _points(shape: Shape, rounds: int) -> list[Point]:
+    spent = seconds(shape, rounds)
     return [
-        Point(shape, among, {name: times.median(name) for name in names})
+        Point(shape, among, {name: spent[name] for name in names})
         for among, names in CANDIDATES.items()
     ]
 

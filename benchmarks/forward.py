@@ -14,7 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from benchmarks.choose import Shape, measure
+from benchmarks.choose import Shape, seconds
 from benchmarks.figures import Figure, at_least, at_most, reported
 from benchmarks.material import EXPERTS, library_experts
 from benchmarks.peft_merge import PeftMerge
@@ -143,7 +143,7 @@ def _strategies(rounds: int) -> list[Figure]:
         ALL: Shape(SAMPLES, TOKENS, EXPERTS, EXPERTS, per_token=True),
     }
     return [
-        reported(f"{name}: low_rank_add {strategy}, ms", seconds * 1e3)
+        reported(f"{name}: low_rank_add {strategy}, ms", spent * 1e3)
         for name, shape in shapes.items()
-        for strategy, seconds in measure(shape, rounds).seconds.items()
+        for strategy, spent in seconds(shape, rounds).items()
     ]
