@@ -150,7 +150,10 @@ def _shapes() -> Iterator[Shape]:
 
 
 def seconds(shape: Shape, rounds: int) -> dict[str, float]:
-    """Median of every strategy at one shape, over the three widths of a layer's sites."""
+    """Median of every strategy at one shape, over the three widths of a layer's sites.
+
+    Several layers are timed at once, as a pass has them: what a use computes once counts once.
+    """
     tokens = shape.rows * shape.tokens
     layers = [
         (torch.randn(tokens, o), torch.randn(tokens, d),
@@ -165,7 +168,7 @@ def seconds(shape: Shape, rounds: int) -> dict[str, float]:
             low_rank_add(*layer, use.routed(use.weight) if use.per_token else use, strategy)
 
     times = take_turns({name: partial(add, name) for name in STRATEGIES}, rounds)
-    return {name: times.median(name) for name in STRATEGIES}
+    return {name: times.median(name) / LAYERS for name in STRATEGIES}
 
 
 def _points(shape: Shape, rounds: int) -> list[Point]:
