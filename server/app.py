@@ -13,6 +13,8 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
+from server.access.gate import Gate
+from server.access.keyfile import KeyStore, watching_keys
 from server.api import (
     adapters,
     aliases,
@@ -28,7 +30,8 @@ from server.api import (
     route,
 )
 from server.api.context import Context
-from server.api.scope import LIMITED
+from server.api.headers import SecurityHeaders
+from server.api.scope import KEYED, LIMITED
 from server.engine.fitting import Fits
 from server.engine.service import EngineService
 from server.engine.watching import watching
@@ -54,6 +57,8 @@ def create_app(
     scan_seconds: float = 0.0,
     log_text: bool = False,
     routing_log: RoutingLog | None = None,
+    keys: KeyStore | None = None,
+    token_limit: int | None = None,
 ) -> FastAPI:
     """The server around one engine.
 
@@ -64,19 +69,18 @@ def create_app(
         drain_seconds: how long a stopping server finishes what it has. scan_seconds: how often to
             look for experts that others changed; 0 is never. log_text: whether log
             lines may hold the text of requests. routing_log: begun and ended with the app.
+        keys: who may call; None lets everybody do everything. token_limit: tokens that one request
+            may have written and read for it.
     """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
-        await service.start()
-        if routing_log is not None:
-            routing_log.start()
-        async with watching(service, scan_seconds):
+        async with (
+            _running(service, fits, routing_log, drain_seconds),
+            watching(service, scan_seconds),
+            watching_keys(keys),
+        ):
             yield
-        await service.drain(drain_seconds)
-        await asyncio.to_thread(fits.close, drain_seconds)
-        if routing_log is not None:
-            await asyncio.to_thread(routing_log.close)
 
     fits = Fits(
         service.engine, service.change, stopping=lambda: service.draining,
@@ -85,10 +89,28 @@ def create_app(
     app = routed_app(lifespan)
     app.state.context = Context(
         service, fits, tuple(adapter_roots), max_body_bytes, timeout_ms, int(time.time()), log_text,
-        routing_log, write_timeout_ms=write_timeout_ms,
+        routing_log, write_timeout_ms=write_timeout_ms, token_limit=token_limit,
     )  # fmt: skip
+    routes = [route for module in ROUTERS for route in module.router.routes]
+    app.add_middleware(Gate, store=keys, routes=routes)
+    app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestWatch, metrics=service.metrics)
     return app
+
+
+@asynccontextmanager
+async def _running(
+    service: EngineService, fits: Fits, routing_log: RoutingLog | None, drain_seconds: float
+) -> AsyncGenerator[None]:
+    """The engine and the routing log, begun together and ended in order."""
+    await service.start()
+    if routing_log is not None:
+        routing_log.start()
+    yield
+    await service.drain(drain_seconds)
+    await asyncio.to_thread(fits.close, drain_seconds)
+    if routing_log is not None:
+        await asyncio.to_thread(routing_log.close)
 
 
 def routed_app(lifespan: object = None) -> FastAPI:
@@ -101,6 +123,6 @@ def routed_app(lifespan: object = None) -> FastAPI:
         redoc_url=None,
     )
     for module in ROUTERS:  # the busiest first: routes are tried in order
-        app.include_router(module.router, dependencies=() if module is health else (LIMITED,))
+        app.include_router(module.router, dependencies=() if module is health else (LIMITED, KEYED))
     faults.install(app)
     return app

@@ -24,14 +24,11 @@ from experts.memory import keep_freed
 from experts.scanning import Progress
 from experts.tiers import Tier, Tiers
 from experts.versions import parse_reference
-from routers.instructions import InstructionWriter
 from server.app import create_app
+from server.beside import build_keys, build_routing_log, build_writer
 from server.engine.generation.loop import GenerationLoop
 from server.engine.run import Engine
 from server.engine.service import EngineService
-from server.evidence.writer import RoutingLog
-from server.instructions.local import LocalWriter
-from server.instructions.openai import OpenAIWriter
 from server.observability.metrics import Metrics
 from server.settings import Settings, SettingsError
 
@@ -65,6 +62,8 @@ def build_app(settings: Settings, progress: Progress | None = None) -> FastAPI:
         scan_seconds=settings.scan_seconds,
         log_text=settings.log_text,
         routing_log=build_routing_log(settings, service.metrics),
+        keys=build_keys(settings),
+        token_limit=settings.token_limit,
     )
 
 
@@ -212,49 +211,6 @@ def _preload(engine: Engine, ids: Sequence[str]) -> None:
     loaded = engine.tiers.preload(listed[id].ref for id in ids)
     if loaded < len(ids):
         log.warning("preloaded %d of %d experts: no room for more", loaded, len(ids))
-
-
-def build_routing_log(settings: Settings, metrics: Metrics) -> RoutingLog | None:
-    """The routing log of these settings, if they ask for one.
-
-    Raises:
-        SettingsError: its file cannot be written.
-    """
-    path = settings.routing_log
-    if path is None:
-        return None
-    try:
-        return RoutingLog(
-            path, settings.routing_log_bytes, settings.routing_log_files, on_lost=metrics.unlog
-        )
-    except OSError as error:
-        raise SettingsError(
-            f"routing_log = {str(path)!r}: expected a file that can be written ({error.strerror})"
-        ) from error
-
-
-def build_writer(settings: Settings, service: EngineService) -> InstructionWriter | None:
-    """The instruction writer of these settings; None for the template, which the engine has.
-
-    Raises:
-        SettingsError: the backbone is to write, and cannot.
-    """
-    if settings.writer == "template":
-        return None
-    if settings.writer == "local":
-        backbone = service.engine.backbone
-        if service.writing is None or not isinstance(backbone, LanguageModel):
-            raise SettingsError(
-                f"writer = 'local': expected a backbone that writes, and {backbone.id!r} does not"
-            )
-        return LocalWriter(backbone, service.writing, timeout_s=settings.local_timeout_ms / 1000)
-    return OpenAIWriter(
-        settings.openai_base_url,
-        settings.openai_model,
-        settings.openai_api_key.get_secret_value(),
-        timeout_s=settings.openai_timeout_ms / 1000,
-        concurrency=settings.openai_concurrency,
-    )
 
 
 def _reader(library: Library, backbone: Backbone) -> Callable[[str], HostExpert]:

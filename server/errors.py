@@ -3,19 +3,25 @@
 ServerError
 ├── RequestError           the caller must change the request
 │   ├── UnsupportedInput   a part this backbone cannot read, such as an image
+│   ├── TooManyTokens      more tokens are asked for than one request may have
 │   ├── ContextExceeded    prompt and answer are longer than the backbone's context
 │   ├── MalformedBody      the body is not JSON
 │   ├── UnreadEncoding     the body is compressed
 │   └── BodyTooLarge       the body exceeds the server's limit
+├── UnknownCaller          the caller must send a key, or another one
+├── NotAllowed             the caller's key may not do this: its operator must act
 ├── UnknownModel           no such model: the caller must name another
 ├── NoRoutingLog           there is nothing that feedback could join: the operator must act
 ├── Unavailable            the caller may try again later
 │   ├── QueueFull          more samples wait than the server takes
-│   └── Draining           the server is about to stop
+│   ├── Draining           the server is about to stop
+│   ├── RateReached        the caller's key has used what it may use in a minute
+│   └── TooManyAtOnce      as many requests of the caller's key are being answered as may be
 ├── NeverFits              the server has no memory for this: ask for less, or give it more
 ├── UnsoundLogits          this answer's numbers overflowed: the caller may choose other weights
 ├── DeadlinePassed         the caller's deadline came before the answer
 ├── RemoteError            another server cannot be reached, or refuses: its operator must act
+├── BadKeyFile             the operator must mend the file of keys
 ├── ReplayError            the user of `sailplane route --replay` must change what is replayed
 └── BatchError             the user of `sailplane batch` must change a file
     ├── BatchFileError     a file that cannot be read, or must not be written
@@ -59,6 +65,10 @@ class ContextExceeded(RequestError):
     """A prompt, with what is to be written after it, that the backbone has no room for."""
 
 
+class TooManyTokens(RequestError):
+    """More tokens to read and write than the server allows one request."""
+
+
 class MalformedBody(RequestError):
     """The body is not JSON."""
 
@@ -69,6 +79,14 @@ class UnreadEncoding(RequestError):
 
 class BodyTooLarge(RequestError):
     """The body has more bytes than the server takes."""
+
+
+class UnknownCaller(ServerError):
+    """There is no key in the request, or none that is known here."""
+
+
+class NotAllowed(ServerError):
+    """The key is known, and may not do what is asked."""
 
 
 class UnknownModel(ServerError):
@@ -99,6 +117,14 @@ class Draining(Unavailable):
     """The server finishes what it has and takes nothing new."""
 
 
+class RateReached(Unavailable):
+    """The key has used what it may use in a minute."""
+
+
+class TooManyAtOnce(Unavailable):
+    """As many requests of the key are being answered as may be."""
+
+
 class UnsoundLogits(ServerError):
     """The model gave no numbers to choose a token by."""
 
@@ -113,6 +139,10 @@ class RemoteError(ServerError):
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
         self.status = status
+
+
+class BadKeyFile(ServerError):
+    """The file of keys cannot be read, or does not say keys."""
 
 
 class ReplayError(ServerError):
@@ -152,6 +182,9 @@ TABLE: Mapping[type[Exception], Row] = {
     RequestError: Row(422, "invalid_request_error", "invalid_value"),
     UnsupportedInput: Row(422, "invalid_request_error", "unsupported_input"),
     ContextExceeded: Row(400, "invalid_request_error", "context_length_exceeded"),
+    TooManyTokens: Row(400, "invalid_request_error", "too_many_tokens"),
+    UnknownCaller: Row(401, "authentication_error", "invalid_api_key"),
+    NotAllowed: Row(403, "permission_error", "not_allowed"),
     MalformedBody: Row(400, "invalid_request_error", "malformed_json"),
     UnreadEncoding: Row(415, "invalid_request_error", "unsupported_encoding"),
     BodyTooLarge: Row(413, "invalid_request_error", "body_too_large"),
@@ -161,6 +194,8 @@ TABLE: Mapping[type[Exception], Row] = {
     NeverFits: Row(503, "overloaded_error", "never_fits"),
     QueueFull: Row(503, "overloaded_error", "queue_full"),
     Draining: Row(503, "overloaded_error", "draining"),
+    RateReached: Row(429, "rate_limit_error", "rate_limit_exceeded"),
+    TooManyAtOnce: Row(429, "rate_limit_error", "too_many_at_once"),
     UnsoundLogits: Row(422, "invalid_request_error", "unsound_logits"),
     DeadlinePassed: Row(504, "timeout_error", "deadline_passed"),
     BadLine: Row(400, "invalid_request_error", "invalid_line"),

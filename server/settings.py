@@ -83,6 +83,24 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    keys: Path | None = Field(
+        None,
+        description="File of API keys, made by `sailplane keys add`; with one, every request but "
+        "/health and /ready needs a key.",
+    )
+    allow_anonymous: bool = Field(
+        False, description="Listen on a public address without keys: whoever reaches it may ask."
+    )
+    metrics_host: str = Field(
+        "127.0.0.1", description="Address that --metrics-port listens on; keep it private."
+    )
+    metrics_port: int | None = Field(
+        None, ge=0, le=65535, description="Port that serves /metrics alone, and without a key."
+    )
+    tls_certificate: Path | None = Field(
+        None, description="File of the certificate chain (PEM); with --tls-key, to serve https."
+    )
+    tls_key: Path | None = Field(None, description="File of the certificate's private key (PEM).")
 
     router: str = Field("default", description="Routing preset of requests that name none.")
     top_k: int | None = Field(None, ge=1, description="Experts a preset keeps, in its place.")
@@ -114,6 +132,11 @@ class Settings(BaseSettings):
     )
     timeout_ms: int = Field(30_000, ge=1, description="Deadline of requests that name none.")
     body_limit: int = Field(4 << 20, ge=1024, description="Largest request body, in bytes.")
+    token_limit: int | None = Field(
+        None,
+        ge=1,
+        description="Tokens that one request for text may have, its prompts and all its texts.",
+    )
     host_bytes: int = Field(
         1 << 30,
         ge=1 << 20,
@@ -168,6 +191,9 @@ class Settings(BaseSettings):
         "info", description="Least severe log lines to write."
     )
     log_text: bool = Field(False, description="Whether logs may hold the text of requests.")
+    audit_log: Path | None = Field(
+        None, description="File of the audit log: a JSON line for each change by HTTP, too."
+    )
     routing_log: Path | None = Field(
         None,
         description="File of the routing log, a JSON line for each answer and no text of requests.",

@@ -15,6 +15,7 @@ from server.api.experts import AddExpert, add_expert, remove_expert
 from server.api.faults import ERROR_RESPONSES
 from server.api.lean import LeanRoute
 from server.api.wire.base import Text, Wire
+from server.observability.audit import about
 
 router = APIRouter(prefix="/v1", tags=["experts"], route_class=LeanRoute)
 
@@ -37,6 +38,7 @@ class UnloadAdapter(Wire):
 async def load_lora_adapter(body: LoadAdapter, request: Request) -> PlainTextResponse:
     """Add the adapter in a folder of this machine as an expert."""
     ctx = context(request)
+    about(request.scope, id=body.lora_name, source=body.lora_path)
     adapter = AddExpert(source=body.lora_path, id=body.lora_name)
     await add_expert(ctx, adapter, replace=body.load_inplace)
     return PlainTextResponse(f"Success: LoRA adapter '{body.lora_name}' added successfully.")
@@ -45,5 +47,6 @@ async def load_lora_adapter(body: LoadAdapter, request: Request) -> PlainTextRes
 @router.post("/unload_lora_adapter", response_class=PlainTextResponse, responses=ERROR_RESPONSES)
 async def unload_lora_adapter(body: UnloadAdapter, request: Request) -> PlainTextResponse:
     """Remove an expert."""
+    about(request.scope, id=body.lora_name)
     await remove_expert(context(request), body.lora_name)
     return PlainTextResponse(f"Success: LoRA adapter '{body.lora_name}' removed successfully.")

@@ -12,6 +12,7 @@ from server.api.context import Context, context
 from server.api.faults import ERROR_RESPONSES
 from server.api.lean import LeanRoute, json_response
 from server.api.wire.base import Text, Wire
+from server.observability.audit import about
 
 router = APIRouter(prefix="/v1", tags=["experts"], route_class=LeanRoute)
 
@@ -52,6 +53,7 @@ async def put_alias(body: PutAlias, request: Request, name: str) -> Response:
     Requests that began with what it stood for finish with that.
     """
     ctx = context(request)
+    about(request.scope, expert=body.expert)
     await _set(ctx, name, body.expert)
     return json_response(_body(ctx.seen, name, body.expert))
 

@@ -12,14 +12,23 @@ from fastapi import Request
 from experts.errors import ExpertError
 from experts.scope import EVERYTHING, Scope
 from experts.snapshot import Snapshot
+from server.access.caller import ANYONE, Caller, caller_of
+from server.access.rules import TRACE
 from server.api.scope import scope_of
-from server.api.wire.routing import NARROWING, ROUTED_ONLY, named_experts, narrowed_to
+from server.api.wire.routing import (
+    NARROWING,
+    ROUTED_ONLY,
+    Routing,
+    asks_trace,
+    named_experts,
+    narrowed_to,
+)
 from server.engine.fitting import Fits
 from server.engine.messages import Outcome, RoutingOptions, Sample
 from server.engine.named import reached, require_expert, require_model
 from server.engine.routing import AUTO
 from server.engine.service import EngineService
-from server.errors import NoRoutingLog, RequestError, located
+from server.errors import NoRoutingLog, NotAllowed, RequestError, located
 from server.evidence.lines import Served
 from server.evidence.writer import RoutingLog
 from server.observability.requests import NOTES, WATCHED
@@ -27,11 +36,15 @@ from server.observability.requests import NOTES, WATCHED
 
 @dataclass(frozen=True)
 class Answered:
-    """What a request is answered with: the response's body, and what it was made from."""
+    """What a request is answered with: the response's body, and what it was made from.
+
+    `written` counts tokens of text.
+    """
 
     body: Mapping[str, object]
     samples: Sequence[Sample]
     results: Sequence[object]
+    written: int = 0
 
 
 @dataclass(frozen=True)
@@ -41,8 +54,9 @@ class Context:
     Attributes:
         adapter_roots: folders that adapters may be loaded from. timeout_ms: the deadline of a
             request that names none. started: seconds since the epoch. log_text: whether log lines
-            may hold the text of requests. scope: what the caller may use. routing_log: where every
-            answer is noted, None where the operator keeps no such log.
+            may hold the text of requests. scope: the experts that the caller may use. routing_log:
+            where every answer is noted, None where the operator keeps no such log. token_limit:
+            tokens that one request may have written and read for it. caller: who asks.
     """
 
     service: EngineService
@@ -55,6 +69,8 @@ class Context:
     routing_log: RoutingLog | None = None
     scope: Scope = EVERYTHING
     write_timeout_ms: float | None = None
+    token_limit: int | None = None
+    caller: Caller = ANYONE
 
     @property
     def seen(self) -> Snapshot:
@@ -115,6 +131,24 @@ class Context:
             except ExpertError as error:
                 raise located(error, place) from None
 
+    def traced(
+        self, routing: Routing, options: Sequence[RoutingOptions]
+    ) -> Sequence[RoutingOptions]:
+        """The options of a request as far as its caller may see traces.
+
+        Raises:
+            NotAllowed: it asks for one, and may not.
+        """
+        if self.caller.may(TRACE):
+            return options
+        if asks_trace(routing):
+            raise NotAllowed(
+                f"This key lacks the permission {TRACE!r}; leave routing.trace out.",
+                param="routing.trace",
+            )
+        hidden = {id(option): replace(option, trace="none") for option in options}
+        return [hidden[id(option)] for option in options]
+
     def _require_router(self, option: RoutingOptions, place: str) -> None:
         presets = self.service.engine.presets
         name = option.router or "default"
@@ -159,6 +193,8 @@ class Context:
             "tokens": sum(r.tokens for r in results if isinstance(r, Outcome)),
             "experts": list(dict.fromkeys(first))[:8],
         }
+        if answered.written:
+            notes["written"] = answered.written
         if self.log_text:
             notes["inputs"] = list(dict.fromkeys(sample.input for sample in samples))
         request.scope[NOTES] = notes
@@ -170,8 +206,10 @@ def context(request: Request) -> Context:
     Raises:
         RequestError: the request says in no valid way what the caller may use.
     """
-    scope = scope_of(request)
-    return replace(app_context(request), scope=scope) if scope.limited else app_context(request)
+    scope, caller, shared = scope_of(request), caller_of(request.scope), app_context(request)
+    if caller is ANYONE and not scope.limited:
+        return shared
+    return replace(shared, scope=scope, caller=caller)
 
 
 def app_context(request: Request) -> Context:

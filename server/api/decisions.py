@@ -184,7 +184,7 @@ def decision_samples(ctx: Context, body: DecisionRequest, *, predict: bool = Tru
         UnknownModel, UnknownExpert, BadExpert, RequestError: a name cannot be served.
     """
     ctx.require_model(body.model)
-    options = options_per_question(body.routing, len(body.questions))
+    options = ctx.traced(body.routing, options_per_question(body.routing, len(body.questions)))
     if body.routing is not NO_WISHES:
         ctx.require_options(body.model, options, places(body.routing, len(options)))
     text = render_input(body.input)

@@ -166,10 +166,10 @@ def _options(ctx: Context, body: EmbeddingRequest) -> RoutingOptions:
     width = ctx.service.engine.backbone.width
     if body.dimensions not in (None, width):
         raise RequestError(f"dimensions must be {width} or absent.", param="dimensions")
-    if body.routing is NO_WISHES:
-        return DEFAULT_OPTIONS
-    options = body.routing.to_options()
-    ctx.require_options(body.model, [options])
+    asked = DEFAULT_OPTIONS if body.routing is NO_WISHES else body.routing.to_options()
+    (options,) = ctx.traced(body.routing, [asked])
+    if body.routing is not NO_WISHES:
+        ctx.require_options(body.model, [options])
     return options
 
 

@@ -17,6 +17,7 @@ from experts.snapshot import Snapshot
 from experts.training.data import Example
 from experts.weights import ExpertWeights
 from routers.fitting.describe import describe
+from server.access.rules import ADMIN
 from server.api.context import Context, context
 from server.api.faults import ERROR_RESPONSES
 from server.api.lean import LeanRoute, json_response
@@ -33,6 +34,7 @@ from server.api.wire.experts import (
 )
 from server.engine.fitting import Job
 from server.engine.named import require_expert
+from server.observability.audit import about
 
 router = APIRouter(prefix="/v1", tags=["experts"], route_class=LeanRoute)
 
@@ -60,6 +62,7 @@ async def get_expert(id: str, request: Request) -> ExpertBody:
 async def create_expert(body: AddExpert, request: Request) -> Response:
     """Add an expert; requests may name it as soon as this returns."""
     ctx = context(request)
+    about(request.scope, id=body.id, source=body.source)
     entry = await add_expert(ctx, body)
     response = json_response(_body(entry, ctx.seen, ctx), 201)
     response.headers["Location"] = f"/v1/experts/{entry.id}"
@@ -86,6 +89,7 @@ async def replace_expert(body: ReplaceExpert, request: Request, id: str) -> Resp
     Requests that hold the former version finish with it. It is kept: `id@version` names it.
     """
     ctx = context(request)
+    about(request.scope, source=body.source)
     given = AddExpert(id=id, **body.model_dump())
     entry = await add_expert(ctx, given, replace=True)
     return json_response(_body(entry, ctx.seen, ctx))
@@ -95,6 +99,7 @@ async def replace_expert(body: ReplaceExpert, request: Request, id: str) -> Resp
 async def roll_back_expert(body: RollBack, request: Request, id: str) -> Response:
     """Put a kept version in the place of the current one, which is kept in turn."""
     ctx = context(request)
+    about(request.scope, version=body.version)
     entry = await ctx.service.run_blocking(_roll_back, ctx, id, body.version)
     return json_response(_body(entry, ctx.seen, ctx))
 
@@ -195,7 +200,7 @@ def _body(entry: Entry, seen: Snapshot, ctx: Context) -> ExpertBody:
         fit=FitBody(**asdict(fit)) if fit else None,
         without_effect=list(manifest.without_effect),
         backbone=manifest.backbone.id,
-        path=str(entry.path),
+        path=str(entry.path) if ctx.caller.may(ADMIN) else None,
         provenance=manifest.provenance,
         scores=manifest.scores,
     )

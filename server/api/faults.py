@@ -16,12 +16,14 @@ from starlette.exceptions import HTTPException
 from experts.errors import ExpertError
 from server.errors import (
     INTERNAL,
+    TABLE,
     BodyTooLarge,
     MalformedBody,
     NeverFits,
     RequestError,
     Row,
     ServerError,
+    UnknownCaller,
     UnreadEncoding,
     UnsupportedInput,
     row_of,
@@ -30,7 +32,7 @@ from server.errors import (
 ERROR_CODE = "sailplane.error"
 """Key of the ASGI scope under which the code of a request's error stands."""
 MAX_FAULTS = 20
-UNREAD = (BodyTooLarge, UnreadEncoding)
+UNREAD = (BodyTooLarge, UnreadEncoding, UnknownCaller)
 """After these the rest of the body lies on the connection, which is good for nothing more."""
 HTTP_ROWS: Mapping[int, Row] = {
     404: Row(404, "not_found_error", "route_not_found"),
@@ -54,9 +56,14 @@ class ErrorBody(BaseModel):
     error: ErrorDetail
 
 
+def _codes(first: int) -> str:
+    rows = sorted({(row.status, row.code) for row in TABLE.values() if row.status // 100 == first})
+    return ", ".join(f"{code} ({status})" for status, code in rows)
+
+
 ERROR_RESPONSES: dict[int | str, dict[str, object]] = {
-    "4XX": {"model": ErrorBody, "description": "The request must change."},
-    "5XX": {"model": ErrorBody, "description": "The server cannot answer now."},
+    "4XX": {"model": ErrorBody, "description": f"The request must change. Codes: {_codes(4)}."},
+    "5XX": {"model": ErrorBody, "description": f"Not now. Codes: {_codes(5)}."},
 }
 
 
@@ -84,12 +91,20 @@ def explain(error: BaseException) -> dict[str, object]:
 def render_error(error: BaseException) -> Response:
     """The response to any error."""
     row = row_of(error)
-    headers = {"Retry-After": str(getattr(error, "retry_after", 1))} if row.status == 503 else {}
+    return _response(row, explain(error), _headers(error, row.status))
+
+
+def _headers(error: BaseException, status: int) -> dict[str, str]:
+    told: dict[str, str] = {}
     if isinstance(error, NeverFits):
-        headers = {"X-Should-Retry": "false"}  # OpenAI's clients heed it
+        told["X-Should-Retry"] = "false"  # OpenAI's clients heed it
+    elif status in (429, 503):
+        told["Retry-After"] = str(getattr(error, "retry_after", 1))
+    if isinstance(error, UnknownCaller):
+        told["WWW-Authenticate"] = "Bearer"
     if isinstance(error, UNREAD):
-        headers["Connection"] = "close"
-    return _response(row, explain(error), headers)
+        told["Connection"] = "close"
+    return told
 
 
 def _response(row: Row, body: object, headers: Mapping[str, str] | None) -> Response:

@@ -7,6 +7,7 @@ from typing import Literal
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
+from server.access.rules import ADMIN
 from server.api.context import AUTO, Context, context
 from server.api.faults import ERROR_RESPONSES
 from server.errors import UnknownModel
@@ -17,6 +18,8 @@ OWNER = "sailplane"
 
 class ModelBody(BaseModel):
     """A model, with vLLM's two extra fields: `parent` is an expert's backbone, `root` its folder.
+
+    Where a folder lies is told to administrators only.
 
     An alias has the folder of the expert or version that it stands for.
 
@@ -58,8 +61,10 @@ def _models(ctx: Context) -> list[ModelBody]:
     special = [ModelBody(id=id, created=ctx.started, root=id) for id in (AUTO, backbone)]
     seen = ctx.seen
     aliases = {name: seen.find(name) for name, ref in seen.aliases.items() if seen.stands(ref)}
+    shown = ctx.caller.may(ADMIN)
     experts = [
-        ModelBody(id=name, created=ctx.started, root=str(entry.path), parent=backbone)
+        ModelBody(id=name, created=ctx.started, root=str(entry.path) if shown else None,
+                  parent=backbone)
         for name, entry in (*sorted(seen.entries.items()), *sorted(aliases.items()))
-    ]
+    ]  # fmt: skip
     return [*special, *experts]

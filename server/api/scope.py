@@ -1,31 +1,40 @@
-"""What the caller of a request may use: the one place where a request says so.
+"""What the caller of a request may use: what its key may, and of that what the request says.
 
 `X-Sailplane-Tags: team-a, public` limits it to the experts that carry one of these tags. A server
-behind a gateway has the gateway set it; it is a limit, and no proof of who calls.
+behind a gateway has the gateway set it; it is a limit, and no proof of who calls. A key is one.
 """
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Depends, Header, Request
+from fastapi import Depends, Header, Request, Security
+from fastapi.security import HTTPBearer
 
 from experts.manifest import TAG_FORM, is_tag
-from experts.scope import EVERYTHING, Scope
-from server.errors import RequestError
+from experts.scope import Scope
+from server.access.caller import caller_of
+from server.errors import NotAllowed, RequestError
 
 HEADER = "X-Sailplane-Tags"
 MAX_TAGS = 64
 
 
 def scope_of(request: Request) -> Scope:
-    """What the caller may use; everything where the request does not limit it.
+    """What the caller may use: all that its key may, unless the request limits it further.
 
     Raises:
         RequestError: the header is there and says nothing, or something that is no tag.
+        NotAllowed: it says a tag that the key has not.
     """
+    own = caller_of(request.scope).scope
     said = request.headers.getlist(HEADER)
-    return parse_scope(",".join(said)) if said else EVERYTHING
+    if not said:
+        return own
+    asked = parse_scope(",".join(said))
+    if own.tags is not None and (others := sorted((asked.tags or set()) - own.tags)):
+        raise NotAllowed(f"{HEADER}: this key has no tag {others[0]!r}.", param=HEADER)
+    return asked
 
 
 def parse_scope(text: str) -> Scope:
@@ -57,3 +66,7 @@ def _documented(
 
 LIMITED = Depends(_documented)
 """Stands at every route that heeds the header."""
+KEYED = Security(
+    HTTPBearer(auto_error=False, description="A key of this server, where it has keys.")
+)
+"""Stands at every route that needs a key; the gate reads it (`server.access.gate`)."""

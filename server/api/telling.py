@@ -23,7 +23,7 @@ from server.api.writing import Begun
 from server.engine.generation.messages import Piece
 from server.engine.queue import Submit
 from server.errors import INTERNAL, RequestError, row_of
-from server.observability.requests import WATCHED
+from server.observability.requests import NOTES, WATCHED
 
 log = logging.getLogger("sailplane.access")
 DONE = b"data: [DONE]\n\n"
@@ -109,7 +109,8 @@ async def whole(ctx: Context, shape: Shape, start: Start, deadline: float | None
         begun = await start(submit, deadline)
         await write_all(begun)
         routing = shape.routing(await begun.routing())
-        return Answered(shape.whole(begun) | {"routing": routing}, begun.samples, begun.outcomes)
+        body = shape.whole(begun) | {"routing": routing}
+        return Answered(body, begun.samples, begun.outcomes, begun.written)
 
 
 def require_whole(body: SamplingRequest) -> None:
@@ -150,6 +151,7 @@ async def _events(
         left = False
     finally:
         begun.ticket.cancel()
+        request.scope[NOTES]["written"] = begun.written
         if left:
             request.scope[WATCHED].status = CLIENT_LEFT
 

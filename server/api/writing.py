@@ -18,11 +18,11 @@ from routers.types import Selection
 from server.api.context import Context
 from server.api.traces import TraceBody, trace_json
 from server.api.wire.sampling import SamplingRequest
-from server.engine.generation.messages import Finish, Piece, Prompt, Written
+from server.engine.generation.messages import Finish, Piece, Prompt, Sampling, Written
 from server.engine.generation.request import Ticket
 from server.engine.messages import Outcome, RoutingOptions, Sample, TokenTrace
 from server.engine.queue import Result, Submit
-from server.errors import ContextExceeded, RequestError, Unavailable, located
+from server.errors import ContextExceeded, RequestError, TooManyTokens, Unavailable, located
 
 
 class RoutedText(BaseModel):
@@ -138,11 +138,15 @@ class Begun:
         return found.trace.tokens if isinstance(found, Outcome) else ()
 
     @property
+    def written(self) -> int:
+        """Tokens of all texts by now."""
+        return sum(len(text.tokens) for text in self.texts)
+
+    @property
     def usage(self) -> dict[str, object]:
         """A `WritingUsage` of what is written by now."""
-        written = sum(len(text.tokens) for text in self.texts)
-        return {"prompt_tokens": self.read, "completion_tokens": written,
-                "total_tokens": self.read + written,
+        return {"prompt_tokens": self.read, "completion_tokens": self.written,
+                "total_tokens": self.read + self.written,
                 "prompt_tokens_details": {"cached_tokens": self.ticket.reused}}  # fmt: skip
 
 
@@ -196,12 +200,13 @@ async def begin(
     """
     since, backbone, service = time.monotonic(), writer_of(ctx), ctx.service
     ctx.require_model(body.model)
-    options = body.routing.to_options()
+    (options,) = ctx.traced(body.routing, [body.routing.to_options()])
     if options.truncate:
         raise RequestError("Prompts are not cut; send a shorter one.", param="routing.truncate")
     ctx.require_options(body.model, [options])
     _require_tokens(backbone, body)
     rules = [body.sampling(room_for(backbone, a, length), logprobs) for a in asked]
+    _require_few(ctx.token_limit, asked, rules, body.n or 1)
     # Only what routing reads may be cut: an embedder often takes less than the model does.
     options = replace(options, truncate=True)
     samples = [
@@ -220,6 +225,20 @@ async def begin(
     ticket = service.writing.begin(prompts, deadline, since)
     texts = [Text() for _ in range(n * len(asked))]
     return Begun(samples, outcomes, prompts, ticket, submit, texts)
+
+
+def _require_few(
+    limit: int | None, asked: Sequence[Asked], rules: Sequence[Sampling], n: int
+) -> None:
+    """Refuse what takes more tokens than one request may have: its prompts and all its texts."""
+    if limit is None:
+        return
+    tokens = sum(len(a.tokens) + n * r.max_tokens for a, r in zip(asked, rules, strict=True))
+    if tokens > limit:
+        raise TooManyTokens(
+            f"Prompts and texts may have {tokens} tokens together, and the limit is {limit}: send "
+            "fewer prompts, or ask for fewer or shorter texts."
+        )
 
 
 def _require_tokens(backbone: LanguageModel, body: SamplingRequest) -> None:

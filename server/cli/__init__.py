@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from server.cli import experts
+from server.cli import experts, keys
 from server.cli.batch import batch
 from server.cli.card import card
 from server.cli.config import config
@@ -39,3 +39,4 @@ app.command(epilog="Example: sailplane card --library library/minilm")(card)
 app.command(epilog="Example: sailplane log routing.jsonl --plots plots")(log)
 experts.app.command(epilog="Example: sailplane experts merge both --of sst2,subj")(merge)
 app.add_typer(experts.app, name="experts", epilog="Example: sailplane experts list")
+app.add_typer(keys.app, name="keys", epilog="Example: sailplane keys list --keys keys.json")

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 from server.cli.common import busy, calm_threads, notes
 from server.cli.options import with_settings
-from server.settings import Origins
+from server.settings import Origins, Settings, SettingsError
 
 if TYPE_CHECKING:
+    import uvicorn
+
     from server.engine.run import Engine
 
 
@@ -23,10 +25,13 @@ def serve(origins: Origins) -> None:
     import uvicorn
 
     from server.build import build_app  # imports torch: not before --help
+    from server.cli.public import open_audit_log, require_guarded, serve_metrics
     from server.listener import Listener
     from server.observability.logs import configure_logs
 
+    require_guarded(settings)
     configure_logs(settings.log_level.upper())
+    open_audit_log(settings)
     with busy(f"Loading backbone {settings.backbone} and library {settings.library}") as told:
         app = build_app(settings, told)
     # uvicorn raises SIGTERM again, once it has stopped, for whoever handled it before: with nobody
@@ -39,19 +44,34 @@ def serve(origins: Origins) -> None:
         log_config=None,
         log_level=settings.log_level,
         access_log=False,
+        ssl_certfile=settings.tls_certificate,
+        ssl_keyfile=settings.tls_key,
     )
+    _load_tls(config)
     service = app.state.context.service
+    serve_metrics(settings, service.metrics)
     listener = Listener(
         config, service, linger=settings.linger_seconds, drain=settings.drain_seconds,
-        greet=partial(_greet, service.engine, settings.host),
+        greet=partial(_greet, service.engine, settings),
     )  # fmt: skip
     with suppress(KeyboardInterrupt):
         listener.run()
 
 
-def _greet(engine: Engine, host: str, port: int) -> None:
+def _load_tls(config: uvicorn.Config) -> None:
+    """Read certificate and key, which uvicorn would do too late for an error that says so."""
+    try:
+        config.load()
+    except OSError as error:  # ssl.SSLError is one
+        raise SettingsError(
+            f"tls_certificate, tls_key: expected a certificate and its key ({error})"
+        ) from error
+
+
+def _greet(engine: Engine, settings: Settings, port: int) -> None:
     """Say what is served and where, and what of the library is not."""
-    where = f"http://{host}:{port}"
+    scheme = "https" if settings.tls_certificate else "http"
+    where = f"{scheme}://{settings.host}:{port}"
     count, bad = len(engine.library.entries), len(engine.library.bad)
     by = "" if engine.embedder is engine.backbone else f", compared by {engine.embedder.id},"
     told = f"{count} experts on {engine.backbone.id}{by} at {where}, documented at {where}/docs"

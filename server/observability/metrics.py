@@ -24,6 +24,7 @@ from server.observability.generation import ADAPTER_LISTS, GenerationMetrics, Lo
 MILLISECONDS = (.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 30)  # fmt: skip
 MINUTES = (60, 120, 300, 600)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+BY_KEY = "sailplane_key_requests"
 OTHER = "other"
 """The label of all experts that are not named."""
 SCORES = (-0.75, -0.5, -0.25, 0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1)
@@ -43,6 +44,10 @@ class Metrics:
             f"{p}requests", "Requests answered.", ["route", "status"], registry=r
         )
         self.errors = Counter(f"{p}errors", "Errors answered.", ["route", "code"], registry=r)
+        self.by_key = Counter(
+            BY_KEY, "Requests answered, by the name of their key.", ["key", "status"],
+            registry=r,
+        )  # fmt: skip
         self.in_flight = Gauge(f"{p}requests_in_flight", "Requests being answered.", registry=r)
         self.seconds = Histogram(
             f"{p}request_seconds", "From request to the end of the response.", ["route"],
@@ -107,6 +112,10 @@ class Metrics:
         self.seconds.labels(route).observe(seconds)
         if code is not None:
             self.errors.labels(route, code).inc()
+
+    def keyed(self, key: str, status: int) -> None:
+        """Count one answered request of a key."""
+        self.by_key.labels(key, str(status)).inc()
 
     def batch(
         self, seconds: float, results: Sequence[Outcome | Exception], again: Collection[int] = ()
@@ -222,7 +231,10 @@ class TierCollector(Collector):
 
 
 class FoldedCollector(Collector):
-    """A registry's metrics in which some experts only are named; all others count as `other`."""
+    """A registry's metrics in which some experts only are named; all others count as `other`.
+
+    Which other keys there are, and how much they ask, is not told at all.
+    """
 
     def __init__(self, registry: CollectorRegistry, shown: Container[str]) -> None:
         self._registry, self._shown = registry, shown
@@ -230,8 +242,9 @@ class FoldedCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """The metrics now."""
         for metric in self._registry.collect():
-            metric.samples = self._folded(metric.samples)
-            yield metric
+            if metric.name != BY_KEY:
+                metric.samples = self._folded(metric.samples)
+                yield metric
 
     def _folded(self, samples: Sequence[MetricSample]) -> list[MetricSample]:
         """The samples, those of experts that are not named added up."""

@@ -15,8 +15,10 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from server.access.caller import caller_of
 from server.api.faults import ERROR_CODE, render_error
 from server.errors import INTERNAL
+from server.observability.audit import audit
 from server.observability.metrics import Metrics
 
 NOTES = "sailplane.notes"
@@ -82,7 +84,11 @@ class RequestWatch:
         seconds = time.perf_counter() - watched.begun
         route = getattr(scope.get("route"), "path", "unmatched")
         code = scope.get(ERROR_CODE)
+        key = caller_of(scope).name
         self.metrics.request(route, watched.status, seconds, code)
+        if key is not None:
+            self.metrics.keyed(key, watched.status)
+        audit(scope, watched.id.decode(), watched.status, code)
         if route in QUIET or not log.isEnabledFor(logging.INFO):
             return
         line = {
@@ -95,6 +101,7 @@ class RequestWatch:
             "status": watched.status,
             "milliseconds": round(seconds * 1000, 2),
             "error": code,
+            **({} if key is None else {"key": key}),
             **scope.get(NOTES, {}),
         }
         log.info(json.dumps(line))

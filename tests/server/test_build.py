@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from fastapi import FastAPI
 
-from server.build import build_app, build_engine, build_routing_log
+from server.beside import build_routing_log
+from server.build import build_app, build_engine
 from server.engine.run import Engine
 from server.observability.metrics import Metrics
 from server.settings import Settings, SettingsError

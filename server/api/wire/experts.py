@@ -104,7 +104,7 @@ class ExpertBody(BaseModel):
     fit: FitBody | None
     without_effect: list[str]
     backbone: str
-    path: str
+    path: str | None
     provenance: Mapping[str, str | int | float | bool | None]
     scores: Mapping[str, float]
 

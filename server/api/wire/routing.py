@@ -157,6 +157,13 @@ def _overridden(base: Mapping[str, object], override: Mapping[str, object]) -> d
     return {k: v for k, v in base.items() if k not in dropped} | dict(override)
 
 
+def asks_trace(routing: Routing) -> bool:
+    """Whether a request says itself that it wants a trace, of any question."""
+    told = getattr(routing, "questions", None) or ()
+    each = [routing, *(told.values() if isinstance(told, dict) else told)]
+    return any("trace" in r.model_fields_set and r.trace != "none" for r in each if r is not None)
+
+
 def named_experts(options: RoutingOptions) -> set[str]:
     """Every name of an expert that is to answer."""
     return {*(options.experts or ()), *(options.selection.ids if options.selection else ())}

@@ -19,6 +19,7 @@ from experts.kinds import KINDS
 from experts.manifest import BackboneRef, Label, Manifest
 from experts.weights import ExpertWeights
 from experts.writing import write_expert
+from server.access.keyfile import KeyStore
 from server.app import create_app
 from server.build import build_engine
 from server.engine.service import EngineService
@@ -93,10 +94,12 @@ def tagged(tagged_at: Callable[..., Path], tmp_path: Path) -> Callable[..., Path
 
 
 @asynccontextmanager
-async def serving(library: Path, roots: Sequence[Path] = ()) -> AsyncIterator[httpx.AsyncClient]:
+async def serving(
+    library: Path, roots: Sequence[Path] = (), keys: KeyStore | None = None
+) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a server over a library."""
     engine = build_engine(Settings(backbone="tiny-random", library=library, threads=1))
-    app = create_app(EngineService(engine), adapter_roots=roots)
+    app = create_app(EngineService(engine), adapter_roots=roots, keys=keys)
     transport = httpx.ASGITransport(app)
     async with (
         app.router.lifespan_context(app),

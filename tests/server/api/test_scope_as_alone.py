@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routers.presets import PRESETS
+from server.access.keyfile import KeyStore, write_keys
+from server.access.keys import PERMISSIONS, make_key
 from server.api.scope import HEADER
 
 IDS = [f"p{i}" for i in range(7)]
@@ -126,14 +129,27 @@ def test_the_same_of_many_more_libraries(tagged_at, serve, library, names, scope
         asyncio.run(compare(tagged_at, serve, Path(folder), library, names, scope, requests))
 
 
-async def compare(tagged_at, serve, folder, library, names, scope, requests):
+@settings(max_examples=6)
+@cases
+def test_a_key_with_tags_hears_the_same(tagged_at, serve, library, names, scope, requests):
+    key, token = make_key("tenant", PERMISSIONS, scope)
+    with tempfile.TemporaryDirectory() as folder:
+        write_keys(Path(folder) / "keys.json", [key])
+        keyed = partial(serve, keys=KeyStore(Path(folder) / "keys.json"))
+        said = {"Authorization": f"Bearer {token}"}
+        asyncio.run(
+            compare(tagged_at, keyed, Path(folder), library, names, scope, requests, said)
+        )  # fmt: skip
+
+
+async def compare(tagged_at, serve, folder, library, names, scope, requests, headers=None):
     seen = {id: tags for id, tags in library.items() if scope & {*tags}}
     stands = {n: r for n, r in names.items() if r.partition("@")[0] in seen and r[2:] != "@4"}
     whole, alone = (
         tagged_at(folder / "whole", library, names),
         tagged_at(folder / "alone", seen, stands),
     )
-    headers = {HEADER: ",".join(sorted(scope))}
+    headers = headers or {HEADER: ",".join(sorted(scope))}
     async with serve(whole) as ours, serve(alone) as theirs:
         for method, path, body in requests:
             told = await ours.request(method, path, json=body, headers=headers)

@@ -8,7 +8,7 @@ import pytest
 from routers.instructions import Instruction, template
 from routers.presets import PRESETS
 from routers.types import Chosen, Selection
-from server.build import build_writer
+from server.beside import build_writer
 from server.engine.messages import Choice, Question, RoutingOptions, Sample
 from server.engine.routing import presets_with_default
 from server.engine.service import EngineService

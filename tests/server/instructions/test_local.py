@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from routers.types import Query
-from server.build import build_writer
+from server.beside import build_writer
 from server.engine.messages import RoutingOptions, Sample
 from server.engine.service import EngineService
 from server.instructions import local

@@ -1,0 +1,40 @@
+"""What a request needs, by its method and path: the one table, closed by default.
+
+A path that is not named here, an unknown one too, is for administrators.
+"""
+
+from __future__ import annotations
+
+from server.access.keys import Permission
+
+OPEN = frozenset({"/health", "/ready"})
+"""Answered without a key."""
+INFER: Permission = "infer"
+TRACE: Permission = "route:trace"
+METRICS: Permission = "metrics"
+ADMIN: Permission = "admin"
+
+EXACT: dict[tuple[str, str], Permission] = {
+    ("POST", "/v1/decisions"): INFER,
+    ("POST", "/v1/chat/completions"): INFER,
+    ("POST", "/v1/completions"): INFER,
+    ("POST", "/v1/embeddings"): INFER,
+    ("POST", "/v1/feedback"): INFER,
+    ("POST", "/v1/route"): TRACE,
+    ("GET", "/metrics"): METRICS,
+    ("GET", "/docs"): INFER,
+    ("GET", "/openapi.json"): INFER,
+}
+READ = ("/v1/models", "/v1/experts", "/v1/aliases")
+"""Whoever may ask an expert may look at what there is."""
+
+
+def needed(method: str, path: str) -> Permission | None:
+    """The permission that a request needs; None where it needs no key."""
+    if path in OPEN:
+        return None
+    if (found := EXACT.get((method, path))) is not None:
+        return found
+    if method == "GET" and any(path == p or path.startswith(f"{p}/") for p in READ):
+        return INFER
+    return ADMIN

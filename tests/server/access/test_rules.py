@@ -1,0 +1,54 @@
+"""Every route of the server, and what it needs: a new one must be thought about here."""
+
+from __future__ import annotations
+
+import pytest
+
+from server.access.rules import needed
+from server.app import ROUTERS, routed_app
+
+EXPECTED = {
+    None: {"GET /health", "GET /ready"},
+    "metrics": {"GET /metrics"},
+    "route:trace": {"POST /v1/route"},
+    "infer": {
+        "POST /v1/decisions", "POST /v1/chat/completions", "POST /v1/completions",
+        "POST /v1/embeddings", "POST /v1/feedback", "GET /v1/models", "GET /v1/models/{model}",
+        "GET /v1/experts", "GET /v1/experts/{id}", "GET /v1/aliases", "GET /docs",
+        "GET /openapi.json",
+    },
+    "admin": {
+        "POST /v1/experts", "POST /v1/experts/scan", "PUT /v1/experts/{id}",
+        "POST /v1/experts/{id}/rollback", "DELETE /v1/experts/{id}", "PUT /v1/aliases/{name}",
+        "DELETE /v1/aliases/{name}", "POST /v1/load_lora_adapter", "POST /v1/unload_lora_adapter",
+    },
+}  # fmt: skip
+
+
+def test_every_route_needs_what_is_said_here():
+    routes = [route for module in ROUTERS for route in module.router.routes]
+    own = {f"{method} {r.path}" for r in routes for method in r.methods}
+    pages = {"GET /docs", "GET /openapi.json"}
+    assert own | pages == {route for routes in EXPECTED.values() for route in routes}
+    for permission, named in EXPECTED.items():
+        for method, path in (route.split() for route in named):
+            assert needed(method, path) == permission, (method, path)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/"), ("GET", "/nothing"), ("POST", "/health/"), ("GET", "/metrics/"),
+        ("GET", "//v1/models"), ("GET", "/v1/modelsx"), ("PATCH", "/v1/decisions"),
+        ("DELETE", "/v1/models/auto"), ("GET", "/v1/../metrics"), ("GET", "/HEALTH"),
+        ("POST", "/v1/experts/weather"), ("HEAD", "/v1/experts"),
+    ],
+)  # fmt: skip
+def test_what_is_not_named_is_closed(method, path):
+    assert needed(method, path) == "admin"
+
+
+def test_the_document_asks_for_a_key_wherever_one_is_needed():
+    for path, methods in routed_app().openapi()["paths"].items():
+        for method, told in methods.items():
+            assert bool(told.get("security")) == (needed(method.upper(), path) is not None), path
