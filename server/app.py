@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 
 from server.access.gate import Gate
 from server.access.keyfile import KeyStore, watching_keys
@@ -42,6 +43,7 @@ ROUTERS = (
     decisions, chat, completions, embeddings, route, health, models, experts, aliases, adapters,
     feedback,
 )  # fmt: skip
+ROUTES = [r for module in ROUTERS for r in module.router.routes if isinstance(r, APIRoute)]
 DESCRIPTION = "One frozen backbone, a library of experts, and routing that names its reasons."
 VERSION = "0.1.0"
 
@@ -91,8 +93,7 @@ def create_app(
         service, fits, tuple(adapter_roots), max_body_bytes, timeout_ms, int(time.time()), log_text,
         routing_log, write_timeout_ms=write_timeout_ms, token_limit=token_limit,
     )  # fmt: skip
-    routes = [route for module in ROUTERS for route in module.router.routes]
-    app.add_middleware(Gate, store=keys, routes=routes)
+    app.add_middleware(Gate, store=keys, routes=ROUTES)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestWatch, metrics=service.metrics)
     return app
@@ -124,5 +125,5 @@ def routed_app(lifespan: object = None) -> FastAPI:
     )
     for module in ROUTERS:  # the busiest first: routes are tried in order
         app.include_router(module.router, dependencies=() if module is health else (LIMITED, KEYED))
-    faults.install(app)
+    faults.install(app, ROUTES)
     return app

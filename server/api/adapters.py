@@ -12,7 +12,7 @@ from fastapi.responses import PlainTextResponse
 from experts.manifest import ExpertId
 from server.api.context import context
 from server.api.experts import AddExpert, add_expert, remove_expert
-from server.api.faults import ERROR_RESPONSES
+from server.api.faults import BESIDE_TEXT
 from server.api.lean import LeanRoute
 from server.api.wire.base import Text, Wire
 from server.observability.audit import about
@@ -34,7 +34,7 @@ class UnloadAdapter(Wire):
     lora_name: ExpertId
 
 
-@router.post("/load_lora_adapter", response_class=PlainTextResponse, responses=ERROR_RESPONSES)
+@router.post("/load_lora_adapter", response_class=PlainTextResponse, responses=BESIDE_TEXT)
 async def load_lora_adapter(body: LoadAdapter, request: Request) -> PlainTextResponse:
     """Add the adapter in a folder of this machine as an expert."""
     ctx = context(request)
@@ -44,7 +44,7 @@ async def load_lora_adapter(body: LoadAdapter, request: Request) -> PlainTextRes
     return PlainTextResponse(f"Success: LoRA adapter '{body.lora_name}' added successfully.")
 
 
-@router.post("/unload_lora_adapter", response_class=PlainTextResponse, responses=ERROR_RESPONSES)
+@router.post("/unload_lora_adapter", response_class=PlainTextResponse, responses=BESIDE_TEXT)
 async def unload_lora_adapter(body: UnloadAdapter, request: Request) -> PlainTextResponse:
     """Remove an expert."""
     about(request.scope, id=body.lora_name)

@@ -51,6 +51,19 @@ async def list_experts(request: Request) -> ExpertList:
     )
 
 
+@router.post("/experts/scan", response_model=ScanBody, responses=ERROR_RESPONSES)
+async def scan_experts(request: Request) -> ScanBody:
+    """Look at the library's folder now, for what others changed there.
+
+    The server looks by itself every `scan_seconds`. This also reads again what is bad, although
+    nothing in its folder changed.
+    """
+    ctx = context(request)
+    before = ctx.seen
+    await ctx.service.run_blocking(ctx.service.engine.scan, again=True)
+    return ScanBody(**asdict(ctx.seen.since(before)))
+
+
 @router.get("/experts/{id}", response_model=ExpertBody, responses=ERROR_RESPONSES)
 async def get_expert(id: str, request: Request) -> ExpertBody:
     """One expert."""
@@ -67,19 +80,6 @@ async def create_expert(body: AddExpert, request: Request) -> Response:
     response = json_response(_body(entry, ctx.seen, ctx), 201)
     response.headers["Location"] = f"/v1/experts/{entry.id}"
     return response
-
-
-@router.post("/experts/scan", response_model=ScanBody, responses=ERROR_RESPONSES)
-async def scan_experts(request: Request) -> ScanBody:
-    """Look at the library's folder now, for what others changed there.
-
-    The server looks by itself every `scan_seconds`. This also reads again what is bad, although
-    nothing in its folder changed.
-    """
-    ctx = context(request)
-    before = ctx.seen
-    await ctx.service.run_blocking(ctx.service.engine.scan, again=True)
-    return ScanBody(**asdict(ctx.seen.since(before)))
 
 
 @router.put("/experts/{id}", response_model=ExpertBody, responses=ERROR_RESPONSES)

@@ -6,9 +6,10 @@ has which status and code is said in `server.errors.TABLE` and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from fastapi import FastAPI, Request, Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
@@ -65,6 +66,14 @@ ERROR_RESPONSES: dict[int | str, dict[str, object]] = {
     "4XX": {"model": ErrorBody, "description": f"The request must change. Codes: {_codes(4)}."},
     "5XX": {"model": ErrorBody, "description": f"Not now. Codes: {_codes(5)}."},
 }
+BESIDE_TEXT: dict[int | str, dict[str, object]] = {
+    status: {
+        "description": told["description"],
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}},
+    }
+    for status, told in ERROR_RESPONSES.items()
+}
+"""The same, for routes that answer with plain text where nothing is wrong."""
 
 
 def error_json(
@@ -112,8 +121,12 @@ def _response(row: Row, body: object, headers: Mapping[str, str] | None) -> Resp
     return Response(content, row.status, headers=headers, media_type="application/json")
 
 
-def install(app: FastAPI) -> None:
-    """Make `app` answer every error in the one shape."""
+def install(app: FastAPI, routes: Sequence[APIRoute]) -> None:
+    """Make `app` answer every error in the one shape.
+
+    Args:
+        routes: all that the app has, so that 405 can say what a path allows.
+    """
 
     def note(request: Request, error: BaseException) -> None:
         request.scope[ERROR_CODE] = row_of(error).code
@@ -133,12 +146,22 @@ def install(app: FastAPI) -> None:
         row = HTTP_ROWS.get(error.status_code, Row(error.status_code, "server_error", "http_error"))
         request.scope[ERROR_CODE] = row.code
         message = f"{error.detail}: {request.method} {request.url.path}"
-        return _response(row, error_json(row, message), error.headers)
+        headers = dict(error.headers or {})
+        if row.status == 405 and (allowed := _allowed(request.url.path, routes)):
+            headers["Allow"] = ", ".join(sorted(allowed))  # the router names one route's alone
+        return _response(row, error_json(row, message), headers)
 
     app.add_exception_handler(ServerError, known)
     app.add_exception_handler(ExpertError, known)
     app.add_exception_handler(ValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
+
+
+def _allowed(path: str, routes: Sequence[APIRoute]) -> set[str]:
+    """The methods of every route at a path that is named; else those of what it is one of."""
+    named = [route for route in routes if route.path == path]
+    found = named or [route for route in routes if route.path_regex.match(path)]
+    return {method for route in found for method in route.methods or ()}
 
 
 def from_validation(error: ValidationError) -> ServerError:

@@ -9,6 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
 from server.api.context import app_context, context
+from server.api.faults import ERROR_RESPONSES
 from server.api.scope import KEYED, LIMITED
 
 router = APIRouter(tags=["operation"])
@@ -45,7 +46,9 @@ async def ready(request: Request, response: Response) -> ReadyBody:
     return ReadyBody(status="ready" if service.ready else "loading")
 
 
-@router.get("/metrics", response_class=Response, dependencies=[LIMITED, KEYED])
+@router.get(
+    "/metrics", response_class=Response, responses=ERROR_RESPONSES, dependencies=[LIMITED, KEYED]
+)
 async def metrics(request: Request) -> Response:
     """All metrics in Prometheus' text format; to a limited caller they name its experts alone."""
     ctx = context(request)

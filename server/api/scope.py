@@ -58,7 +58,14 @@ def parse_scope(text: str) -> Scope:
 def _documented(
     tags: Annotated[
         str | None,
-        Header(alias=HEADER, description="Use only experts that carry one of these tags."),
+        Header(
+            alias=HEADER,
+            description="Use only experts that carry one of these tags.",
+            json_schema_extra={
+                "pattern": r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+                r"(, ?[A-Za-z0-9][A-Za-z0-9._-]{0,63}){0,63}$"
+            },
+        ),
     ] = None,
 ) -> None:
     """The header in the OpenAPI document; `scope_of` reads it."""

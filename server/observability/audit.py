@@ -19,6 +19,8 @@ from server.access.rules import ADMIN
 
 log = logging.getLogger("sailplane.audit")
 
+LONGEST = 256
+"""Characters of one name in a line."""
 ABOUT = "sailplane.about"
 """Key of the ASGI scope: what a handler tells of an administrator's call (names, no text)."""
 
@@ -36,7 +38,7 @@ def audit_to(path: Path) -> None:
 
 def about(scope: Scope, **names: object) -> None:
     """Have the audit line of a request say more than its path does."""
-    scope[ABOUT] = names
+    scope[ABOUT] = {n: v[:LONGEST] if isinstance(v, str) else v for n, v in names.items()}
 
 
 def audit(scope: Scope, request_id: str, status: int, error: str | None) -> None:

@@ -10,16 +10,11 @@ import pytest
 
 from server.access.keyfile import read_keys, write_keys
 from server.access.keys import make_key
-from server.app import ROUTERS
+from server.app import ROUTES as APP_ROUTES
 from tests.server.access.test_rules import EXPECTED
 
 pytestmark = pytest.mark.anyio
-ROUTES = [
-    f"{method} {route.path}"
-    for module in ROUTERS
-    for route in module.router.routes
-    for method in route.methods
-]
+ROUTES = [f"{method} {route.path}" for route in APP_ROUTES for method in route.methods]
 
 
 def filled(path: str) -> str:

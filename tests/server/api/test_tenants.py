@@ -12,7 +12,7 @@ import pytest
 
 from server.access.keyfile import KeyStore, write_keys
 from server.access.keys import PERMISSIONS, make_key
-from server.app import ROUTERS
+from server.app import ROUTES as APP_ROUTES
 from server.observability.metrics import BY_KEY
 
 pytestmark = pytest.mark.anyio
@@ -47,7 +47,7 @@ BODIES["/v1/route"] = BODIES["/v1/decisions"]
 
 def about_them():
     """Requests to every route there is, each about the other's expert."""
-    for route in (r for module in ROUTERS for r in module.router.routes):
+    for route in APP_ROUTES:
         path = route.path
         for name in ("{id}", "{name}", "{model}"):
             path = path.replace(name, "prod" if "aliases" in path else THEIRS)
