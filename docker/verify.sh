@@ -6,7 +6,8 @@
 # The Dockerfile is built as it is, by buildah, on a base that debootstrap makes and that bears the
 # base image's name. pip's settings and certificates of this machine go in as mounts for the time
 # of the build. What runs is the image's own entry point, as its own user, as PID 1, without
-# privileges, on a root file system that is mounted read-only: see verify/container.py.
+# privileges, on a root file system that is mounted read-only: see verify/checks.py
+# for what must hold.
 #
 # --keep keeps the layers in docker/.cache, so that the next build begins with them.
 set -euo pipefail
@@ -51,12 +52,13 @@ check_tools() {
 # A Debian as the slim images are: no documentation, no package lists.
 make_base() {
   local root=$scratch/base mirror
+  # shellcheck disable=SC2016
   mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Codename: bookworm' 'Component: main' | head -n 1)
   debootstrap --variant=minbase bookworm "$root" ${mirror:+"$mirror"} > "$scratch/debootstrap.log" ||
     { tail -n 20 "$scratch/debootstrap.log" >&2; fail "debootstrap made no base"; }
   printf 'path-exclude /usr/share/%s/*\n' doc man info locale > "$root/etc/dpkg/dpkg.cfg.d/slim"
   rm -rf "$root"/usr/share/{doc,man,info,locale}/* "$root"/var/cache/apt/* \
-    "$root"/var/lib/apt/lists/* "$root"/var/log/* "$root"/dev/*
+    "$root"/var/lib/apt/lists/* "$root"/var/log/* "${root:?}"/dev/*
   [ "$(cat "$root/etc/debian_version")" = "$RELEASE" ] ||
     echo "note: the base made here is Debian $(cat "$root/etc/debian_version"); the Dockerfile names $BASE"
   tar --create --numeric-owner --directory "$root" --file "$CACHE/$RELEASE.tar.part" .
@@ -75,14 +77,19 @@ name_base() {
   containers=()
 }
 
-# An empty TORCH_INDEX: torch comes from where this machine's pip looks anyway.
+# First the stage that the image is made from, which needs none of the mounts: each would leave an
+# empty folder in it. An empty TORCH_INDEX: torch comes from where this machine's pip looks anyway.
 build() {
   local volumes
   mapfile -t volumes < <(python3 docker/verify/inputs.py "$scratch/pip.conf")
+  build_with --target base --tag localhost/sailplane-base:verify
+  build_with --secret "id=pip.conf,src=$scratch/pip.conf" "${volumes[@]}" \
+    --build-arg TORCH_INDEX= --build-arg "REVISION=$(git rev-parse HEAD)" --tag "$IMAGE"
+}
+
+build_with() {
   tool build --isolation chroot --format docker --pull-never --layers \
-    --secret "id=pip.conf,src=$scratch/pip.conf" "${volumes[@]}" \
-    --build-arg TORCH_INDEX= --build-arg "REVISION=$(git rev-parse HEAD)" \
-    --file docker/Dockerfile --tag "$IMAGE" . > "$scratch/build.log" 2>&1 ||
+    --file docker/Dockerfile "$@" . > "$scratch/build.log" 2>&1 ||
     { tail -n 40 "$scratch/build.log" >&2; fail "the image was not built"; }
 }
 
@@ -91,8 +98,8 @@ run() {
   container=$(tool from --pull-never "$IMAGE")
   containers+=("$container")
   root=$(tool mount "$container")
-  tool inspect --type image --format '{{json .Docker.config}}' "$IMAGE" > "$scratch/config.json"
-  python3 docker/verify/container.py "$root" "$scratch/config.json"
+  tool inspect --type image "$IMAGE" > "$scratch/image.json"
+  python3 docker/verify/checks.py "$root" "$scratch/image.json"
 }
 
 check_tools

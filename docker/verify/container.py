@@ -44,9 +44,9 @@ class Image:
     config: Mapping[str, object]
 
     @classmethod
-    def read(cls, root: str, config: str) -> Image:
-        """Of a mounted container, and the JSON of the image's configuration."""
-        return cls(Path(root), json.loads(Path(config).read_text("utf-8")))
+    def read(cls, root: str, inspected: str) -> Image:
+        """Of a mounted container, and what `buildah inspect` says of its image."""
+        return cls(Path(root), json.loads(Path(inspected).read_text("utf-8"))["Docker"]["config"])
 
     @property
     def command(self) -> list[str]:

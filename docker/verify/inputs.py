@@ -28,6 +28,7 @@ def settings() -> dict[str, str]:
     for line in sorted(told.splitlines(), key=lambda line: line.startswith(":env:")):
         key, value = line.split("=", 1)
         found[key.rsplit(".", 1)[-1]] = ast.literal_eval(value)
+    found.pop("config-file", None)  # where settings are read from is none itself
     named = [path for name in CERTIFICATES if (path := os.environ.get(name))]
     if named and "cert" not in found:
         found["cert"] = named[0]
