@@ -88,6 +88,10 @@ def create_app(
         routing_log, write_timeout_ms=write_timeout_ms,
     )  # fmt: skip
     app.add_middleware(RequestWatch, metrics=service.metrics)
+    backbone, embedder = service.engine.backbone, service.engine.embedder
+    service.metrics.describe(
+        VERSION, backbone.id, embedder.id, backbone.device.type, str(backbone.dtype).split(".")[-1]
+    )
     return app
 
 
