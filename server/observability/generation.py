@@ -28,9 +28,14 @@ ADAPTER_LISTS = ("running_lora_adapters", "waiting_lora_adapters")
 
 
 class GenerationMetrics:
-    """Counts what every step brings; fits `GenerationLoop.on_step`."""
+    """Counts what every step brings; fits `GenerationLoop.on_step`.
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    Args:
+        busy: the seconds of all that the engine does.
+    """
+
+    def __init__(self, registry: CollectorRegistry, busy: Counter) -> None:
+        self.busy = busy
         p, r = "sailplane_", registry
         self.first = Histogram(
             f"{p}time_to_first_token_seconds", "From request to first token, with routing.",
@@ -61,6 +66,7 @@ class GenerationMetrics:
 
     def __call__(self, out: Outcomes, seconds: float) -> None:
         """Count one step."""
+        self.busy.inc(seconds)
         for value in out.first_after:
             self.first.observe(value)
         for value in out.between:

@@ -102,6 +102,10 @@ class Metrics:
             f"{p}stage_seconds", "Time per stage of a batch.", ["stage"],
             buckets=(*MICROSECONDS, *MILLISECONDS), registry=r,
         )  # fmt: skip
+        self.busy = Counter(
+            f"{p}engine_busy_seconds", "Time that the engine computed, of all sorts of work.",
+            registry=r,
+        )  # fmt: skip
         self.tokens = Counter(f"{p}input_tokens", "Tokens of inputs answered.", registry=r)
         self.failed = Counter(
             f"{p}samples_failed", "Samples the engine refused.", ["error"], registry=r
@@ -166,6 +170,7 @@ class Metrics:
         """
         self.batch_size.observe(len(results))
         self.batch_seconds.observe(seconds)
+        self.busy.inc(seconds)
         done = [result for result in results if isinstance(result, Outcome)]
         if len(done) < len(results):
             for error in (r for r in results if not isinstance(r, Outcome)):
@@ -235,7 +240,7 @@ class Metrics:
 
     def watch_generation(self, loop: GenerationLoop) -> None:
         """Count what the loop writes, and read its state at scrape time."""
-        loop.on_step = GenerationMetrics(self.registry)
+        loop.on_step = GenerationMetrics(self.registry, self.busy)
         self.registry.register(LoopCollector(loop))
 
     def watch_queue(self, depth: Callable[[], int], limit: int) -> None:
