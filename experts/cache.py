@@ -34,13 +34,18 @@ Held = TypeVar("Held", bound=Sized)
 
 @dataclass(frozen=True)
 class CacheStats:
-    """Counters since the start, and the bytes and experts held now."""
+    """Counters since the start, the bytes and experts held now, and the budget of bytes.
+
+    `failures` are loads that failed.
+    """
 
     lookups: int
     hits: int
     evictions: int
+    failures: int
     bytes: int
     experts: int
+    budget: int
 
 
 @dataclass(eq=False)
@@ -138,15 +143,16 @@ class ExpertCache(Generic[Held]):
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="expert-load")
         self._lock = threading.Lock()
         self._slots: OrderedDict[str, _Slot[Held]] = OrderedDict()
-        self._bytes = self._lookups = self._hits = self._evictions = 0
+        self._bytes = self._lookups = self._hits = self._evictions = self._failures = 0
 
     @property
     def stats(self) -> CacheStats:
         """Counters, consistent with each other."""
         with self._lock:
             return CacheStats(
-                self._lookups, self._hits, self._evictions, self._bytes, len(self._slots)
-            )
+                self._lookups, self._hits, self._evictions, self._failures,
+                self._bytes, len(self._slots), self.budget,
+            )  # fmt: skip
 
     @property
     def has_room(self) -> bool:
@@ -236,6 +242,7 @@ class ExpertCache(Generic[Held]):
         error = work.exception()
         with self._lock:
             if error is not None:
+                self._failures += 1
                 if self._slots.get(slot.id) is slot:
                     del self._slots[slot.id]
                 slot.future.set_exception(error)

@@ -96,6 +96,10 @@ def create_app(
     app.add_middleware(Gate, store=keys, routes=ROUTES)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestWatch, metrics=service.metrics)
+    backbone, embedder = service.engine.backbone, service.engine.embedder
+    service.metrics.describe(
+        VERSION, backbone.id, embedder.id, backbone.device.type, str(backbone.dtype).split(".")[-1]
+    )
     return app
 
 

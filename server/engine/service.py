@@ -71,11 +71,9 @@ class EngineService:
         self._admin = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self.metrics.watch_queue(lambda: self._queue.waiting)
-        self.metrics.watch_tiers(lambda: engine.tiers.stats)
-        stores = {"words": engine.words, "inputs": engine.inputs, "statements": engine.said}
-        apart = {} if engine.asked is engine.words else {"embedder": engine.asked}
-        self.metrics.watch_features({**stores, **apart})
+        self.metrics.watch_queue(lambda: self._queue.waiting, max_queue)
+        self.metrics.watch_ready(lambda: self.ready)
+        self.metrics.watch_engine(engine)
 
     @property
     def started(self) -> bool:
@@ -248,8 +246,9 @@ class EngineService:
             if batch:
                 begun = time.monotonic()
                 results = self._run([sample for part in batch for sample in part.samples])
+                seconds = time.monotonic() - begun
                 with suppress(RuntimeError):  # the loop may be closed: a drain ran out of time
-                    self._loop.call_soon_threadsafe(self._scatter, batch, results, begun)
+                    self._loop.call_soon_threadsafe(self._scatter, batch, results, begun, seconds)
             elif self._queue.closed:
                 break
             if writing is not None and writing.busy:
@@ -270,9 +269,10 @@ class EngineService:
                 return [error]
             return [result for sample in samples for result in self._run([sample])]
 
-    def _scatter(self, batch: Sequence[Slice], results: Sequence[Result], begun: float) -> None:
+    def _scatter(
+        self, batch: Sequence[Slice], results: Sequence[Result], begun: float, seconds: float
+    ) -> None:
         """Give every job of a batch its results; runs in the event loop."""
-        seconds = time.monotonic() - begun
         rate = len(results) / max(seconds, 1e-6)
         self._rate = rate if not self._rate else 0.8 * self._rate + 0.2 * rate
         at = 0

@@ -44,7 +44,9 @@ async def _watch(service: EngineService, seconds: float) -> None:
             if failure != last:  # it will be the same until somebody acts
                 log.error("the library could not be looked at: %s", failure)
         except Exception:
+            failure = "unforeseen"
             log.exception("the library could not be looked at")
+        service.metrics.looked("failed" if failure else "done")
         last = failure
 
 

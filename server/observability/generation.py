@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
@@ -15,20 +16,26 @@ from prometheus_client.registry import Collector
 
 from experts.versions import parse_reference
 from server.engine.generation.loop import GenerationLoop
-from server.engine.generation.messages import Piece
+from server.engine.generation.messages import Finish, Piece
 from server.engine.generation.outcomes import Outcomes
 
 FIRST = (.005, .01, .02, .05, .1, .2, .3, .5, .75, 1, 1.5, 2, 3, 5, 10, 20, 60)  # fmt: skip
 BETWEEN = (.001, .002, .005, .01, .02, .03, .05, .075, .1, .15, .2, .3, .5, 1, 2, 5)  # fmt: skip
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+FINISHES = (*get_args(Finish), "error")
 ADAPTER_LISTS = ("running_lora_adapters", "waiting_lora_adapters")
 """Labels that name several experts, with commas between them."""
 
 
 class GenerationMetrics:
-    """Counts what every step brings; fits `GenerationLoop.on_step`."""
+    """Counts what every step brings; fits `GenerationLoop.on_step`.
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    Args:
+        busy: the seconds of all that the engine does.
+    """
+
+    def __init__(self, registry: CollectorRegistry, busy: Counter) -> None:
+        self.busy = busy
         p, r = "sailplane_", registry
         self.first = Histogram(
             f"{p}time_to_first_token_seconds", "From request to first token, with routing.",
@@ -49,6 +56,8 @@ class GenerationMetrics:
         )  # fmt: skip
         self.written = Counter(f"{p}generated_tokens", "Tokens written.", registry=r)
         self.ended = Counter(f"{p}texts", "Texts ended, by how.", ["finish"], registry=r)
+        for finish in FINISHES:  # from 0 on: Prometheus sees no rise to the first sample
+            self.ended.labels(finish)
         self.step = Histogram(
             f"{p}generation_step_seconds", "Time of a step of all rows.",
             buckets=BETWEEN, registry=r,
@@ -57,6 +66,7 @@ class GenerationMetrics:
 
     def __call__(self, out: Outcomes, seconds: float) -> None:
         """Count one step."""
+        self.busy.inc(seconds)
         for value in out.first_after:
             self.first.observe(value)
         for value in out.between:

@@ -7,30 +7,48 @@ seen; all others count as `other`, so that a large library cannot swell a scrape
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Collection, Container, Sequence
+from typing import TYPE_CHECKING, get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
-from prometheus_client.samples import Sample as MetricSample
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
 
-from experts.cache import CacheStats
 from experts.tiers import Tier
+from routers.types import Mode
 from server.engine.generation.loop import GenerationLoop
 from server.engine.messages import Outcome, Trace
-from server.observability.generation import ADAPTER_LISTS, GenerationMetrics, LoopCollector
+from server.observability.collectors import (
+    FeatureCollector,
+    LibraryCollector,
+    TierCollector,
+)
+from server.observability.folding import BY_KEY, OTHER, FoldedCollector
+from server.observability.generation import GenerationMetrics, LoopCollector
+
+if TYPE_CHECKING:
+    from server.engine.run import Engine
 
 MILLISECONDS = (.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 30)  # fmt: skip
+MICROSECONDS = (.00001, .00002, .00005, .0001, .0002)  # fmt: skip
+"""Below those, for what often has nothing to do: a stage that finds all in memory, a queue."""
 MINUTES = (60, 120, 300, 600)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-BY_KEY = "sailplane_key_requests"
-OTHER = "other"
-"""The label of all experts that are not named."""
-SCORES = (-0.75, -0.5, -0.25, 0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1)
+SCORES = (-0.75, -0.5, -0.25, 0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 1)
 """Of probabilities and of cosines, which may be negative: so Prometheus keeps no sum of them."""
 CONFIDENCES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 1)
 """Fine where they crowd, and with an edge at 0.5, below which no expert surely fits."""
+FALLBACKS = ("instruction_writer", "narrowed", "truncated", "load_failed", "no_expert", "no_fit")
+LOST = ("queue_full", "not_written")
+ENDS = ("done", "failed")
+"""Of fits, and of looks at the library's folder."""
 
 
 class Metrics:
@@ -53,10 +71,31 @@ class Metrics:
             f"{p}request_seconds", "From request to the end of the response.", ["route"],
             buckets=(*MILLISECONDS, *MINUTES), registry=r,
         )  # fmt: skip
+        self.ready = Gauge(f"{p}ready", "Whether new requests are taken.", registry=r)
+        self.build = Gauge(
+            f"{p}build_info", "What is served, and by what.",
+            ["version", "backbone", "embedder", "device", "dtype"], registry=r,
+        )  # fmt: skip
+        self._engine(p, r)
+        self._routing(p, r)
+        self._library(p, r)
+        self._named: set[str] = set()
+        for counter, values in (
+            (self.unlogged, LOST), (self.fits, ENDS), (self.looks, ENDS),
+            (self.fallbacks, FALLBACKS), (self.modes, get_args(Mode)),
+        ):  # fmt: skip
+            for value in values:  # from 0 on: Prometheus sees no rise to the first sample
+                counter.labels(value)
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=r)
+
+    def _engine(self, p: str, r: CollectorRegistry) -> None:
         self.depth = Gauge(f"{p}queue_samples", "Samples waiting for the engine.", registry=r)
+        self.limit = Gauge(f"{p}queue_limit_samples", "Samples that may wait.", registry=r)
         self.waited = Histogram(
-            f"{p}queue_wait_seconds", "From arrival to a batch.", buckets=MILLISECONDS, registry=r
-        )
+            f"{p}queue_wait_seconds", "From arrival to a batch.",
+            buckets=(*MICROSECONDS, *MILLISECONDS), registry=r,
+        )  # fmt: skip
         self.batch_size = Histogram(
             f"{p}batch_samples", "Samples per batch.", buckets=SIZES, registry=r
         )
@@ -65,10 +104,18 @@ class Metrics:
         )
         self.stage = Histogram(
             f"{p}stage_seconds", "Time per stage of a batch.", ["stage"],
-            buckets=MILLISECONDS, registry=r,
+            buckets=(*MICROSECONDS, *MILLISECONDS), registry=r,
         )  # fmt: skip
-        self._routing(p, r)
+        self.busy = Counter(
+            f"{p}engine_busy_seconds", "Time that the engine computed, of all sorts of work.",
+            registry=r,
+        )  # fmt: skip
         self.tokens = Counter(f"{p}input_tokens", "Tokens of inputs answered.", registry=r)
+        self.failed = Counter(
+            f"{p}samples_failed", "Samples the engine refused.", ["error"], registry=r
+        )
+
+    def _library(self, p: str, r: CollectorRegistry) -> None:
         self.load = Histogram(
             f"{p}expert_load_seconds", "Time to bring an expert to a tier.", ["tier"],
             buckets=MILLISECONDS, registry=r,
@@ -80,7 +127,10 @@ class Metrics:
         self.fits = Counter(
             f"{p}fits", "Background fits of experts, by how they ended.", ["state"], registry=r
         )
-        self._named: set[str] = set()
+        self.looks = Counter(
+            f"{p}library_looks", "Looks at the library's folder, by how they ended.", ["state"],
+            registry=r,
+        )  # fmt: skip
 
     def _routing(self, p: str, r: CollectorRegistry) -> None:
         self.selected = Counter(
@@ -102,8 +152,8 @@ class Metrics:
         self.fallbacks = Counter(
             f"{p}routing_fallback", "Fallbacks by reason.", ["reason"], registry=r
         )
-        self.failed = Counter(
-            f"{p}samples_failed", "Samples the engine refused.", ["error"], registry=r
+        self.writers = Counter(
+            f"{p}instructions", "Instructions, by who wrote them.", ["writer"], registry=r
         )
 
     def request(self, route: str, status: int, seconds: float, code: str | None) -> None:
@@ -128,6 +178,7 @@ class Metrics:
         """
         self.batch_size.observe(len(results))
         self.batch_seconds.observe(seconds)
+        self.busy.inc(seconds)
         done = [result for result in results if isinstance(result, Outcome)]
         if len(done) < len(results):
             for error in (r for r in results if not isinstance(r, Outcome)):
@@ -144,6 +195,7 @@ class Metrics:
         """Count what one sample's routing decided, and what it fell back to."""
         selection = trace.selection
         self.modes.labels(selection.mode).inc()
+        self.writers.labels(trace.writer).inc()
         if trace.candidates:
             self.top_score.observe(max(c.score for c in trace.candidates))
         if trace.confidence is not None:
@@ -167,10 +219,6 @@ class Metrics:
         """Count one load of an expert; fits `on_load` of `Tiers`."""
         self.load.labels(tier).observe(seconds)
 
-    def watch_tiers(self, stats: Callable[[], Mapping[Tier, CacheStats]]) -> None:
-        """Read the tiers' counters at scrape time."""
-        self.registry.register(TierCollector(stats))
-
     def unlog(self, reason: str) -> None:
         """Count lines of the routing log that were lost; fits `RoutingLog`'s `on_lost`."""
         self.unlogged.labels(reason).inc()
@@ -179,18 +227,38 @@ class Metrics:
         """Count one fit that ended."""
         self.fits.labels(state).inc()
 
-    def watch_features(self, stores: Mapping[str, FeatureCounts]) -> None:
-        """Read the feature stores' counters at scrape time."""
-        self.registry.register(FeatureCollector(stores))
+    def looked(self, state: str) -> None:
+        """Count one look at the library's folder: it is `done`, or `failed`."""
+        self.looks.labels(state).inc()
+
+    def describe(self, version: str, backbone: str, embedder: str, device: str, dtype: str) -> None:
+        """Say what is served, and by which version."""
+        self.build.labels(version, backbone, embedder, device, dtype).set(1)
+
+    def watch_engine(self, engine: Engine) -> None:
+        """Read at scrape time what the library holds, and what tiers and feature stores count."""
+        stores = {"words": engine.words, "inputs": engine.inputs, "statements": engine.said}
+        apart = {} if engine.asked is engine.words else {"embedder": engine.asked}
+        for collector in (
+            LibraryCollector(lambda: engine.library.snapshot),
+            TierCollector(lambda: engine.tiers.stats),
+            FeatureCollector({**stores, **apart}),
+        ):
+            self.registry.register(collector)
 
     def watch_generation(self, loop: GenerationLoop) -> None:
         """Count what the loop writes, and read its state at scrape time."""
-        loop.on_step = GenerationMetrics(self.registry)
+        loop.on_step = GenerationMetrics(self.registry, self.busy)
         self.registry.register(LoopCollector(loop))
 
-    def watch_queue(self, depth: Callable[[], int]) -> None:
+    def watch_queue(self, depth: Callable[[], int], limit: int) -> None:
         """Read the queue's depth at scrape time."""
         self.depth.set_function(depth)
+        self.limit.set(limit)
+
+    def watch_ready(self, ready: Callable[[], bool]) -> None:
+        """Read at scrape time whether new requests are taken."""
+        self.ready.set_function(ready)
 
     def render(self, shown: Container[str] | None = None) -> bytes:
         """The metrics in Prometheus' text format.
@@ -203,89 +271,6 @@ class Metrics:
         told = CollectorRegistry()
         told.register(FoldedCollector(self.registry, shown))
         return generate_latest(told)
-
-
-class TierCollector(Collector):
-    """The counters of the memory tiers as metrics."""
-
-    def __init__(self, stats: Callable[[], Mapping[Tier, CacheStats]]) -> None:
-        self._stats = stats
-
-    def collect(self) -> Iterator[Metric]:
-        """The counters now."""
-        stats = self._stats()
-        for name in ("lookups", "hits", "evictions"):
-            counter = CounterMetricFamily(
-                f"sailplane_expert_cache_{name}", f"Cache {name}.", labels=["tier"]
-            )
-            for tier, counts in stats.items():
-                counter.add_metric([tier], getattr(counts, name))
-            yield counter
-        for name in ("bytes", "experts"):
-            gauge = GaugeMetricFamily(
-                f"sailplane_expert_cache_{name}", f"Held {name}.", labels=["tier"]
-            )
-            for tier, counts in stats.items():
-                gauge.add_metric([tier], getattr(counts, name))
-            yield gauge
-
-
-class FoldedCollector(Collector):
-    """A registry's metrics in which some experts only are named; all others count as `other`.
-
-    Which other keys there are, and how much they ask, is not told at all.
-    """
-
-    def __init__(self, registry: CollectorRegistry, shown: Container[str]) -> None:
-        self._registry, self._shown = registry, shown
-
-    def collect(self) -> Iterator[Metric]:
-        """The metrics now."""
-        for metric in self._registry.collect():
-            if metric.name != BY_KEY:
-                metric.samples = self._folded(metric.samples)
-                yield metric
-
-    def _folded(self, samples: Sequence[MetricSample]) -> list[MetricSample]:
-        """The samples, those of experts that are not named added up."""
-        folded: dict[tuple[str, tuple[tuple[str, str], ...]], MetricSample] = {}
-        for sample in samples:
-            if "expert" in sample.labels and sample.labels["expert"] not in self._shown:
-                sample = sample._replace(labels={**sample.labels, "expert": OTHER})
-            for name in ADAPTER_LISTS:
-                if name in sample.labels:
-                    kept = [id for id in sample.labels[name].split(",") if id in self._shown]
-                    sample = sample._replace(labels={**sample.labels, name: ",".join(kept)})
-            key = (sample.name, tuple(sorted(sample.labels.items())))
-            if (before := folded.get(key)) is not None:  # `_created` is when the first began
-                join = min if sample.name.endswith("_created") else sum
-                sample = sample._replace(value=join((before.value, sample.value)))
-            folded[key] = sample
-        return list(folded.values())
-
-
-class FeatureCounts(Protocol):
-    """What a feature store counts."""
-
-    lookups: int
-    hits: int
-
-
-class FeatureCollector(Collector):
-    """The feature stores' own counters as metrics, by what they hold vectors of."""
-
-    def __init__(self, stores: Mapping[str, FeatureCounts]) -> None:
-        self._stores = stores
-
-    def collect(self) -> Iterator[Metric]:
-        """The counters now."""
-        for name in ("lookups", "hits"):
-            counter = CounterMetricFamily(
-                f"sailplane_feature_{name}", f"Feature store {name}.", labels=["store"]
-            )
-            for store, counts in self._stores.items():
-                counter.add_metric([store], getattr(counts, name))
-            yield counter
 
 
 def entropy(weights: Sequence[float]) -> float:

@@ -13,7 +13,7 @@ import pytest
 from server.access.keyfile import KeyStore, write_keys
 from server.access.keys import PERMISSIONS, make_key
 from server.app import ROUTES as APP_ROUTES
-from server.observability.metrics import BY_KEY
+from server.observability.folding import BY_KEY
 
 pytestmark = pytest.mark.anyio
 THEIRS = "p1"

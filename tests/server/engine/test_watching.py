@@ -174,6 +174,9 @@ async def test_a_server_looks_by_itself_and_requests_go_on(rich: Engine, written
     assert wrong == []
     assert "found added by others: copy" in caplog.text
     assert caplog.text.count("could not be looked at") == 1
+    counted = service.metrics.registry.get_sample_value
+    looks = {s: counted("sailplane_library_looks_total", {"state": s}) for s in ("done", "failed")}
+    assert all(looks.values()), looks
 
 
 def slow_copy(source: Path, root: Path) -> None:
