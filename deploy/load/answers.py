@@ -43,7 +43,8 @@ def decision(
     require(len(answers) == len(questions), f"{len(answers)} answers to {len(questions)} questions")
     require(told["model"] == asked["model"], "another model answered")
     for question, answer in zip(questions, answers, strict=True):
-        require(answer["type"] == question["type"], f"a {question['type']} got {answer['type']}")
+        why = answer.get("reason", answer["type"])
+        require(answer["type"] == question["type"], f"no {question['type']} came back: {why}")
         SHAPES[question["type"]](question, answer)
     for place, choice in enumerate(right):
         if choice is not None:
@@ -68,7 +69,7 @@ def routing(asked: Mapping[str, Any], told: Mapping[str, Any], known: Collection
 def _trace(trace: Mapping[str, Any], level: str, model: str, known: Collection[str]) -> None:
     chosen = trace["selection"]["experts"]
     named = {e["id"] for e in chosen} | {c["id"] for c in trace["candidates"]}
-    require(named <= set(known), f"the trace names experts that are not there: {named - set(known)}")
+    require(named <= set(known), f"the trace names experts that are not there: {named}")
     require(all(e["weight"] > 0 for e in chosen), "an expert of no weight")
     total = sum(e["weight"] for e in chosen)
     require(not chosen or abs(total - 1) < SUM, f"weights of the selection sum to {total}")

@@ -49,7 +49,7 @@ class Questions:
         return SLOT.sub(lambda slot: self.rng.choice(self.slots[slot[1]]), template)
 
     def decision(self) -> tuple[dict[str, Any], list[str | None]]:
-        """A request for `/v1/decisions`, and for each question its right choice where it is sure."""
+        """A request for `/v1/decisions`, and for each question its right choice where sure."""
         draw, task = self.rng.random, self.task()
         sure = draw() < SURE and task["sure"] and task["expert"] in self.known
         text, answer = self.rng.choice(task["sure"]) if sure else (self.text(task), None)
@@ -74,9 +74,7 @@ class Questions:
             "input": BOOKING,
             "questions": [
                 choice("What does the user want the assistant to do?", intents),
-                choice(
-                    "Which language is this text written in?", ("English", "Spanish", "German")
-                ),
+                choice("Which language is this text written in?", ("English", "Spanish", "German")),
             ],
         }
         sure = {"snips", "language_id"} <= self.known

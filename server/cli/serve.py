@@ -14,6 +14,10 @@ from server.settings import Origins
 if TYPE_CHECKING:
     from server.engine.run import Engine
 
+KEEP_ALIVE = 75
+"""Seconds that an idle connection stays open: longer than load balancers keep theirs (60). One that
+is closed just as the next request is sent on it costs that request."""
+
 
 @with_settings()
 def serve(origins: Origins) -> None:
@@ -39,6 +43,7 @@ def serve(origins: Origins) -> None:
         log_config=None,
         log_level=settings.log_level,
         access_log=False,
+        timeout_keep_alive=KEEP_ALIVE,
     )
     service = app.state.context.service
     listener = Listener(
