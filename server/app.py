@@ -29,6 +29,7 @@ from server.api import (
 )
 from server.api.context import Context
 from server.api.scope import LIMITED
+from server.api.shedding import Shedding
 from server.engine.fitting import Fits
 from server.engine.service import EngineService
 from server.engine.watching import watching
@@ -87,7 +88,8 @@ def create_app(
         service, fits, tuple(adapter_roots), max_body_bytes, timeout_ms, int(time.time()), log_text,
         routing_log, write_timeout_ms=write_timeout_ms,
     )  # fmt: skip
-    app.add_middleware(RequestWatch, metrics=service.metrics)
+    app.add_middleware(Shedding, service=service)
+    app.add_middleware(RequestWatch, metrics=service.metrics)  # added last: it is outermost
     return app
 
 

@@ -40,7 +40,7 @@ class Plan:
 
     @property
     def warm_up(self) -> float:
-        """Before each measurement: compiled loops, caches, memory that is kept for the next pass."""
+        """Before each measurement: loops are compiled, caches and kept memory fill."""
         return min(180.0, max(20.0, self.steady / 4))
 
     @property

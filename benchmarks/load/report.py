@@ -66,11 +66,12 @@ def overloaded(found: Found, folder: Path, top: of.Point) -> list[Figure]:
     # The first seconds fill the queue, and so belong to neither.
     seconds = of.between(lines, found["from"] + 2, found["to"])
     offered = sum(of.total(seconds, outcome) for outcome in timeline.OUTCOMES) / len(seconds)
+    refused = of.total(seconds, "refused") / len(seconds)
     samples = of.counted(seen, "samples", found["from"], found["to"])
     back = of.recovery(lines, found["to"], of.percentile(before, 0.5))
     return [
         at_least("overload: offered / saturation", offered / top.rate, 0.9 * OVERLOAD),
-        reported("overload: refused with Retry-After, /s", of.total(seconds, "refused") / len(seconds)),
+        reported("overload: refused with Retry-After, /s", refused),
         at_most("overload: failed requests", of.total(lines, "failed"), 0),
         at_least("overload: samples/s, of those at saturation", samples / top.samples, GOODPUT),
         reported(
@@ -86,10 +87,11 @@ def overloaded(found: Found, folder: Path, top: of.Point) -> list[Figure]:
 
 def _client(phase: str, seconds: Sequence[of.Second]) -> list[Figure]:
     """Whether locust itself kept up."""
+    busy, late = mean(s["client_cpu"] for s in seconds), max(s["client_lag"] for s in seconds)
     return [
-        reported(f"{phase}: locust's share of its core", mean(s["client_cpu"] for s in seconds)),
-        reported(f"{phase}: latest start of a request, ms", 1e3 * max(s["client_lag"] for s in seconds)),
-    ]  # fmt: skip
+        reported(f"{phase}: locust's share of its core", busy),
+        reported(f"{phase}: latest start of a request, ms", 1e3 * late),
+    ]
 
 
 def _in(reading: Mapping[str, float], found: Found) -> bool:

@@ -31,26 +31,41 @@ def require(holds: object, why: str) -> None:
 
 def decision(
     asked: Mapping[str, Any], told: Mapping[str, Any], known: Collection[str],
-    right: Sequence[str | None] = (),
+    right: Sequence[str | None] = (), labelled: Collection[str] = (),
 ) -> None:  # fmt: skip
     """Check the answers of `/v1/decisions`.
 
     Args:
         known: the experts there are. right: for each question the one right choice, None where
-            several might be.
+            several might be. labelled: the experts that can judge a statement.
     """
     questions, answers = asked["questions"], told["answers"]
     require(len(answers) == len(questions), f"{len(answers)} answers to {len(questions)} questions")
     require(told["model"] == asked["model"], "another model answered")
-    for question, answer in zip(questions, answers, strict=True):
-        why = answer.get("reason", answer["type"])
-        require(answer["type"] == question["type"], f"no {question['type']} came back: {why}")
+    routing(asked, told, known)
+    for question, answer, trace in zip(
+        questions, answers, told["routing"]["questions"], strict=True
+    ):
+        if answer["type"] == "refusal":
+            _refusal(question, answer, trace, labelled)
+            continue
+        require(answer["type"] == question["type"], f"a {question['type']} got {answer['type']}")
         SHAPES[question["type"]](question, answer)
     for place, choice in enumerate(right):
         if choice is not None:
             got = answers[place]["choice"]
             require(got == choice, f"the answer is {choice!r}, and the server said {got!r}")
-    routing(asked, told, known)
+
+
+def _refusal(
+    question: Mapping[str, Any], answer: Mapping[str, Any], trace: Mapping[str, Any] | None,
+    labelled: Collection[str],
+) -> None:  # fmt: skip
+    """Check that a question may be refused: a statement, and nobody chosen who can judge it."""
+    chosen = {e["id"] for e in trace["selection"]["experts"]} if trace else set()
+    able = chosen & set(labelled)
+    if question["type"] != "predicate" or able:
+        raise Wrong(f"a {question['type']} was refused: {answer['reason']}")
 
 
 def routing(asked: Mapping[str, Any], told: Mapping[str, Any], known: Collection[str]) -> None:

@@ -32,10 +32,11 @@ class Asker(Caller):
 
     def decide(self, name: str, asked: dict[str, Any], right: list[str | None]) -> str | None:
         """Ask questions; the request's id if they were answered."""
-        known = self.world.experts
+        known, labelled = self.world.experts, self.world.labelled
         told = self.ask(
-            name, "/v1/decisions", asked, lambda t, _: answers.decision(asked, t, known, right)
-        )
+            name, "/v1/decisions", asked,
+            lambda t, _: answers.decision(asked, t, known, right, labelled),
+        )  # fmt: skip
         return told[1] if told else None
 
     @asking(60)

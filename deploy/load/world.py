@@ -67,7 +67,8 @@ class World:
     """The state of one run.
 
     Attributes:
-        experts: ids of the experts seen so far. backbone: its id. width: of an embedding, None
+        experts: ids of the experts seen so far. labelled: of those that can judge a statement.
+            backbone: its id. width: of an embedding, None
             where the backbone gives none. logged: whether the server keeps a routing log.
     """
 
@@ -76,6 +77,7 @@ class World:
         self.host = environment.host
         self._rng = random.Random(options.seed)
         self.experts: set[str] = set()
+        self.labelled: set[str] = set()
         self.backbone, self.width, self.logged = "", None, False
         self._find_out()
         plan = steps(options.rate) if options.rate else None
@@ -123,6 +125,7 @@ class World:
         """
         listed = self._get("/v1/experts")
         self.experts = {e["id"] for e in listed["data"]}
+        self.labelled = {e["id"] for e in listed["data"] if e["labels"]}
         special = [m["id"] for m in self._get("/v1/models")["data"] if m["parent"] is None]
         self.backbone = next(id for id in special if id != "auto")
         told = self._get("/v1/embeddings", {"model": self.backbone, "input": "width"}, or_else={})
