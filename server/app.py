@@ -33,6 +33,7 @@ from server.api import (
 from server.api.context import Context
 from server.api.headers import SecurityHeaders
 from server.api.scope import KEYED, LIMITED
+from server.api.shedding import Shedding
 from server.engine.fitting import Fits
 from server.engine.service import EngineService
 from server.engine.watching import watching
@@ -93,9 +94,10 @@ def create_app(
         service, fits, tuple(adapter_roots), max_body_bytes, timeout_ms, int(time.time()), log_text,
         routing_log, write_timeout_ms=write_timeout_ms, token_limit=token_limit,
     )  # fmt: skip
+    app.add_middleware(Shedding, service=service, routes=ROUTES)
     app.add_middleware(Gate, store=keys, routes=ROUTES)
     app.add_middleware(SecurityHeaders)
-    app.add_middleware(RequestWatch, metrics=service.metrics)
+    app.add_middleware(RequestWatch, metrics=service.metrics)  # added last: it is outermost
     backbone, embedder = service.engine.backbone, service.engine.embedder
     service.metrics.describe(
         VERSION, backbone.id, embedder.id, backbone.device.type, str(backbone.dtype).split(".")[-1]

@@ -134,6 +134,7 @@ def build_engine(
         generation=build_generation(settings, backbone, tiers) if writes else None,
         embedder=open_embedder(settings.embedder, backbone, backbone_name=settings.backbone),
         router=settings.router, top_k=settings.top_k, pin=settings.pin, stack_bytes=stack_bytes,
+        feature_entries=settings.feature_entries,
     )  # fmt: skip
     if settings.router not in engine.presets:
         known = ", ".join(["default", *engine.presets])

@@ -149,6 +149,12 @@ class Settings(BaseSettings):
         description="Bytes of experts kept ready to compute, least used out first; a quarter of "
         "it is for experts laid side by side.",
     )
+    feature_entries: int = Field(
+        65_536,
+        ge=1024,
+        description="Texts whose vectors are kept, of each sort; 65,536 inputs of the demo take "
+        "230 MB.",
+    )
     kv_bytes: int = Field(
         1 << 30, ge=1 << 20, description="Bytes for keys and values of texts being written."
     )

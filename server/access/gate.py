@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.routing import BaseRoute, Match
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.access.caller import CALLER, NEEDED, Caller
@@ -17,8 +17,8 @@ from server.access.keyfile import KeyStore
 from server.access.keys import Key
 from server.access.limits import Meters
 from server.access.rules import needed
-from server.api.faults import ERROR_CODE, render_error
-from server.errors import NotAllowed, ServerError, UnknownCaller, row_of
+from server.api.refusal import refuse
+from server.errors import NotAllowed, ServerError, UnknownCaller
 from server.observability.requests import NOTES
 
 SCHEME = "bearer "
@@ -53,9 +53,7 @@ class Gate:
                 raise NotAllowed(f"This key lacks the permission {permission!r}.")
             await self._metered(key, scope, receive, send)
         except ServerError as error:
-            scope[ERROR_CODE] = row_of(error).code
-            self._name_route(scope)
-            await render_error(error)(scope, receive, send)
+            await refuse(error, self._routes, scope, receive, send)
 
     async def _metered(self, key: Key, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on within the key's limits, and count what the answer took."""
@@ -71,14 +69,6 @@ class Gate:
         if meter.tokens:
             notes = scope.get(NOTES, {})
             meter.tokens.owe(notes.get("tokens", 0) + notes.get("written", 0))
-
-    def _name_route(self, scope: Scope) -> None:
-        """Let metrics and the log tell which route was refused: no router will see it."""
-        for route in self._routes:
-            match, found = route.matches(scope)
-            if match is Match.FULL:
-                scope.update({**found, "route": route})
-                return
 
 
 def _key_of(scope: Scope, store: KeyStore) -> Key:

@@ -17,6 +17,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Request, Response
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Discriminator, Field, Tag
 
+from experts.errors import UnknownExpert
 from routers.types import Selection
 from server.api.context import AUTO, Answered, Context, context
 from server.api.faults import ERROR_RESPONSES
@@ -30,6 +31,8 @@ from server.errors import RequestError, located
 
 router = APIRouter(prefix="/v1", tags=["embeddings"], route_class=LeanRoute)
 MAX_INPUTS = 2048
+TRIES = 3
+"""How often inputs are routed before a library that keeps losing the chosen experts is an error."""
 
 
 def _no_tokens(value: object) -> object:
@@ -110,18 +113,23 @@ async def create_embeddings(body: EmbeddingRequest, request: Request) -> Respons
 
 async def embed(ctx: Context, body: EmbeddingRequest, deadline: float | None) -> Answered:
     """The vectors of a request, over HTTP or not. See `server.api.decisions.decide`."""
-    options = _options(ctx, body)
-    routed = None
+    wanted = _options(ctx, body)
     with ctx.service.admitted() as submit:
-        if _must_route_first(body, options):
-            first = Sample(body.input[0], None, body.model, options, False, ctx.scope)
-            (routed,) = outcomes(await submit([first], deadline=deadline))
-            selection = routed.trace.selection
-            options = RoutingOptions(
-                selection=selection, truncate=options.truncate, trace=options.trace
-            )
-        samples = _samples(ctx, body, options)
-        done = outcomes(await submit(samples, deadline=deadline))
+        for left in reversed(range(TRIES)):
+            options, routed = wanted, None
+            if _must_route_first(body, wanted):
+                first = Sample(body.input[0], None, body.model, wanted, False, ctx.scope)
+                (routed,) = outcomes(await submit([first], deadline=deadline))
+                options = RoutingOptions(
+                    selection=routed.trace.selection,
+                    truncate=wanted.truncate,
+                    trace=wanted.trace,
+                )
+            samples = _samples(ctx, body, options)
+            results = await submit(samples, deadline=deadline)
+            if not (left and routed and any(isinstance(r, UnknownExpert) for r in results)):
+                break  # else an expert that was chosen for the caller has just been removed
+    done = outcomes(results)
     tokens = sum(outcome.tokens for outcome in done)
     trace = done[0].trace
     if routed is not None:

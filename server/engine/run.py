@@ -25,7 +25,7 @@ from experts.statements import read_statements
 from experts.tiers import Tiers
 from routers.presets import DEFAULT, Preset
 from server.engine import answering
-from server.engine.features import FeatureStore
+from server.engine.features import DEFAULT_ENTRIES, FeatureStore
 from server.engine.generation.loop import GenerationLoop
 from server.engine.judging import Judge
 from server.engine.loading import Pinned, require_loaded
@@ -50,7 +50,7 @@ class Engine:
         self, backbone: Backbone, library: Library, tiers: Tiers, *,
         embedder: Embedder | None = None, router: str = DEFAULT, top_k: int | None = None,
         pin: Sequence[str] = (), stack_bytes: int = STACK_BYTES,
-        generation: GenerationLoop | None = None,
+        generation: GenerationLoop | None = None, feature_entries: int = DEFAULT_ENTRIES,
     ) -> None:  # fmt: skip
         """Put an engine together.
 
@@ -59,11 +59,12 @@ class Engine:
         """
         self.backbone, self.library, self.tiers = backbone, library, tiers
         self.embedder = embedder or backbone
-        self.words = FeatureStore(backbone.embed)
+        self.words = FeatureStore(backbone.embed, feature_entries)
         shared = self.embedder is backbone
-        self.asked = self.words if shared else FeatureStore(self.embedder.embed)
-        self.inputs = FeatureStore(backbone.features)
-        self.said = FeatureStore(partial(read_statements, backbone))
+        embed = self.embedder.embed
+        self.asked = self.words if shared else FeatureStore(embed, feature_entries)
+        self.inputs = FeatureStore(backbone.features, feature_entries)
+        self.said = FeatureStore(partial(read_statements, backbone), feature_entries)
         self.stacks = StackCache(stack_bytes)
         self.pinned = tuple(pin)
         self.generation = generation

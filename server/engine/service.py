@@ -53,8 +53,7 @@ class EngineService:
         self.engine = engine
         self.writer = writer
         self.metrics = metrics or Metrics()
-        self.max_batch = max_batch
-        self.patience = max_wait_ms / 1000
+        self.max_batch, self.patience = max_batch, max_wait_ms / 1000
         self.retiring = self.draining = False
         self._queue = SampleQueue(max_queue)
         self._jobs: set[Job] = set()
@@ -65,9 +64,8 @@ class EngineService:
         if loop:
             self.metrics.watch_generation(loop)
         self._writing = 0  # samples whose instructions are being written
-        self._ended = False
+        self._ended = self._waking = False
         self._rate = 0.0  # samples per second, smoothed
-        self._waking = False
         self._admin = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -222,6 +220,10 @@ class EngineService:
             return await with_instructions(samples, writer, self.engine.presets, deadline)
         finally:
             self._writing -= len(samples)
+
+    def require_room(self) -> None:
+        """Raise `QueueFull` unless one more sample could wait."""
+        self._queue.require_room(1, 0, self._retry_after())
 
     def _wake_soon(self, loop: asyncio.AbstractEventLoop) -> None:
         """Wake the engine once for all requests the loop reads in this turn: a free batch."""

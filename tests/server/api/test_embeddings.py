@@ -56,3 +56,23 @@ async def test_truncation_is_allowed_by_name_only(client):
     long = "wind " * 100
     assert (await client.post(URL, json={"model": "mood", "input": long})).status_code == 422
     await embed(client, model="mood", input=long, routing={"truncate": True})
+
+
+async def test_an_expert_that_is_removed_between_routing_and_reading_is_routed_around(
+    client, service, monkeypatch
+):
+    engine, run, removed = service.engine, service.engine.run, []
+
+    def run_then_remove(samples):
+        results = run(samples)
+        if not removed:  # after the first input was routed, before the inputs are read
+            removed.append(results[0].trace.selection.experts[0].id)
+            with engine.changing():
+                engine.library.remove(removed[0])
+        return results
+
+    monkeypatch.setattr(engine, "run", run_then_remove)
+    texts = ["A text about sunny.", "A text about sad."]
+    said = await embed(client, model="auto", input=texts, routing={"router": "retrieval"})
+    assert removed
+    assert removed[0] not in [e["id"] for e in said["routing"]["selection"]["experts"]]

@@ -1,0 +1,131 @@
+"""The phases of a load test, each with a fresh server of its own and kept when it is done.
+
+`search` finds what the server can do, `steady` asks for 80% of that for a long time, `overload`
+for three times it. A run that was cut off goes on with the phase it was in.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.load import arithmetic as of
+from benchmarks.load.processes import locust, readings, server, watched
+
+SHARE, OVERLOAD = 0.8, 3.0
+USERS = (2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+QUEUE_SECONDS = 1.0
+"""The queue takes what the server answers in this time: longer ones only make all wait."""
+SERVER = ("--feature-entries", "4096")
+"""Features of texts that never come again fill their cache for hours: a small one is full after the
+warm-up, so that what grows then is something else."""
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long each part takes, in seconds."""
+
+    minutes: float
+
+    @property
+    def steady(self) -> float:
+        """At 80%, after the warm-up."""
+        return 60 * self.minutes
+
+    @property
+    def warm_up(self) -> float:
+        """Before each measurement: loops are compiled, caches and kept memory fill."""
+        return min(180.0, max(20.0, self.steady / 4))
+
+    @property
+    def step(self) -> float:
+        """One step of the search; its first third is not counted."""
+        return min(30.0, max(12.0, self.steady / 10))
+
+    @property
+    def overload(self) -> float:
+        """At three times the saturation; half as long before it and after it."""
+        return min(120.0, max(20.0, self.steady / 3))
+
+
+def search(plan: Plan, folder: Path, tell: Tell) -> dict[str, Any]:
+    """Add users, who ask again as soon as they are answered, until that brings no more."""
+    points: list[of.Point] = []
+    with server(*SERVER) as under, watched(under, watch := folder / "server.jsonl"):
+        locust(under, folder, "warm", plan.warm_up / 2, "--think", "0", users=16)
+        for users in USERS:
+            seconds = locust(under, folder, f"{users}", plan.step, "--think", "0", users=users)
+            points.append(_point(users, seconds, watch))
+            tell(f"{users} users: {points[-1].rate:.1f}/s, p50 {points[-1].p50_ms:.0f} ms")
+            if of.levelled(points):
+                break
+    return {"points": [asdict(p) for p in points], "levelled": of.levelled(points)}
+
+
+def _point(users: int, seconds: list[dict[str, Any]], watch: Path) -> of.Point:
+    """What a step shows, without its first third and its last, broken second."""
+    first, last = seconds[0]["second"], seconds[-1]["second"]
+    first = math.ceil(first + (last - first) / 3)
+    counted, span = of.between(seconds, first, last), last - first
+    return of.Point(
+        users=users,
+        rate=of.total(counted, "answered") / span,
+        queued=of.queued(counted) / span,
+        samples=of.counted(readings(watch), "samples", first, last),
+        p50_ms=of.percentile(counted, 0.5),
+        p99_ms=of.percentile(counted, 0.99),
+        failed=of.total(seconds, "failed"),
+    )
+
+
+def steady(plan: Plan, folder: Path, tell: Tell, top: of.Point) -> dict[str, Any]:
+    """Random arrivals at 80%: nothing may fail, and nothing may grow."""
+    rate = SHARE * top.rate
+    tell(f"{rate:.1f} requests/s for {plan.warm_up + plan.steady:.0f} s")
+    with server(*SERVER, *_queue(top)) as under, watched(under, folder / "server.jsonl"):
+        begun = time.time()
+        locust(under, folder, "steady", plan.warm_up + plan.steady, "--rate", f"{rate}")
+    return {"rate": rate, "from": begun + plan.warm_up, "to": begun + plan.warm_up + plan.steady}
+
+
+def overload(plan: Plan, folder: Path, tell: Tell, top: of.Point) -> dict[str, Any]:
+    """80%, then three times the saturation, then 80% again."""
+    calm, heavy, warm = SHARE * top.rate, OVERLOAD * top.rate, plan.warm_up
+    before = after = plan.overload / 2
+    rates = f"{calm}:{warm + before},{heavy}:{plan.overload},{calm}"
+    tell(f"{heavy:.1f} requests/s for {plan.overload:.0f} s")
+    with server(*SERVER, *_queue(top)) as under, watched(under, folder / "server.jsonl"):
+        # Arrivals begin when locust has found out what is served; its first second says when.
+        span = warm + before + plan.overload + after
+        seconds = locust(under, folder, "overload", span, "--rate", rates, "--allow-refusals")
+    begun = seconds[0]["second"]
+    return {
+        "rate": heavy,
+        "before": begun + warm,
+        "from": begun + warm + before,
+        "to": begun + warm + before + plan.overload,
+        "until": begun + span,
+    }
+
+
+def _queue(top: of.Point) -> tuple[str, ...]:
+    return ("--max-queue", str(max(32, round(QUEUE_SECONDS * top.samples))))
+
+
+def kept(folder: Path, plan: Plan, name: str, run: Callable[[Path], dict[str, Any]]) -> Any:
+    """What a phase found, now or in an earlier run of the same plan."""
+    done = folder / name / "done.json"
+    if done.exists() and (told := json.loads(done.read_text("utf-8")))["minutes"] == plan.minutes:
+        return told
+    for left in (folder / name).glob("*"):
+        left.unlink()
+    done.parent.mkdir(parents=True, exist_ok=True)
+    told = {"minutes": plan.minutes, **run(done.parent)}
+    done.write_text(json.dumps(told, indent=1), "utf-8")
+    return told

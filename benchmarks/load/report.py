@@ -1,0 +1,154 @@
+"""From what the phases left behind to figures, a page and its pictures."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from benchmarks.documents import commit, table
+from benchmarks.figures import Figure, at_least, at_most, reported
+from benchmarks.load import arithmetic as of
+from benchmarks.load import plots
+from benchmarks.load.arithmetic import timeline
+from benchmarks.load.phases import OVERLOAD, SHARE
+from benchmarks.load.processes import readings
+
+TAIL, GROWTH, GOODPUT, RECOVERY = 5.0, 2.0, 0.9, 15.0
+Found = Mapping[str, Any]
+
+
+def searched(found: Found) -> list[Figure]:
+    """What the server can do."""
+    top = of.saturation(points(found))
+    return [
+        reported("saturation: right answers/s", top.rate),
+        reported("saturation: samples/s", top.samples),
+        reported("saturation: users", top.users),
+        reported("saturation: latency p50, ms", top.p50_ms),
+        at_most("saturation: failed requests", sum(p.failed for p in points(found)), 0),
+    ]
+
+
+def points(found: Found) -> list[of.Point]:
+    """The steps of the search."""
+    return [of.Point(**p) for p in found["points"]]
+
+
+def steady(found: Found, folder: Path) -> list[Figure]:
+    """A long time at 80%."""
+    lines = timeline.read(folder / "steady.jsonl")
+    seconds = of.between(lines, found["from"], found["to"])
+    held = [r["rss"] for r in readings(folder / "server.jsonl") if _in(r, found) and "rss" in r]
+    p50, p99 = (of.percentile(seconds, share) for share in (0.5, 0.99))
+    ended = of.total(seconds, "answered") + of.total(seconds, "failed")
+    return [
+        reported("steady: minutes", len(seconds) / 60),
+        reported("steady: requests/s", ended / len(seconds)),
+        at_most("steady: failed requests", of.total(lines, "failed"), 0),
+        reported("steady: latency p50, ms", p50),
+        reported("steady: latency p99, ms", p99),
+        at_most("steady: p99 / p50", p99 / p50, TAIL),
+        reported("steady: resident memory at the end, MB", held[-1] / 2**20),
+        at_most("steady: growth of resident memory, %", 100 * of.growth(held), GROWTH),
+        *_client("steady", seconds),
+    ]
+
+
+def overloaded(found: Found, folder: Path, top: of.Point) -> list[Figure]:
+    """Far more than the server can do."""
+    lines = timeline.read(folder / "overload.jsonl")
+    seen = readings(folder / "server.jsonl")
+    before = of.between(lines, found["before"], found["from"])
+    # The first seconds fill the queue, and so belong to neither.
+    seconds = of.between(lines, found["from"] + 2, found["to"])
+    offered = sum(of.total(seconds, outcome) for outcome in timeline.OUTCOMES) / len(seconds)
+    refused = of.total(seconds, "refused") / len(seconds)
+    samples = of.counted(seen, "samples", found["from"], found["to"])
+    back = of.recovery(lines, found["to"], of.percentile(before, 0.5))
+    return [
+        at_least("overload: offered / saturation", offered / top.rate, 0.9 * OVERLOAD),
+        reported("overload: refused with Retry-After, /s", refused),
+        at_most("overload: failed requests", of.total(lines, "failed"), 0),
+        at_least("overload: samples/s, of those at saturation", samples / top.samples, GOODPUT),
+        reported(
+            "overload: answers/s of the engine, of those at saturation",
+            of.queued(seconds) / len(seconds) / top.queued,
+        ),
+        reported("overload: latency p50 of answers, ms", of.percentile(seconds, 0.5)),
+        reported("overload: latency p50 of refusals, ms", of.percentile(seconds, 0.5, "refused")),
+        at_most("overload: seconds to recover", float("inf") if back is None else back, RECOVERY),
+        *_client("overload", seconds),
+    ]  # fmt: skip
+
+
+def _client(phase: str, seconds: Sequence[of.Second]) -> list[Figure]:
+    """Whether locust itself kept up."""
+    busy, late = mean(s["client_cpu"] for s in seconds), max(s["client_lag"] for s in seconds)
+    return [
+        reported(f"{phase}: locust's share of its core", busy),
+        reported(f"{phase}: latest start of a request, ms", 1e3 * late),
+    ]
+
+
+def _in(reading: Mapping[str, float], found: Found) -> bool:
+    return found["from"] <= reading["time"] <= found["to"]
+
+
+def write(
+    folder: Path, found: Mapping[str, Found], figures: Sequence[Figure], page: Path
+) -> list[Path]:
+    """Write the page and its pictures: of the phases that there are."""
+    steps = points(found["search"])
+    kept = [plots.saturation(steps, page.with_name("load-saturation.png"))]
+    for name in ("steady", "overload"):
+        if name in found:
+            lines = timeline.read(folder / name / f"{name}.jsonl")
+            seen = readings(folder / name / "server.jsonl")
+            kept.append(plots.course(lines, seen, _marks(name, found[name]),
+                                     page.with_name(f"load-{name}.png")))  # fmt: skip
+    page.write_text("\n".join(_page(folder, found, figures, steps)), "utf-8")
+    return [page, *kept]
+
+
+def _marks(name: str, found: Found) -> dict[str, float]:
+    if name == "steady":
+        return {"measured from here": found["from"]}
+    return {f"{OVERLOAD:g}x": found["from"], f"{SHARE:.0%} again": found["to"]}
+
+
+def _page(
+    folder: Path, found: Mapping[str, Found], figures: Sequence[Figure], steps: Sequence[of.Point]
+) -> list[str]:
+    words = {None: "", True: "yes", False: "**no**"}
+    rows = [(f.figure, f"{f.value:g}", f.target or "", words[f.holds]) for f in figures]
+    lines = [
+        "# Load", "",
+        f"Made by `make load MINUTES={found['search']['minutes']:g}` at {commit()}, on "
+        f"{len(os.sched_getaffinity(0))} cores: locust has one, the server the others. How it is "
+        "measured: [operations.md](operations.md).", "",
+        *table(("figure", "value", "target", "holds"), rows),
+        "## What the server can do", "", "![](load-saturation.png)", "",
+        *table(
+            ("users", "answers/s", "samples/s", "p50, ms", "p99, ms"),
+            [(f"{p.users}", f"{p.rate:.1f}", f"{p.samples:.1f}", f"{p.p50_ms:.0f}",
+              f"{p.p99_ms:.0f}") for p in steps],
+        ),
+    ]  # fmt: skip
+    if "steady" in found:
+        lines += [f"## {SHARE:.0%} of it, for a long time", "", "![](load-steady.png)", ""]
+        head = ("request", "count", "failed", "p50, ms", "p95, ms", "p99, ms")
+        lines += table(head, _by_name(folder / "steady" / "steady_stats.csv"))
+    if "overload" in found:
+        lines += [f"## {OVERLOAD:g} times it", "", "![](load-overload.png)", ""]
+    return lines
+
+
+def _by_name(path: Path) -> list[tuple[str, ...]]:
+    """Locust's own statistics by name of request, of the whole phase."""
+    names = ("Name", "Request Count", "Failure Count", "50%", "95%", "99%")
+    with path.open(encoding="utf-8") as file:
+        return [tuple(row[name] for name in names) for row in csv.DictReader(file)]
