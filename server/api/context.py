@@ -42,7 +42,8 @@ class Context:
         adapter_roots: folders that adapters may be loaded from. timeout_ms: the deadline of a
             request that names none. started: seconds since the epoch. log_text: whether log lines
             may hold the text of requests. scope: what the caller may use. routing_log: where every
-            answer is noted, None where the operator keeps no such log.
+            answer is noted, None where the operator keeps no such log. client_timeout: seconds in
+            which a body must arrive.
     """
 
     service: EngineService
@@ -55,6 +56,7 @@ class Context:
     routing_log: RoutingLog | None = None
     scope: Scope = EVERYTHING
     write_timeout_ms: float | None = None
+    client_timeout: float | None = None
 
     @property
     def seen(self) -> Snapshot:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from server.cli.common import busy, calm_threads, notes
 from server.cli.options import with_settings
@@ -19,19 +19,18 @@ if TYPE_CHECKING:
 def serve(origins: Origins) -> None:
     """Serve the library: route every question to the experts that should answer it."""
     settings = origins.settings
+    signal.signal(signal.SIGTERM, _end)  # process 1 of a container dies of no signal by itself
     calm_threads(settings.threads)
     import uvicorn
 
     from server.build import build_app  # imports torch: not before --help
+    from server.connections import Connection
     from server.listener import Listener
     from server.observability.logs import configure_logs
 
     configure_logs(settings.log_level.upper())
     with busy(f"Loading backbone {settings.backbone} and library {settings.library}") as told:
         app = build_app(settings, told)
-    # uvicorn raises SIGTERM again, once it has stopped, for whoever handled it before: with nobody
-    # there, a clean end would look like a kill.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -39,14 +38,24 @@ def serve(origins: Origins) -> None:
         log_config=None,
         log_level=settings.log_level,
         access_log=False,
+        http=Connection,
     )
     service = app.state.context.service
     listener = Listener(
-        config, service, linger=settings.linger_seconds, drain=settings.drain_seconds,
+        config, service, patience=settings.client_timeout_seconds,
+        linger=settings.linger_seconds, drain=settings.drain_seconds,
         greet=partial(_greet, service.engine, settings.host),
     )  # fmt: skip
+    # Until uvicorn listens to signals itself; and it raises SIGTERM again, once it has stopped, for
+    # whoever handled it before: with nobody there, a clean end would look like a kill.
+    signal.signal(signal.SIGTERM, lambda *_: setattr(listener, "should_exit", True))
     with suppress(KeyboardInterrupt):
         listener.run()
+
+
+def _end(*_: object) -> NoReturn:
+    """End while starting: nothing was promised to anybody yet."""
+    raise SystemExit(0)
 
 
 def _greet(engine: Engine, host: str, port: int) -> None:

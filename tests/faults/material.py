@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from experts.artefacts import Artefacts
-from experts.backbones import Backbone, LanguageModel
+from experts.backbones import Backbone
 from experts.backbones.tiny import tiny_causal, tiny_encoder
 from experts.constants import write_constants
 from experts.kinds import KINDS
@@ -97,6 +97,3 @@ def decision(text: str = "Not a cloud to be seen.", **routing: Any) -> dict[str,
 def completion(tokens: int, text: str = "Once upon a time", **more: Any) -> dict[str, Any]:
     """A body of `/v1/completions` that writes so many tokens."""
     return {"model": "auto", "prompt": text, "max_tokens": tokens, "ignore_eos": True, **more}
-
-
-__all__ = ["LanguageModel", "completion", "decision", "opened", "write_adapters", "write_library"]
