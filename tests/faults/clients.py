@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -135,3 +135,11 @@ def many(server: Server, count: int) -> Generator[list[socket.socket]]:
     finally:
         for connection in connections:
             connection.close()
+
+
+def wait_until(holds: Callable[[], object], seconds: float = 30) -> None:
+    """Wait until something holds; fail where that takes too long."""
+    until = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < until, "it does not come to pass"
+        time.sleep(0.1)

@@ -11,7 +11,15 @@ from contextlib import closing
 import httpx
 import pytest
 
-from tests.faults.clients import connect, dribble, many, request_of, rest_of, visiting
+from tests.faults.clients import (
+    connect,
+    dribble,
+    many,
+    request_of,
+    rest_of,
+    visiting,
+    wait_until,
+)
 from tests.faults.ledger import Ledger
 from tests.faults.material import completion, decision, write_writer
 from tests.faults.servers import Server, serving
@@ -181,10 +189,3 @@ def test_a_stream_that_nobody_reads_is_cut_and_frees_what_it_held(
         assert writer.said.count("its client takes no answer") == 4
         for connection in streams:
             connection.close()
-
-
-def wait_until(holds: Callable[[], object], seconds: float = 30) -> None:
-    until = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < until, "it does not come to pass"
-        time.sleep(0.1)
