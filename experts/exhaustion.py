@@ -1,17 +1,34 @@
 """The machine's own limits: a file that cannot be opened or written for now may be sound.
 
-Knows error numbers; knows nothing of experts or folders.
+Knows error numbers, and how torch says that memory is short; nothing of experts or folders.
 """
 
 from __future__ import annotations
 
 import errno
 
+import torch
+
 from experts.errors import SystemExhausted
 
 EXHAUSTED = (
     errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENOSPC, errno.EDQUOT,
 )  # fmt: skip
+
+NO_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc")
+"""What stands in torch's errors, which have no class of their own on a CPU."""
+
+
+def as_exhausted(error: Exception) -> Exception:
+    """The same error, or `SystemExhausted` where it says that there is no memory left."""
+    said = str(error).lower()
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(words in said for words in NO_MEMORY)
+    ):
+        return SystemExhausted(
+            "The machine has no memory left for this: ask for less at a time, or give it more."
+        )
+    return error
 
 
 def raise_if_exhausted(error: OSError) -> None:

@@ -56,6 +56,7 @@ def create_app(
     max_body_bytes: int = 2**20,
     timeout_ms: float | None = None,
     write_timeout_ms: float | None = None,
+    client_timeout: float | None = None,
     drain_seconds: float = 30.0,
     scan_seconds: float = 0.0,
     log_text: bool = False,
@@ -68,7 +69,7 @@ def create_app(
     Args:
         service: started and drained with the app. adapter_roots: folders that adapters may be
             loaded from. timeout_ms: the deadline of a request that names none; write_timeout_ms:
-            of one that writes text.
+            of one that writes text. client_timeout: seconds in which a body must arrive.
         drain_seconds: how long a stopping server finishes what it has. scan_seconds: how often to
             look for experts that others changed; 0 is never. log_text: whether log
             lines may hold the text of requests. routing_log: begun and ended with the app.
@@ -93,6 +94,7 @@ def create_app(
     app.state.context = Context(
         service, fits, tuple(adapter_roots), max_body_bytes, timeout_ms, int(time.time()), log_text,
         routing_log, write_timeout_ms=write_timeout_ms, token_limit=token_limit,
+        client_timeout=client_timeout,
     )  # fmt: skip
     app.add_middleware(Shedding, service=service, routes=ROUTES)
     app.add_middleware(Gate, store=keys, routes=ROUTES)

@@ -58,6 +58,7 @@ def build_app(settings: Settings, progress: Progress | None = None) -> FastAPI:
         max_body_bytes=settings.body_limit,
         timeout_ms=settings.timeout_ms,
         write_timeout_ms=settings.write_timeout_ms,
+        client_timeout=settings.client_timeout_seconds,
         drain_seconds=settings.drain_seconds,
         scan_seconds=settings.scan_seconds,
         log_text=settings.log_text,

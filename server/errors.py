@@ -7,6 +7,9 @@ ServerError
 │   ├── ContextExceeded    prompt and answer are longer than the backbone's context
 │   ├── MalformedBody      the body is not JSON
 │   ├── UnreadEncoding     the body is compressed
+│   ├── MalformedHead      what came is no HTTP
+│   ├── HeadTooLarge       its headers exceed the server's limit
+│   ├── TooSlow            it did not arrive in time
 │   └── BodyTooLarge       the body exceeds the server's limit
 ├── UnknownCaller          the caller must send a key, or another one
 ├── NotAllowed             the caller's key may not do this: its operator must act
@@ -75,6 +78,18 @@ class MalformedBody(RequestError):
 
 class UnreadEncoding(RequestError):
     """The body has a `Content-Encoding`, and bodies are read as they come."""
+
+
+class MalformedHead(RequestError):
+    """What came is no HTTP."""
+
+
+class HeadTooLarge(RequestError):
+    """The request's line and headers have more bytes than the server takes."""
+
+
+class TooSlow(RequestError):
+    """The request did not arrive in the time that a client has."""
 
 
 class BodyTooLarge(RequestError):
@@ -187,6 +202,9 @@ TABLE: Mapping[type[Exception], Row] = {
     NotAllowed: Row(403, "permission_error", "not_allowed"),
     MalformedBody: Row(400, "invalid_request_error", "malformed_json"),
     UnreadEncoding: Row(415, "invalid_request_error", "unsupported_encoding"),
+    MalformedHead: Row(400, "invalid_request_error", "malformed_head"),
+    HeadTooLarge: Row(431, "invalid_request_error", "head_too_large"),
+    TooSlow: Row(408, "timeout_error", "request_too_slow"),
     BodyTooLarge: Row(413, "invalid_request_error", "body_too_large"),
     UnknownModel: Row(404, "not_found_error", "model_not_found"),
     NoRoutingLog: Row(409, "conflict_error", "no_routing_log"),

@@ -131,6 +131,13 @@ class Settings(BaseSettings):
         description="How long a busy engine waits to fill its next batch.",
     )
     timeout_ms: int = Field(30_000, ge=1, description="Deadline of requests that name none.")
+    client_timeout_seconds: float = Field(
+        30.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="How long a client may take to send a request's head, then its body, and to "
+        "take 48 KiB of an answer, or the rest; its connection is closed then.",
+    )
     body_limit: int = Field(4 << 20, ge=1024, description="Largest request body, in bytes.")
     token_limit: int | None = Field(
         None,

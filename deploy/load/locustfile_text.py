@@ -27,7 +27,7 @@ TASKS: tuple[tuple[str, str, Callable[[str], str]], ...] = (
 )
 """Expert, instruction, and what is right: checked where that expert wrote alone."""
 SURE = frozenset({"upper-case"})
-"""Experts that are never wrong about such a word; the others are small models, and sometimes are."""
+"""Experts that are never wrong about such a word; the others are small, and sometimes are."""
 BAD = (
     Refusal(
         "unknown model", 404, "model_not_found", CHAT,

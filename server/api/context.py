@@ -56,7 +56,8 @@ class Context:
             request that names none. started: seconds since the epoch. log_text: whether log lines
             may hold the text of requests. scope: the experts that the caller may use. routing_log:
             where every answer is noted, None where the operator keeps no such log. token_limit:
-            tokens that one request may have written and read for it. caller: who asks.
+            tokens that one request may have written and read for it. client_timeout: seconds in
+            which a body must arrive. caller: who asks.
     """
 
     service: EngineService
@@ -70,6 +71,7 @@ class Context:
     scope: Scope = EVERYTHING
     write_timeout_ms: float | None = None
     token_limit: int | None = None
+    client_timeout: float | None = None
     caller: Caller = ANYONE
 
     @property

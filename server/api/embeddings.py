@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 from array import array
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Request, Response
@@ -26,13 +26,13 @@ from server.api.traces import TraceBody, trace_json
 from server.api.wire.base import Text, Wire, shape_of, unsupported
 from server.api.wire.routing import DEFAULT_OPTIONS, TimedRouting
 from server.engine.messages import Outcome, RoutingOptions, Sample
-from server.engine.queue import Result
+from server.engine.queue import Result, Submit
 from server.errors import RequestError, located
 
 router = APIRouter(prefix="/v1", tags=["embeddings"], route_class=LeanRoute)
 MAX_INPUTS = 2048
-TRIES = 3
-"""How often inputs are routed before a library that keeps losing the chosen experts is an error."""
+RETRIES = 2
+"""How often inputs are routed again before a library that loses the chosen experts is an error."""
 
 
 def _no_tokens(value: object) -> object:
@@ -115,21 +115,12 @@ async def embed(ctx: Context, body: EmbeddingRequest, deadline: float | None) ->
     """The vectors of a request, over HTTP or not. See `server.api.decisions.decide`."""
     wanted = _options(ctx, body)
     with ctx.service.admitted() as submit:
-        for left in reversed(range(TRIES)):
-            options, routed = wanted, None
-            if _must_route_first(body, wanted):
-                first = Sample(body.input[0], None, body.model, wanted, False, ctx.scope)
-                (routed,) = outcomes(await submit([first], deadline=deadline))
-                options = RoutingOptions(
-                    selection=routed.trace.selection,
-                    truncate=wanted.truncate,
-                    trace=wanted.trace,
-                )
-            samples = _samples(ctx, body, options)
-            results = await submit(samples, deadline=deadline)
-            if not (left and routed and any(isinstance(r, UnknownExpert) for r in results)):
-                break  # else an expert that was chosen for the caller has just been removed
-    done = outcomes(results)
+        tried = await _try(ctx, body, wanted, submit, deadline)
+        for _ in range(RETRIES):
+            if not tried.lost:
+                break
+            tried = await _try(ctx, body, wanted, submit, deadline)
+    samples, done, routed = tried.samples, outcomes(tried.results), tried.routed
     tokens = sum(outcome.tokens for outcome in done)
     trace = done[0].trace
     if routed is not None:
@@ -142,10 +133,40 @@ async def embed(ctx: Context, body: EmbeddingRequest, deadline: float | None) ->
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
         "routing": {
             "selection": trace.selection,
-            "trace": trace_json(trace, options.trace),
+            "trace": trace_json(trace, wanted.trace),
         },
     }
     return Answered(told, samples, done)
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """What came of all inputs; `routed` of the first, where it was routed for all of them."""
+
+    samples: Sequence[Sample]
+    results: Sequence[Result]
+    routed: Outcome | None
+
+    @property
+    def lost(self) -> bool:
+        """Whether an expert that was chosen for the caller has been removed since."""
+        return self.routed is not None and any(isinstance(r, UnknownExpert) for r in self.results)
+
+
+async def _try(
+    ctx: Context, body: EmbeddingRequest, wanted: RoutingOptions, submit: Submit,
+    deadline: float | None,
+) -> _Tried:  # fmt: skip
+    """Embed all inputs by one selection: that of the first, where they could differ."""
+    options, routed = wanted, None
+    if _must_route_first(body, wanted):
+        first = Sample(body.input[0], None, body.model, wanted, False, ctx.scope)
+        (routed,) = outcomes(await submit([first], deadline=deadline))
+        options = RoutingOptions(
+            selection=routed.trace.selection, truncate=wanted.truncate, trace=wanted.trace
+        )
+    samples = _samples(ctx, body, options)
+    return _Tried(samples, await submit(samples, deadline=deadline), routed)
 
 
 def _samples(ctx: Context, body: EmbeddingRequest, options: RoutingOptions) -> list[Sample]:

@@ -24,6 +24,7 @@ from server.errors import (
     RequestError,
     Row,
     ServerError,
+    TooSlow,
     UnknownCaller,
     UnreadEncoding,
     UnsupportedInput,
@@ -33,7 +34,7 @@ from server.errors import (
 ERROR_CODE = "sailplane.error"
 """Key of the ASGI scope under which the code of a request's error stands."""
 MAX_FAULTS = 20
-UNREAD = (BodyTooLarge, UnreadEncoding, UnknownCaller)
+UNREAD = (BodyTooLarge, TooSlow, UnreadEncoding, UnknownCaller)
 """After these the rest of the body lies on the connection, which is good for nothing more."""
 HTTP_ROWS: Mapping[int, Row] = {
     404: Row(404, "not_found_error", "route_not_found"),

@@ -8,7 +8,8 @@ path costs more than a small backbone's share of the work. Also ends a request w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any, get_type_hints
 
 from fastapi import Request, Response
@@ -18,7 +19,7 @@ from pydantic_core import to_json
 from starlette.requests import ClientDisconnect
 
 from server.api.context import Answered, app_context
-from server.errors import BodyTooLarge, UnreadEncoding
+from server.errors import BodyTooLarge, TooSlow, UnreadEncoding
 
 CLIENT_LEFT = 499
 """The status in logs and metrics of a request whose client left; nobody reads it."""
@@ -44,12 +45,29 @@ class LeanRoute(APIRoute):
 
         async def handle(request: Request) -> Response:
             try:
-                body = parse(await read_body(request, app_context(request).max_body_bytes))
+                ctx = app_context(request)
+                async with in_time(ctx.client_timeout):
+                    read = await read_body(request, ctx.max_body_bytes)
+                body = parse(read)
             except ClientDisconnect:
                 return Response(status_code=CLIENT_LEFT)
             return await while_client_stays(request, endpoint(body, request, **request.path_params))
 
         return handle
+
+
+@asynccontextmanager
+async def in_time(seconds: float | None) -> AsyncGenerator[None]:
+    """Bound how long a client may take to send what is read inside.
+
+    Raises:
+        TooSlow: it took longer.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise TooSlow(f"The body was not complete after {seconds:g} seconds.") from None
 
 
 async def read_body(request: Request, limit: int) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from server.cli.common import busy, calm_threads, notes
 from server.cli.options import with_settings
@@ -25,11 +25,13 @@ is closed just as the next request is sent on it costs that request."""
 def serve(origins: Origins) -> None:
     """Serve the library: route every question to the experts that should answer it."""
     settings = origins.settings
+    signal.signal(signal.SIGTERM, _end)  # process 1 of a container dies of no signal by itself
     calm_threads(settings.threads)
     import uvicorn
 
     from server.build import build_app  # imports torch: not before --help
     from server.cli.public import open_audit_log, require_guarded, serve_metrics
+    from server.connections import Connection
     from server.listener import Listener
     from server.observability.logs import configure_logs
 
@@ -38,9 +40,6 @@ def serve(origins: Origins) -> None:
     open_audit_log(settings)
     with busy(f"Loading backbone {settings.backbone} and library {settings.library}") as told:
         app = build_app(settings, told)
-    # uvicorn raises SIGTERM again, once it has stopped, for whoever handled it before: with nobody
-    # there, a clean end would look like a kill.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -51,16 +50,26 @@ def serve(origins: Origins) -> None:
         ssl_certfile=settings.tls_certificate,
         ssl_keyfile=settings.tls_key,
         timeout_keep_alive=KEEP_ALIVE,
+        http=Connection,
     )
     _load_tls(config)
     service = app.state.context.service
     serve_metrics(settings, service.metrics)
     listener = Listener(
-        config, service, linger=settings.linger_seconds, drain=settings.drain_seconds,
+        config, service, patience=settings.client_timeout_seconds,
+        linger=settings.linger_seconds, drain=settings.drain_seconds,
         greet=partial(_greet, service.engine, settings),
     )  # fmt: skip
+    # Until uvicorn listens to signals itself; and it raises SIGTERM again, once it has stopped, for
+    # whoever handled it before: with nobody there, a clean end would look like a kill.
+    signal.signal(signal.SIGTERM, lambda *_: setattr(listener, "should_exit", True))
     with suppress(KeyboardInterrupt):
         listener.run()
+
+
+def _end(*_: object) -> NoReturn:
+    """End while starting: nothing was promised to anybody yet."""
+    raise SystemExit(0)
 
 
 def _load_tls(config: uvicorn.Config) -> None:

@@ -19,7 +19,8 @@ from routers.instructions import InstructionWriter
 from server.engine.generation.front import Writing
 from server.engine.messages import Sample
 from server.engine.queue import Job, Result, SampleQueue, Slice, Submit
-from server.errors import DeadlinePassed, Draining
+from server.engine.sparing import run_sparing
+from server.errors import DeadlinePassed, Draining, Unavailable
 from server.instructions.fill import with_instructions
 from server.observability.metrics import Metrics
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("sailplane.engine")
 P = ParamSpec("P")
 T = TypeVar("T")
+STOPPED = "The server stopped before it could answer."
+DEAD = "The engine died, and the server must be replaced; its log has the reason."
 
 
 class EngineService:
@@ -50,8 +53,7 @@ class EngineService:
         metrics: Metrics | None = None,
         writer: InstructionWriter | None = None,
     ) -> None:
-        self.engine = engine
-        self.writer = writer
+        self.engine, self.writer = engine, writer
         self.metrics = metrics or Metrics()
         self.max_batch, self.patience = max_batch, max_wait_ms / 1000
         self.retiring = self.draining = False
@@ -64,7 +66,7 @@ class EngineService:
         if loop:
             self.metrics.watch_generation(loop)
         self._writing = 0  # samples whose instructions are being written
-        self._ended = self._waking = False
+        self._ended = self._dead = self._waking = False
         self._rate = 0.0  # samples per second, smoothed
         self._admin = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -81,7 +83,7 @@ class EngineService:
     @property
     def alive(self) -> bool:
         """Whether the engine's thread runs."""
-        return self._thread is not None and self._thread.is_alive()
+        return self._thread is not None and self._thread.is_alive() and not self._dead
 
     @property
     def ready(self) -> bool:
@@ -90,8 +92,10 @@ class EngineService:
 
     async def start(self) -> None:
         """Start the engine's thread."""
-        self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(target=self._work, name="sailplane-engine", daemon=True)
+        self._loop = loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(
+            target=self._work, args=(loop,), name="sailplane-engine", daemon=True
+        )
         self._thread.start()
 
     def retire(self) -> None:
@@ -99,10 +103,7 @@ class EngineService:
         self.retiring = True
 
     async def drain(self, timeout: float | None = None) -> None:
-        """Refuse what is new, finish what is here (for `timeout` seconds at most), and stop.
-
-        A second call waits for nothing.
-        """
+        """Refuse what is new, finish what is here in `timeout` seconds, stop; only once."""
         self.retiring = self.draining = True
         if self._ended:
             return
@@ -113,7 +114,7 @@ class EngineService:
                     await self._none_left.wait()
         self._ended = True
         for job in list(self._jobs):
-            self._fail(job, Draining("The server stopped before it could answer."))
+            self._fail(job, Draining(STOPPED))
         self._queue.close()
         if self._thread is not None:
             left = None if end is None else max(0.0, end - time.monotonic())
@@ -132,7 +133,7 @@ class EngineService:
             Draining: nothing new is let in.
         """
         if self.draining or not self.alive:
-            raise Draining("The server is not taking requests.")
+            raise Unavailable(DEAD) if self._dead else Draining("The server takes no requests.")
         self._admitted += 1
         try:
             yield self._submit
@@ -162,8 +163,8 @@ class EngineService:
         """`submit` for a request that was let in."""
         if self.writer is not None:
             samples = await self._written(samples, self.writer, deadline)
-        if self._ended:
-            raise Draining("The server stopped before it could answer.")
+        if self._ended or self._dead:
+            raise Unavailable(DEAD) if self._dead else Draining(STOPPED)
         loop = asyncio.get_running_loop()
         job = Job(samples, loop.create_future(), deadline)
         self._queue.put(job, self._retry_after())
@@ -193,7 +194,8 @@ class EngineService:
                 return await asyncio.to_thread(work, *args, **kwargs)
 
         task = asyncio.ensure_future(alone())
-        task.add_done_callback(_look_at)
+        # Looked at, though the caller may have left: asyncio would complain otherwise.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
         return await asyncio.shield(task)
 
     def change(self, work: Callable[[], None]) -> None:
@@ -239,37 +241,41 @@ class EngineService:
         """Seconds until what waits now should be answered."""
         return max(1, ceil(self._queue.waiting / self._rate)) if self._rate else 1
 
-    def _work(self) -> None:
-        """The engine's thread: batch, run, scatter."""
-        assert self._loop is not None
+    def _work(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The engine's thread. Should it die, nobody waits for what will not come."""
+        try:
+            self._serve(loop)
+        except BaseException:
+            log.critical("the engine died", exc_info=True)
+            loop.call_soon_threadsafe(self._give_up)
+
+    def _give_up(self) -> None:
+        self._dead = True
+        for job in list(self._jobs):
+            self._fail(job, Unavailable(DEAD))
+        if self.engine.generation:
+            self.engine.generation.fail_all(Unavailable(DEAD))
+
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Batch, run, scatter."""
         writing = self.engine.generation
         while True:
-            batch = self._queue.take(self.max_batch, self.patience, self._is_writing)
+            batch = self._queue.take(
+                self.max_batch, self.patience, lambda: writing is not None and writing.busy
+            )
             if batch:
                 begun = time.monotonic()
-                results = self._run([sample for part in batch for sample in part.samples])
+                samples = [sample for part in batch for sample in part.samples]
+                results = run_sparing(self.engine.run, samples)
                 seconds = time.monotonic() - begun
                 with suppress(RuntimeError):  # the loop may be closed: a drain ran out of time
-                    self._loop.call_soon_threadsafe(self._scatter, batch, results, begun, seconds)
+                    loop.call_soon_threadsafe(self._scatter, batch, results, begun, seconds)
             elif self._queue.closed:
                 break
             if writing is not None and writing.busy:
                 writing.step()
         if writing is not None:
-            writing.fail_all(Draining("The server stopped before it could answer."))
-
-    def _is_writing(self) -> bool:
-        return self.engine.generation is not None and self.engine.generation.busy
-
-    def _run(self, samples: Sequence[Sample]) -> Sequence[Result]:
-        """Run a batch. If it fails as a whole, run its samples alone to spare the innocent."""
-        try:
-            return self.engine.run(samples)
-        except Exception as error:
-            log.exception("the engine failed on a batch of %d", len(samples))
-            if len(samples) == 1:
-                return [error]
-            return [result for sample in samples for result in self._run([sample])]
+            writing.fail_all(Draining(STOPPED))
 
     def _scatter(
         self, batch: Sequence[Slice], results: Sequence[Result], begun: float, seconds: float
@@ -292,9 +298,3 @@ class EngineService:
     def _fail(self, job: Job, error: Exception) -> None:
         if not job.future.done():
             job.future.set_exception(error)
-
-
-def _look_at(task: asyncio.Task[object]) -> None:
-    """Take note of a failure whose caller may have left, so that asyncio does not complain."""
-    if not task.cancelled():
-        task.exception()

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from experts.exhaustion import as_exhausted
 from server.access.caller import caller_of
 from server.api.faults import ERROR_CODE, render_error
-from server.errors import INTERNAL
+from server.errors import row_of
 from server.observability.audit import audit
 from server.observability.metrics import Metrics
 
@@ -71,8 +72,9 @@ class RequestWatch:
         with self.metrics.in_flight.track_inprogress():
             try:
                 await self.app(scope, receive, stamped)
-            except Exception as error:
-                scope[ERROR_CODE] = INTERNAL.code
+            except Exception as raised:
+                error = as_exhausted(raised)
+                scope[ERROR_CODE] = row_of(error).code
                 log.exception("request %s failed", watched.id.decode())
                 if watched.status:
                     raise  # half a response is out: the server must cut the connection

@@ -21,6 +21,7 @@ from experts.decoding.deck import Deck, Reading
 from experts.decoding.pages import ByteBudget
 from experts.decoding.prefixes import Prefixes
 from experts.errors import ExpertError
+from experts.exhaustion import as_exhausted
 from experts.tiers import Tiers
 from experts.weights import ExpertWeights
 from server.engine.generation.batch import Row, RunningBatch
@@ -112,7 +113,7 @@ class GenerationLoop:
             except Exception as error:
                 log.exception("a step of %d rows failed", len(self.batch.rows))
                 for request in self._running():
-                    self._end_request(request, out, error, wipe=True)
+                    self._end_request(request, out, as_exhausted(error), wipe=True)
         out.tell()
         self.on_step(out, time.monotonic() - began)
 
@@ -181,7 +182,7 @@ class GenerationLoop:
                 except Exception as error:
                     if not isinstance(error, ExpertError):
                         log.exception("the experts of a prompt could not be loaded")
-                    self._turn_away(request, error, out)
+                    self._turn_away(request, as_exhausted(error), out)
                     continue
                 if self.batch.may_join(experts) and (room := self._let_in(request, experts, out)):
                     self._waiting.remove(request)

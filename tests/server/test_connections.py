@@ -1,0 +1,80 @@
+"""Connections whose clients keep the server waiting, on a real socket."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import uvicorn
+
+from server.connections import Connection
+from server.listener import Listener
+
+PATIENCE = 0.4
+
+
+@pytest.fixture
+def port(app, service) -> Iterator[int]:
+    app.state.context = replace(app.state.context, client_timeout=PATIENCE)
+    config = uvicorn.Config(app, port=0, log_config=None, http=Connection)
+    ports: list[int] = []
+    listener = Listener(config, service, patience=PATIENCE, linger=0, drain=5, greet=ports.append)
+    thread = threading.Thread(target=listener.run)
+    thread.start()
+    while not ports:
+        time.sleep(0.01)
+    yield ports[0]
+    listener.should_exit = True
+    thread.join()
+
+
+def said_to(port: int, *parts: bytes, pause: float = 0.0) -> bytes:
+    """All that the server says to a client that sends these bytes and waits."""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        for part in parts:
+            connection.sendall(part)
+            time.sleep(pause)
+        said = b""
+        while more := connection.recv(1 << 16):
+            said += more
+        return said
+
+
+HEAD = b"POST /v1/decisions HTTP/1.1\r\nHost: x\r\n"
+OK = b"GET /health HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.mark.parametrize(
+    ("parts", "status", "code"),
+    [
+        ([HEAD], 408, "request_too_slow"),
+        ([HEAD + b"Content-Length: 10\r\n\r\n{"], 408, "request_too_slow"),
+        ([HEAD + b"X-Long: " + b"x" * 70_000], 431, "head_too_large"),
+        ([b"this is no HTTP\r\n\r\n"], 400, "malformed_head"),
+    ],
+)
+def test_it_is_told_why_it_is_cut(port, parts, status, code):
+    head, _, body = said_to(port, *parts).partition(b"\r\n\r\n")
+    assert int(head.split()[1]) == status
+    assert b"connection: close" in head.lower()
+    error = json.loads(body)["error"]
+    assert (error["code"], error["param"]) == (code, None)
+
+
+def test_who_says_nothing_is_told_nothing(port):
+    assert said_to(port) == b""
+
+
+def test_a_head_in_parts_is_fine_within_its_time(port):
+    said = said_to(port, OK, b"Connection: ", b"close\r\n", b"\r\n", pause=PATIENCE / 8)
+    assert said.startswith(b"HTTP/1.1 200")
+
+
+def test_odd_bytes_between_two_requests_do_not_keep_a_connection(port):
+    said = said_to(port, OK + b"\r\n", b"\r\n")
+    assert said.startswith(b"HTTP/1.1 200")
