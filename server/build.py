@@ -6,10 +6,10 @@ Everything is built once and handed on; nothing here reads the environment or an
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Sequence
 
+import joblib
 import torch
 from fastapi import FastAPI
 
@@ -115,7 +115,7 @@ def build_engine(
     backbone = open_backbone(
         settings.backbone, settings.device, settings.dtype, settings.quantization
     )
-    cores = settings.threads or len(os.sched_getaffinity(0))
+    cores = settings.threads or joblib.cpu_count()
     if backbone.device.type == "cpu":
         keep_freed()
         torch.set_num_threads(1)

@@ -185,7 +185,11 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="How often to look for experts that others changed in the library; 0 is never.",
     )
-    threads: int = Field(0, ge=0, description="Threads of a forward pass; 0 is one per core.")
+    threads: int = Field(
+        0,
+        ge=0,
+        description="Threads of a forward pass; 0 is one per core that a container may use.",
+    )
     linger_seconds: float = Field(
         0.0,
         ge=0,

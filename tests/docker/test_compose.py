@@ -27,10 +27,6 @@ MOUNTS = [
     for name, service in SERVICES.items()
     for volume in service.get("volumes", [])
 ]
-awaited = pytest.mark.xfail(
-    "metrics_port" not in Settings.model_fields or not (ROOT / "deploy" / "grafana").exists(),
-    reason="needs what is made beside this: settings, deploy/grafana, prometheus and load",
-)
 
 
 def seconds(duration: str) -> float:
@@ -105,7 +101,6 @@ def test_who_needs_a_service_waits_until_it_is_healthy():
     assert all(how == {"condition": "service_healthy"} for _, how in waits)
 
 
-@awaited
 def test_the_environment_names_settings_that_exist():
     named = {name.removeprefix(PREFIX).lower() for name in SAILPLANE["environment"]} - {
         "otel_exporter_otlp_endpoint"
@@ -128,7 +123,6 @@ def test_the_server_takes_as_many_threads_as_it_has_cores():
     assert SAILPLANE["environment"][f"{PREFIX}THREADS"] == cores
 
 
-@awaited
 @pytest.mark.parametrize(
     "path",
     sorted({str(path.relative_to(ROOT)) for n in SERVICES for path in mounted(n).values()}),
@@ -139,7 +133,6 @@ def test_what_is_mounted_exists(path):
     assert path.is_file() or any(path.iterdir())
 
 
-@awaited
 def test_prometheus_finds_the_port_of_the_metrics_and_the_rules():
     at = mounted("prometheus")
     text = at["/etc/prometheus/prometheus.yml"].read_text("utf-8")
@@ -152,7 +145,6 @@ def test_prometheus_finds_the_port_of_the_metrics_and_the_rules():
         assert list(at[str(folder)].glob(Path(pattern).name))
 
 
-@awaited
 def test_grafana_finds_prometheus_and_the_dashboards():
     at = mounted("grafana")
     provisioning = at["/etc/grafana/provisioning"]
@@ -164,7 +156,6 @@ def test_grafana_finds_prometheus_and_the_dashboards():
     assert list(at[provider["options"]["path"]].glob("*.json"))
 
 
-@awaited
 def test_the_sample_load_is_one_user_who_asks():
     command = SERVICES["sample"]["command"]
     locustfile = mounted("sample")["/mnt/locust"] / Path(command[command.index("-f") + 1]).name
