@@ -118,11 +118,6 @@ def test_a_stop_waits_for_the_drain():
     assert seconds(SAILPLANE["stop_grace_period"]) > linger + 2 * drain
 
 
-def test_the_server_takes_as_many_threads_as_it_has_cores():
-    cores = SAILPLANE["deploy"]["resources"]["limits"]["cpus"]
-    assert SAILPLANE["environment"][f"{PREFIX}THREADS"] == cores
-
-
 @pytest.mark.parametrize(
     "path",
     sorted({str(path.relative_to(ROOT)) for n in SERVICES for path in mounted(n).values()}),
