@@ -34,6 +34,7 @@ from server.engine.service import EngineService
 from server.engine.watching import watching
 from server.evidence.writer import RoutingLog
 from server.observability.requests import RequestWatch
+from server.observability.tracer import Tracer
 
 ROUTERS = (
     decisions, chat, completions, embeddings, route, health, models, experts, aliases, adapters,
@@ -54,6 +55,7 @@ def create_app(
     scan_seconds: float = 0.0,
     log_text: bool = False,
     routing_log: RoutingLog | None = None,
+    tracer: Tracer | None = None,
 ) -> FastAPI:
     """The server around one engine.
 
@@ -63,7 +65,8 @@ def create_app(
             of one that writes text.
         drain_seconds: how long a stopping server finishes what it has. scan_seconds: how often to
             look for experts that others changed; 0 is never. log_text: whether log
-            lines may hold the text of requests. routing_log: begun and ended with the app.
+            lines may hold the text of requests. routing_log: begun and ended with the app. tracer:
+            told of every request, and closed with the app.
     """
 
     @asynccontextmanager
@@ -75,8 +78,9 @@ def create_app(
             yield
         await service.drain(drain_seconds)
         await asyncio.to_thread(fits.close, drain_seconds)
-        if routing_log is not None:
-            await asyncio.to_thread(routing_log.close)
+        for part in (routing_log, tracer):
+            if part is not None:
+                await asyncio.to_thread(part.close)
 
     fits = Fits(
         service.engine, service.change, stopping=lambda: service.draining,
@@ -87,11 +91,8 @@ def create_app(
         service, fits, tuple(adapter_roots), max_body_bytes, timeout_ms, int(time.time()), log_text,
         routing_log, write_timeout_ms=write_timeout_ms,
     )  # fmt: skip
-    app.add_middleware(RequestWatch, metrics=service.metrics)
-    backbone, embedder = service.engine.backbone, service.engine.embedder
-    service.metrics.describe(
-        VERSION, backbone.id, embedder.id, backbone.device.type, str(backbone.dtype).split(".")[-1]
-    )
+    app.add_middleware(RequestWatch, metrics=service.metrics, tracer=tracer)
+    service.metrics.describe(VERSION, service.engine)
     return app
 
 

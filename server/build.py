@@ -25,7 +25,7 @@ from experts.scanning import Progress
 from experts.tiers import Tier, Tiers
 from experts.versions import parse_reference
 from routers.instructions import InstructionWriter
-from server.app import create_app
+from server.app import VERSION, create_app
 from server.engine.generation.loop import GenerationLoop
 from server.engine.run import Engine
 from server.engine.service import EngineService
@@ -33,6 +33,7 @@ from server.evidence.writer import RoutingLog
 from server.instructions.local import LocalWriter
 from server.instructions.openai import OpenAIWriter
 from server.observability.metrics import Metrics
+from server.observability.tracer import open_tracer
 from server.settings import Settings, SettingsError
 
 log = logging.getLogger("sailplane.library")
@@ -65,6 +66,7 @@ def build_app(settings: Settings, progress: Progress | None = None) -> FastAPI:
         scan_seconds=settings.scan_seconds,
         log_text=settings.log_text,
         routing_log=build_routing_log(settings, service.metrics),
+        tracer=open_tracer(settings.otlp_endpoint, VERSION),
     )
 
 

@@ -19,6 +19,7 @@ from routers.instructions import InstructionWriter
 from server.engine.generation.front import Writing
 from server.engine.messages import Sample
 from server.engine.queue import Job, Result, SampleQueue, Slice, Submit
+from server.engine.timeline import noted
 from server.errors import DeadlinePassed, Draining
 from server.instructions.fill import with_instructions
 from server.observability.metrics import Metrics
@@ -176,7 +177,7 @@ class EngineService:
         late = DeadlinePassed("The deadline passed before the answer.")
         timer = None if deadline is None else loop.call_at(deadline, self._fail, job, late)
         try:
-            return await job.future
+            return noted(await job.future, job)
         finally:
             self._jobs.discard(job)
             if timer is not None:
@@ -244,9 +245,9 @@ class EngineService:
         while True:
             batch = self._queue.take(self.max_batch, self.patience, self._is_writing)
             if batch:
-                begun = time.monotonic()
+                begun = time.perf_counter()
                 results = self._run([sample for part in batch for sample in part.samples])
-                seconds = time.monotonic() - begun
+                seconds = time.perf_counter() - begun
                 with suppress(RuntimeError):  # the loop may be closed: a drain ran out of time
                     self._loop.call_soon_threadsafe(self._scatter, batch, results, begun, seconds)
             elif self._queue.closed:
