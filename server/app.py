@@ -30,6 +30,7 @@ from server.api import (
     models,
     route,
 )
+from server.api.bounds import DEFAULT_BOUNDS, Bounds
 from server.api.context import Context
 from server.api.headers import SecurityHeaders
 from server.api.scope import KEYED, LIMITED
@@ -39,6 +40,7 @@ from server.engine.service import EngineService
 from server.engine.watching import watching
 from server.evidence.writer import RoutingLog
 from server.observability.requests import RequestWatch
+from server.observability.tracer import Tracer
 
 ROUTERS = (
     decisions, chat, completions, embeddings, route, health, models, experts, aliases, adapters,
@@ -52,38 +54,35 @@ VERSION = "0.1.0"
 def create_app(
     service: EngineService,
     *,
+    bounds: Bounds = DEFAULT_BOUNDS,
     adapter_roots: Sequence[Path] = (),
-    max_body_bytes: int = 2**20,
-    timeout_ms: float | None = None,
-    write_timeout_ms: float | None = None,
-    client_timeout: float | None = None,
+    keys: KeyStore | None = None,
     drain_seconds: float = 30.0,
     scan_seconds: float = 0.0,
     log_text: bool = False,
     routing_log: RoutingLog | None = None,
-    keys: KeyStore | None = None,
-    token_limit: int | None = None,
+    tracer: Tracer | None = None,
 ) -> FastAPI:
     """The server around one engine.
 
     Args:
-        service: started and drained with the app. adapter_roots: folders that adapters may be
-            loaded from. timeout_ms: the deadline of a request that names none; write_timeout_ms:
-            of one that writes text. client_timeout: seconds in which a body must arrive.
+        service: started and drained with the app. bounds: of one request. adapter_roots: folders
+            that adapters may be loaded from. keys: who may call; None lets everybody do everything.
         drain_seconds: how long a stopping server finishes what it has. scan_seconds: how often to
-            look for experts that others changed; 0 is never. log_text: whether log
-            lines may hold the text of requests. routing_log: begun and ended with the app.
-        keys: who may call; None lets everybody do everything. token_limit: tokens that one request
-            may have written and read for it.
+            look for experts that others changed; 0 is never. log_text: whether log lines may hold
+            the text of requests. routing_log: begun and ended with the app. tracer: told of every
+            request, and closed with the app.
     """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         async with (
-            _running(service, fits, routing_log, drain_seconds),
+            _running(service, fits, (routing_log, tracer), drain_seconds),
             watching(service, scan_seconds),
             watching_keys(keys),
         ):
+            if routing_log is not None:
+                routing_log.start()
             yield
 
     fits = Fits(
@@ -92,34 +91,29 @@ def create_app(
     )  # fmt: skip
     app = routed_app(lifespan)
     app.state.context = Context(
-        service, fits, tuple(adapter_roots), max_body_bytes, timeout_ms, int(time.time()), log_text,
-        routing_log, write_timeout_ms=write_timeout_ms, token_limit=token_limit,
-        client_timeout=client_timeout,
-    )  # fmt: skip
+        service, fits, bounds, tuple(adapter_roots), int(time.time()), log_text, routing_log
+    )
     app.add_middleware(Shedding, service=service, routes=ROUTES)
     app.add_middleware(Gate, store=keys, routes=ROUTES)
     app.add_middleware(SecurityHeaders)
-    app.add_middleware(RequestWatch, metrics=service.metrics)  # added last: it is outermost
-    backbone, embedder = service.engine.backbone, service.engine.embedder
-    service.metrics.describe(
-        VERSION, backbone.id, embedder.id, backbone.device.type, str(backbone.dtype).split(".")[-1]
-    )
+    # Added last: it is outermost.
+    app.add_middleware(RequestWatch, metrics=service.metrics, tracer=tracer)
+    service.metrics.describe(VERSION, service.engine)
     return app
 
 
 @asynccontextmanager
 async def _running(
-    service: EngineService, fits: Fits, routing_log: RoutingLog | None, drain_seconds: float
+    service: EngineService, fits: Fits, logs: Sequence[RoutingLog | Tracer | None], drain: float
 ) -> AsyncGenerator[None]:
-    """The engine and the routing log, begun together and ended in order."""
+    """The engine, started and drained; then its fits and logs, closed when nothing more comes."""
     await service.start()
-    if routing_log is not None:
-        routing_log.start()
     yield
-    await service.drain(drain_seconds)
-    await asyncio.to_thread(fits.close, drain_seconds)
-    if routing_log is not None:
-        await asyncio.to_thread(routing_log.close)
+    await service.drain(drain)
+    await asyncio.to_thread(fits.close, drain)
+    for log in logs:
+        if log is not None:
+            await asyncio.to_thread(log.close)
 
 
 def routed_app(lifespan: object = None) -> FastAPI:

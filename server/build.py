@@ -24,12 +24,14 @@ from experts.memory import keep_freed
 from experts.scanning import Progress
 from experts.tiers import Tier, Tiers
 from experts.versions import parse_reference
-from server.app import create_app
+from server.api.bounds import Bounds
+from server.app import VERSION, create_app
 from server.beside import build_keys, build_routing_log, build_writer
 from server.engine.generation.loop import GenerationLoop
 from server.engine.run import Engine
 from server.engine.service import EngineService
 from server.observability.metrics import Metrics
+from server.observability.tracer import open_tracer
 from server.settings import Settings, SettingsError
 
 log = logging.getLogger("sailplane.library")
@@ -54,17 +56,20 @@ def build_app(settings: Settings, progress: Progress | None = None) -> FastAPI:
     service = build_service(settings, settings.max_queue, progress)
     return create_app(
         service,
+        bounds=Bounds(
+            body_bytes=settings.body_limit,
+            tokens=settings.token_limit,
+            client_seconds=settings.client_timeout_seconds,
+            timeout_ms=settings.timeout_ms,
+            write_timeout_ms=settings.write_timeout_ms,
+        ),
         adapter_roots=settings.adapter_roots,
-        max_body_bytes=settings.body_limit,
-        timeout_ms=settings.timeout_ms,
-        write_timeout_ms=settings.write_timeout_ms,
-        client_timeout=settings.client_timeout_seconds,
+        keys=build_keys(settings),
         drain_seconds=settings.drain_seconds,
         scan_seconds=settings.scan_seconds,
         log_text=settings.log_text,
         routing_log=build_routing_log(settings, service.metrics),
-        keys=build_keys(settings),
-        token_limit=settings.token_limit,
+        tracer=open_tracer(settings.otlp_endpoint, VERSION),
     )
 
 

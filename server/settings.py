@@ -27,6 +27,7 @@ from pydantic_settings import (
 
 PREFIX = "SAILPLANE_"
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"
+OTLP_VARIABLE = "OTEL_EXPORTER_OTLP_ENDPOINT"
 CONFIG_FILE = Path("sailplane.toml")
 COMMAND_LINE, DEFAULT = "command line", "default"
 
@@ -204,6 +205,11 @@ class Settings(BaseSettings):
         description="How long running requests may take to finish after that.",
     )
 
+    otlp_endpoint: Url | None = Field(
+        None,
+        description="Base address of an OpenTelemetry collector, for a span of every request "
+        "and each of its stages (extra 'otel'); OTEL_EXPORTER_OTLP_ENDPOINT says it too.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe log lines to write."
     )
@@ -296,7 +302,8 @@ def _read_toml(path: Path) -> Mapping[str, object]:
 def _read_environment() -> Mapping[str, object]:
     names = {key[len(PREFIX) :].lower() for key in os.environ if key.upper().startswith(PREFIX)}
     _require_known(dict.fromkeys(names - {"config"}), "environment")
-    return EnvSettingsSource(Settings)()
+    usual = os.environ.get(OTLP_VARIABLE)
+    return {**({"otlp_endpoint": usual} if usual else {}), **EnvSettingsSource(Settings)()}
 
 
 def _require_known(keys: Mapping[str, object], source: str) -> None:

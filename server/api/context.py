@@ -14,6 +14,7 @@ from experts.scope import EVERYTHING, Scope
 from experts.snapshot import Snapshot
 from server.access.caller import ANYONE, Caller, caller_of
 from server.access.rules import TRACE
+from server.api.bounds import DEFAULT_BOUNDS, Bounds
 from server.api.scope import scope_of
 from server.api.wire.routing import (
     NARROWING,
@@ -52,26 +53,20 @@ class Context:
     """The app's parts and limits.
 
     Attributes:
-        adapter_roots: folders that adapters may be loaded from. timeout_ms: the deadline of a
-            request that names none. started: seconds since the epoch. log_text: whether log lines
-            may hold the text of requests. scope: the experts that the caller may use. routing_log:
-            where every answer is noted, None where the operator keeps no such log. token_limit:
-            tokens that one request may have written and read for it. client_timeout: seconds in
-            which a body must arrive. caller: who asks.
+        bounds: of one request. adapter_roots: folders that adapters may be loaded from. started:
+            seconds since the epoch. log_text: whether log lines may hold the text of requests.
+            routing_log: where every answer is noted, None where the operator keeps no such log.
+            scope: the experts that the caller may use. caller: who asks.
     """
 
     service: EngineService
     fits: Fits
+    bounds: Bounds = DEFAULT_BOUNDS
     adapter_roots: Sequence[Path] = ()
-    max_body_bytes: int = 2**20
-    timeout_ms: float | None = None
     started: int = 0
     log_text: bool = False
     routing_log: RoutingLog | None = None
     scope: Scope = EVERYTHING
-    write_timeout_ms: float | None = None
-    token_limit: int | None = None
-    client_timeout: float | None = None
     caller: Caller = ANYONE
 
     @property
@@ -86,12 +81,12 @@ class Context:
 
     def deadline(self, timeout_ms: float | None) -> float | None:
         """When a request that arrives now must be answered."""
-        allowed = timeout_ms if timeout_ms is not None else self.timeout_ms
+        allowed = timeout_ms if timeout_ms is not None else self.bounds.timeout_ms
         return None if allowed is None else time.monotonic() + allowed / 1000
 
     def writing_deadline(self, timeout_ms: float | None) -> float | None:
         """When the last token of a text must have come that is asked for now."""
-        return self.deadline(self.write_timeout_ms if timeout_ms is None else timeout_ms)
+        return self.deadline(self.bounds.write_timeout_ms if timeout_ms is None else timeout_ms)
 
     def require_model(self, model: str) -> None:
         """Check that `model` can answer.

@@ -46,8 +46,8 @@ class LeanRoute(APIRoute):
         async def handle(request: Request) -> Response:
             try:
                 ctx = app_context(request)
-                async with in_time(ctx.client_timeout):
-                    read = await read_body(request, ctx.max_body_bytes)
+                async with in_time(ctx.bounds.client_seconds):
+                    read = await read_body(request, ctx.bounds.body_bytes)
                 body = parse(read)
             except ClientDisconnect:
                 return Response(status_code=CLIENT_LEFT)

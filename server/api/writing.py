@@ -206,7 +206,7 @@ async def begin(
     ctx.require_options(body.model, [options])
     _require_tokens(backbone, body)
     rules = [body.sampling(room_for(backbone, a, length), logprobs) for a in asked]
-    _require_few(ctx.token_limit, asked, rules, body.n or 1)
+    _require_few(ctx.bounds.tokens, asked, rules, body.n or 1)
     # Only what routing reads may be cut: an embedder often takes less than the model does.
     options = replace(options, truncate=True)
     samples = [

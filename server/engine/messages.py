@@ -181,10 +181,23 @@ class Answer:
         return max(range(len(p)), key=p.__getitem__, default=None)
 
 
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A stretch of work on a batch, on the clock of `time.perf_counter`."""
+
+    name: str
+    begun: float
+    ended: float
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """The answer to one sample (None when only routing was asked), its trace and token count."""
+    """The answer to one sample (None when only routing was asked), its trace and token count.
+
+    `stages` are those of its batch, in order; samples of one batch share the tuple.
+    """
 
     answer: Answer | None
     trace: Trace
     tokens: int
+    stages: tuple[Stage, ...] = field(default=(), compare=False, repr=False)

@@ -35,14 +35,15 @@ class Job:
     """The samples of one request.
 
     Attributes:
-        deadline: on the clock of `time.monotonic`, or None.
+        deadline: on the clock of `time.monotonic`, or None. entered: on that of
+            `time.perf_counter`.
         taken: how many samples the engine has taken. left: how many results are missing.
     """
 
     samples: Sequence[Sample]
     future: asyncio.Future[list[Result]]
     deadline: float | None = None
-    entered: float = field(default_factory=time.monotonic)
+    entered: float = field(default_factory=time.perf_counter)
     taken: int = 0
     left: int = 0
     results: list[Result | None] = field(default_factory=list)

@@ -98,8 +98,10 @@ class Engine:
                 [w for w in alive(board) if w.sample.predict], held, entries, built, clock
             )
         self._free(before)
+        stages = tuple(clock.stages)
         return [
-            w.error or Outcome(w.answer, trace_of(w, clock, held.found, built), len(w.tokens))
+            w.error
+            or Outcome(w.answer, trace_of(w, clock, held.found, built), len(w.tokens), stages)
             for w in board
         ]
 

@@ -20,6 +20,7 @@ from server.engine.generation.front import Writing
 from server.engine.messages import Sample
 from server.engine.queue import Job, Result, SampleQueue, Slice, Submit
 from server.engine.sparing import run_sparing
+from server.engine.timeline import noted
 from server.errors import DeadlinePassed, Draining, Unavailable
 from server.instructions.fill import with_instructions
 from server.observability.metrics import Metrics
@@ -175,7 +176,7 @@ class EngineService:
         late = DeadlinePassed("The deadline passed before the answer.")
         timer = None if deadline is None else loop.call_at(deadline, self._fail, job, late)
         try:
-            return await job.future
+            return noted(await job.future, job)
         finally:
             self._jobs.discard(job)
             if timer is not None:
@@ -264,10 +265,10 @@ class EngineService:
                 self.max_batch, self.patience, lambda: writing is not None and writing.busy
             )
             if batch:
-                begun = time.monotonic()
+                begun = time.perf_counter()
                 samples = [sample for part in batch for sample in part.samples]
                 results = run_sparing(self.engine.run, samples)
-                seconds = time.monotonic() - begun
+                seconds = time.perf_counter() - begun
                 with suppress(RuntimeError):  # the loop may be closed: a drain ran out of time
                     loop.call_soon_threadsafe(self._scatter, batch, results, begun, seconds)
             elif self._queue.closed:

@@ -19,7 +19,7 @@ from routers.policy import Decision
 from routers.presets import Preset
 from routers.request import Scores
 from routers.types import Query, Selection
-from server.engine.messages import Answer, Cut, Sample, TokenTrace
+from server.engine.messages import Answer, Cut, Sample, Stage, TokenTrace
 from server.errors import ServerError
 
 
@@ -52,10 +52,11 @@ class Work:
 
 
 class Clock:
-    """Milliseconds per stage of one batch."""
+    """Milliseconds per stage of one batch, and when each was at work."""
 
     def __init__(self) -> None:
         self.milliseconds: dict[str, float] = {}
+        self.stages: list[Stage] = []
 
     @contextmanager
     def stage(self, name: str) -> Generator[None]:
@@ -64,7 +65,9 @@ class Clock:
         try:
             yield
         finally:
-            spent = (time.perf_counter() - start) * 1e3
+            end = time.perf_counter()
+            self.stages.append(Stage(name, start, end))
+            spent = (end - start) * 1e3
             self.milliseconds[name] = round(self.milliseconds.get(name, 0.0) + spent, 3)
 
 

@@ -35,5 +35,6 @@ def configure_logs(level: str = "INFO", *, access: bool = True) -> None:
     logger.handlers[:] = [handler]
     logger.setLevel(level)
     logger.propagate = False
+    logging.getLogger("opentelemetry").handlers[:] = [handler]  # it tells of spans it cannot send
     logging.getLogger("sailplane.access").setLevel(level if access else "WARNING")
     logging.getLogger("bitsandbytes").setLevel("ERROR")  # it warns at every product in 8 bits

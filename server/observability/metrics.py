@@ -231,9 +231,12 @@ class Metrics:
         """Count one look at the library's folder: it is `done`, or `failed`."""
         self.looks.labels(state).inc()
 
-    def describe(self, version: str, backbone: str, embedder: str, device: str, dtype: str) -> None:
+    def describe(self, version: str, engine: Engine) -> None:
         """Say what is served, and by which version."""
-        self.build.labels(version, backbone, embedder, device, dtype).set(1)
+        backbone, dtype = engine.backbone, str(engine.backbone.dtype).removeprefix("torch.")
+        self.build.labels(
+            version, backbone.id, engine.embedder.id, backbone.device.type, dtype
+        ).set(1)
 
     def watch_engine(self, engine: Engine) -> None:
         """Read at scrape time what the library holds, and what tiers and feature stores count."""

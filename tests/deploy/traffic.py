@@ -37,9 +37,9 @@ QUESTIONS = (
 EXAMPLES = [
     {"input": f"{what} number {n}.", "label": label}
     for label, what in (("up", "The glider climbs in lift"), ("down", "It sinks on final approach"))
-    for n in range(8)
+    for n in range(6)
 ]
-DAMAGED = "cola"
+DAMAGED, NEWCOMER = "cola", "newcomer"
 WORDS = ("melon", "harbour", "glider", "thermal", "anchor", "lantern")
 TASKS = (
     "Spell it backwards.", "Write it in capitals.", "Spell out the month of this date.",
@@ -75,7 +75,7 @@ class Traffic:
 
     def other_answers(self) -> None:
         """Named experts, weights, token mode, the bare backbone, routing, embeddings."""
-        for n in range(12):
+        for n in range(6):
             self.ask(n, model="sst2")
             self.ask(n, experts={"sst2": 0.7, "tweet_emotion": 0.3})
             self.ask(n, mode="token", router="glider")
@@ -95,28 +95,27 @@ class Traffic:
         assert self.client.post("/v1/route", content=b"{").status_code == 400
         assert self.client.get("/nowhere").status_code == 404
 
-    def experts_come_and_go(self, source: Path, root: Path) -> None:
-        """One joins with examples and is fitted; one's weights are not those it was added with."""
+    def experts_come(self, source: Path, root: Path) -> None:
+        """One joins with examples to be fitted; one's weights are not those it was added with."""
         response = self.client.post("/v1/embeddings", json={"model": DAMAGED, "input": "x"})
         assert response.json()["error"]["code"] == "bad_expert", response.text
         whole = shutil.copytree(source, root / "whole")
-        added = self.post("/v1/experts", {
-            "source": str(whole), "id": "newcomer", "examples": EXAMPLES,
+        self.post("/v1/experts", {
+            "source": str(whole), "id": NEWCOMER, "examples": EXAMPLES,
             "choices": [{"value": "up"}, {"value": "down"}],
             "instructions": ["Say whether the glider climbs or sinks."],
         }, 201)  # fmt: skip
-        self.ask(1, model="newcomer")
-        self.wait_for_fit(added["id"])
-        assert self.client.delete("/v1/experts/newcomer").is_success
+        self.ask(1, model=NEWCOMER)
 
-    def wait_for_fit(self, id: str) -> None:
-        for _ in range(600):
-            fit = self.client.get(f"/v1/experts/{id}").json()["fit"]
+    def experts_go(self) -> None:
+        """The one that joined leaves, once it has been fitted."""
+        for _ in range(240):
+            fit = self.client.get(f"/v1/experts/{NEWCOMER}").json()["fit"]
             if fit["state"] in ("done", "failed"):
-                assert fit["state"] == "done", fit
-                return
-            time.sleep(0.1)
-        raise AssertionError("the fit does not end")
+                break
+            time.sleep(0.5)
+        assert fit["state"] == "done", fit
+        assert self.client.delete(f"/v1/experts/{NEWCOMER}").is_success
 
     def texts(self, count: int, at_once: int) -> None:
         """Chats, every second one as a stream; some prompts begin alike."""
@@ -155,13 +154,14 @@ def traffic(address: str) -> Traffic:
 def ask_everything(encoder: str, library: Path, adapters: Path, seconds: float) -> int:
     """The load on the server that decides, for at least so long."""
     load, end = traffic(encoder), time.monotonic() + seconds
-    load.decisions(100, 8)
     load.other_answers()
     load.mistakes()
-    load.experts_come_and_go(library / "sst2", adapters)
+    load.experts_come(library / "sst2", adapters)
+    load.decisions(40, 1)
+    load.decisions(100, 8)
     while time.monotonic() < end:
-        load.decisions(40, 1)
-        load.decisions(200, 8)
+        load.decisions(100, 8)
+    load.experts_go()
     return load.answered
 
 

@@ -20,6 +20,7 @@ from experts.kinds import KINDS
 from experts.manifest import BackboneRef, Label, Manifest
 from experts.weights import ExpertWeights
 from experts.writing import write_expert
+from server.api.bounds import Bounds
 from server.app import create_app
 from server.build import build_engine
 from server.engine.run import Engine
@@ -144,7 +145,7 @@ def service(engine: Engine) -> EngineService:
 
 @pytest.fixture
 def app(service: EngineService, adapters: Path) -> FastAPI:
-    return create_app(service, adapter_roots=[adapters], max_body_bytes=64 * 2**10)
+    return create_app(service, adapter_roots=[adapters], bounds=Bounds(body_bytes=64 * 2**10))
 
 
 @pytest.fixture

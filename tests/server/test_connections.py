@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 import uvicorn
 
+from server.api.bounds import Bounds
 from server.connections import Connection
 from server.listener import Listener
 
@@ -20,7 +21,7 @@ PATIENCE = 0.4
 
 @pytest.fixture
 def port(app, service) -> Iterator[int]:
-    app.state.context = replace(app.state.context, client_timeout=PATIENCE)
+    app.state.context = replace(app.state.context, bounds=Bounds(client_seconds=PATIENCE))
     config = uvicorn.Config(app, port=0, log_config=None, http=Connection)
     ports: list[int] = []
     listener = Listener(config, service, patience=PATIENCE, linger=0, drain=5, greet=ports.append)

@@ -132,3 +132,15 @@ def test_importing_reads_nothing():
     bad = {**os.environ, "SAILPLANE_PORT": "abc", "SAILPLANE_CONFIG": "missing.toml"}
     root = Path(__file__).parents[2]
     subprocess.run([sys.executable, "-c", code], env=bad, cwd=root, check=True)
+
+
+def test_the_collector_is_found_by_opentelemetrys_own_variable_too(monkeypatch):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/")
+    found = read_settings()
+    assert found.settings.otlp_endpoint == "http://collector:4318"
+    assert found.of["otlp_endpoint"] == "environment"
+    monkeypatch.setenv("SAILPLANE_OTLP_ENDPOINT", "http://ours:4318")
+    assert read_settings().settings.otlp_endpoint == "http://ours:4318"
+    monkeypatch.setenv("SAILPLANE_OTLP_ENDPOINT", "ours:4318")
+    with pytest.raises(SettingsError, match=r"otlp_endpoint = .*expected an http"):
+        read_settings()

@@ -15,6 +15,7 @@ import openai
 import pytest
 import uvicorn
 
+from server.api.bounds import Bounds
 from server.app import create_app
 from server.engine.service import EngineService
 from tests.server.api.writing_material import TASKS, engine_of
@@ -42,7 +43,7 @@ class Running:
 @pytest.fixture
 def running(tmp_path) -> Iterator[Running]:
     service = EngineService(engine_of("causal", tmp_path / "library"))
-    app = create_app(service, write_timeout_ms=60_000, drain_seconds=5)
+    app = create_app(service, bounds=Bounds(write_timeout_ms=60_000), drain_seconds=5)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

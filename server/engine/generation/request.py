@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from experts.cache import Lease
 from experts.weights import ExpertWeights
 from server.engine.generation.messages import Piece, Prompt
+from server.engine.messages import Stage
+from server.engine.timeline import TIMELINE
 
 Event = Piece | Exception
 
@@ -30,6 +32,7 @@ class Ticket:
         self.reused = 0
         self._loop, self._left = loop, count
         self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._begun = time.perf_counter()
 
     def cancel(self) -> None:
         """Have its rows freed at the next step."""
@@ -50,15 +53,20 @@ class Ticket:
         Raises:
             Exception: why the prompt could not be answered to the end.
         """
+        timeline = TIMELINE.get()
         try:
             while self._left:
                 event = await self._events.get()
                 if isinstance(event, Exception):
                     raise event
                 self._left -= event.finish is not None
+                if timeline is not None:
+                    timeline.wrote(len(event.tokens))
                 yield event
         finally:
             self.cancel()
+            if timeline is not None:
+                timeline.stages.append(Stage("generate", self._begun, time.perf_counter()))
 
 
 @dataclass(eq=False)

@@ -18,6 +18,7 @@ from experts.manifest import BackboneRef, Manifest
 from experts.weights import ExpertWeights
 from experts.writing import write_expert
 from routers.fitting.arrow import arrow_coefficients
+from server.api.bounds import Bounds
 from server.app import create_app
 from server.build import build_engine
 from server.engine.run import Engine
@@ -70,7 +71,7 @@ async def writing_server(
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a server; the server is `client.service`."""
     service = EngineService(engine_of(family, folder / "library", **settings), max_queue=100)
-    app = create_app(service, write_timeout_ms=60_000)
+    app = create_app(service, bounds=Bounds(write_timeout_ms=60_000))
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,

@@ -92,6 +92,7 @@ def test_the_process_is_told_of():
 
 def test_each_app_has_a_registry_of_its_own():
     first, second = Metrics(), Metrics()
-    first.describe("1", "b", "e", "cpu", "float32")
-    assert 'sailplane_build_info{backbone="b"' in first.render().decode()
-    assert "sailplane_build_info{" not in second.render().decode()
+    first.fitted("done")
+    line = 'sailplane_fits_total{state="done"} '
+    assert f"{line}1.0" in first.render().decode()
+    assert f"{line}0.0" in second.render().decode()

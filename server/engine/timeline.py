@@ -1,0 +1,70 @@
+"""When the stages of a request began and ended, noted for whoever will show them.
+
+Off unless somebody opens a timeline around the request; then what serves it, in the same context,
+adds to it. Knows nothing of how it is shown. Times are of `time.perf_counter`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from server.engine.messages import Outcome, Sample, Stage
+
+R = TypeVar("R")
+
+
+class Queued(Protocol):
+    """Samples, and when they entered the engine's queue; `server.engine.queue.Job` is one."""
+
+    samples: Sequence[Sample]
+    entered: float
+
+
+@dataclass(eq=False)
+class Timeline:
+    """What is known of one request.
+
+    Attributes:
+        stages: in no order; samples of other requests may share them. outcomes: of its samples.
+        tokens: written. first_at: when the first of them came.
+    """
+
+    stages: list[Stage] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+    tokens: int = 0
+    first_at: float | None = None
+
+    def submitted(self, job: Queued, results: Sequence[object]) -> None:
+        """Add what became of a job, from the writing of its instructions on."""
+        entered = job.entered
+        if writing := max((s.writing_ms for s in job.samples), default=0.0):
+            self.stages.append(Stage("instruction", entered - writing / 1000, entered))
+        outcomes = [result for result in results if isinstance(result, Outcome)]
+        passes = {id(o.stages): o.stages for o in outcomes if o.stages}  # one a batch
+        if passes:
+            begun = min(stages[0].begun for stages in passes.values())
+            self.stages.append(Stage("queue", entered, begun))
+        for stages in passes.values():
+            self.stages += stages
+        self.outcomes += outcomes
+
+    def wrote(self, tokens: int) -> None:
+        """Add tokens that have just come."""
+        if tokens and self.first_at is None:
+            self.first_at = time.perf_counter()
+        self.tokens += tokens
+
+
+TIMELINE: ContextVar[Timeline | None] = ContextVar("timeline", default=None)
+"""Of the request that is being served in this context, if anybody wants it."""
+
+
+def noted(results: list[R], job: Queued) -> list[R]:
+    """The results of a job, once the timeline has been told of it."""
+    if (timeline := TIMELINE.get()) is not None:
+        timeline.submitted(job, results)
+    return results
