@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.documents import commit
 from benchmarks.load import arithmetic as of
 from benchmarks.load.processes import locust, readings, server, watched
 
@@ -24,6 +25,7 @@ QUEUE_SECONDS = 1.0
 SERVER = ("--feature-entries", "4096")
 """Features of texts that never come again fill their cache for hours: a small one is full after the
 warm-up, so that what grows then is something else."""
+DONE = "done.json"
 Tell = Callable[[str], None]
 
 
@@ -46,7 +48,7 @@ class Plan:
     @property
     def step(self) -> float:
         """One step of the search; its first third is not counted."""
-        return min(30.0, max(12.0, self.steady / 10))
+        return min(25.0, max(12.0, self.steady / 10))
 
     @property
     def overload(self) -> float:
@@ -119,13 +121,21 @@ def _queue(top: of.Point) -> tuple[str, ...]:
 
 
 def kept(folder: Path, plan: Plan, name: str, run: Callable[[Path], dict[str, Any]]) -> Any:
-    """What a phase found, now or in an earlier run of the same plan."""
-    done = folder / name / "done.json"
-    if done.exists() and (told := json.loads(done.read_text("utf-8")))["minutes"] == plan.minutes:
+    """What a phase found, now or in an earlier run of the same plan and code."""
+    if (told := done(folder, plan, name)) is not None:
         return told
-    for left in (folder / name).glob("*"):
+    at = folder / name
+    for left in at.glob("*"):
         left.unlink()
-    done.parent.mkdir(parents=True, exist_ok=True)
-    told = {"minutes": plan.minutes, **run(done.parent)}
-    done.write_text(json.dumps(told, indent=1), "utf-8")
+    at.mkdir(parents=True, exist_ok=True)
+    told = {"minutes": plan.minutes, "commit": commit(), **run(at)}
+    (at / DONE).write_text(json.dumps(told, indent=1), "utf-8")
     return told
+
+
+def done(folder: Path, plan: Plan, name: str) -> dict[str, Any] | None:
+    """What a phase found earlier, if it came to its end."""
+    path = folder / name / DONE
+    told = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    same = (told.get("minutes"), told.get("commit")) == (plan.minutes, commit())
+    return told if same else None
