@@ -113,9 +113,10 @@ async def create_embeddings(body: EmbeddingRequest, request: Request) -> Respons
 
 async def embed(ctx: Context, body: EmbeddingRequest, deadline: float | None) -> Answered:
     """The vectors of a request, over HTTP or not. See `server.api.decisions.decide`."""
-    wanted = _options(ctx, body)
+    wanted, left = _options(ctx, body), TRIES
     with ctx.service.admitted() as submit:
-        for left in reversed(range(TRIES)):
+        while True:
+            left -= 1
             options, routed = wanted, None
             if _must_route_first(body, wanted):
                 first = Sample(body.input[0], None, body.model, wanted, False, ctx.scope)
