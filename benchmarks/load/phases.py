@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.documents import commit
 from benchmarks.load import arithmetic as of
-from benchmarks.load.processes import locust, readings, server, watched
+from benchmarks.load.processes import Server, locust, readings, server, watched
 
 SHARE, OVERLOAD = 0.8, 3.0
 USERS = (2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
@@ -61,7 +61,7 @@ def search(plan: Plan, folder: Path, tell: Tell) -> dict[str, Any]:
     """Add users, who ask again as soon as they are answered, until that brings no more."""
     points: list[of.Point] = []
     with server(*SERVER) as under, watched(under, watch := folder / "server.jsonl"):
-        locust(under, folder, "warm", plan.warm_up / 2, "--think", "0", users=16)
+        _warm(plan, under, folder)
         for users in USERS:
             seconds = locust(under, folder, f"{users}", plan.step, "--think", "0", users=users)
             points.append(_point(users, seconds, watch))
@@ -92,77 +92,37 @@ def steady(plan: Plan, folder: Path, tell: Tell, top: of.Point) -> dict[str, Any
     rate = SHARE * top.rate
     tell(f"{rate:.1f} requests/s for {plan.warm_up + plan.steady:.0f} s")
     with server(*SERVER, *_queue(top)) as under, watched(under, folder / "server.jsonl"):
-        # At first as fast as it goes: full batches show how much memory there is to keep.
-        locust(under, folder, "warm", plan.warm_up / 2, "--think", "0", users=ENOUGH)
+        _warm(plan, under, folder)
         span = plan.warm_up / 2 + plan.steady
         seconds = locust(under, folder, "steady", span, "--rate", f"{rate}")
     begun = seconds[0]["second"]
     return {"rate": rate, "from": begun + plan.warm_up / 2, "to": begun + span}
 
 
-def overload(self) -> float:
-    """At three times the saturation; half as long before it and after it."""
-    return min(120.0, max(20.0, self.steady / 3))
-
-
-def search(plan: Plan, folder: Path, tell: Tell) -> dict[str, Any]:
-    """Add users, who ask again as soon as they are answered, until that brings no more."""
-    points: list[of.Point] = []
-    with server(*SERVER) as under, watched(under, watch := folder / "server.jsonl"):
-        locust(under, folder, "warm", plan.warm_up / 2, "--think", "0", users=16)
-        for users in USERS:
-            seconds = locust(under, folder, f"{users}", plan.step, "--think", "0", users=users)
-            points.append(_point(users, seconds, watch))
-            tell(f"{users} users: {points[-1].rate:.1f}/s, p50 {points[-1].p50_ms:.0f} ms")
-            if users >= ENOUGH and of.levelled(points):
-                break
-    return {"points": [asdict(p) for p in points], "levelled": of.levelled(points)}
-
-
-def _point(users: int, seconds: list[dict[str, Any]], watch: Path) -> of.Point:
-    """What a step shows, without its first third and its last, broken second."""
-    first, last = seconds[0]["second"], seconds[-1]["second"]
-    first = math.ceil(first + (last - first) / 3)
-    counted, span = of.between(seconds, first, last), last - first
-    return of.Point(
-        users=users,
-        rate=of.total(counted, "answered") / span,
-        queued=of.queued(counted) / span,
-        samples=of.counted(readings(watch), "samples", first, last),
-        p50_ms=of.percentile(counted, 0.5),
-        p99_ms=of.percentile(counted, 0.99),
-        failed=of.total(seconds, "failed"),
-    )
-
-
-def steady(plan: Plan, folder: Path, tell: Tell, top: of.Point) -> dict[str, Any]:
-    """Random arrivals at 80%: nothing may fail, and nothing may grow."""
-    rate = SHARE * top.rate
-    tell(f"{rate:.1f} requests/s for {plan.warm_up + plan.steady:.0f} s")
-    with server(*SERVER, *_queue(top)) as under, watched(under, folder / "server.jsonl"):
-        begun = time.time()
-        locust(under, folder, "steady", plan.warm_up + plan.steady, "--rate", f"{rate}")
-    return {"rate": rate, "from": begun + plan.warm_up, "to": begun + plan.warm_up + plan.steady}
-
-
 def overload(plan: Plan, folder: Path, tell: Tell, top: of.Point) -> dict[str, Any]:
     """80%, then three times the saturation, then 80% again."""
-    calm, heavy, warm = SHARE * top.rate, OVERLOAD * top.rate, plan.warm_up
+    calm, heavy = SHARE * top.rate, OVERLOAD * top.rate
     before = after = plan.overload / 2
-    rates = f"{calm}:{warm + before},{heavy}:{plan.overload},{calm}"
+    rates = f"{calm}:{before},{heavy}:{plan.overload},{calm}"
     tell(f"{heavy:.1f} requests/s for {plan.overload:.0f} s")
     with server(*SERVER, *_queue(top)) as under, watched(under, folder / "server.jsonl"):
+        _warm(plan, under, folder)
         # Arrivals begin when locust has found out what is served; its first second says when.
-        span = warm + before + plan.overload + after
+        span = before + plan.overload + after
         seconds = locust(under, folder, "overload", span, "--rate", rates, "--allow-refusals")
     begun = seconds[0]["second"]
     return {
         "rate": heavy,
-        "before": begun + warm,
-        "from": begun + warm + before,
-        "to": begun + warm + before + plan.overload,
+        "before": begun + before / 3,
+        "from": begun + before,
+        "to": begun + before + plan.overload,
         "until": begun + span,
     }
+
+
+def _warm(plan: Plan, under: Server, folder: Path) -> None:
+    """As fast as it goes: full batches show how much memory there is to keep."""
+    locust(under, folder, "warm", plan.warm_up / 2, "--think", "0", users=ENOUGH)
 
 
 def _queue(top: of.Point) -> tuple[str, ...]:
