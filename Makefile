@@ -4,6 +4,8 @@ BIN := .venv/bin
 DATA ?= ../shared/data/held_in
 # Holds held_in and held_out.
 SUITE ?= ../shared/data
+# Of load at 80% of the saturation.
+MINUTES ?= 30
 # The settings of the library that writes, and where its tasks are made.
 WRITER := library/writer/sailplane.toml
 TEXTS := benchmarks/.cache/writer
@@ -11,7 +13,7 @@ TEXTS := benchmarks/.cache/writer
 OFFLINE := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
-.PHONY: help serve serve-text test test-all check format library library-text bench bench-generation bench-peers quality quality-quick continual
+.PHONY: help serve serve-text test test-all check format library library-text bench bench-generation bench-peers quality quality-quick continual load
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +73,9 @@ quality-quick: .venv/.ready-dev  ## a few minutes of the same, against margins t
 continual: .venv/.ready-dev  ## compare ways of continual learning, for hours, resumable: make continual SUITE=DIR
 	$(OFFLINE) $(BIN)/python -m benchmarks.continual --data $(SUITE)
 
+load: .venv/.ready-load  ## 45 minutes of load, resumable; writes docs/load.md: make load MINUTES=2 is a try
+	$(OFFLINE) $(BIN)/python -m benchmarks.load --minutes $(MINUTES)
+
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 	  "Sailplane needs Python 3.11 or later; name one: make PYTHON=python3.12 ...")'
@@ -84,3 +89,7 @@ $(BIN)/python:
 .venv/.ready-dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --editable '.[demo,dev]'
 	@touch $@ .venv/.ready-serve
+
+.venv/.ready-load: pyproject.toml | .venv/.ready-serve
+	$(BIN)/python -m pip install --editable '.[load]'
+	@touch $@

@@ -105,9 +105,8 @@ def build_engine(
     """The engine over the library of these settings.
 
     Args:
-        settings: what is in force. on_load: see `Tiers`.
-        progress: told how far reading the library is: manifests, then routing artefacts, whose
-            words the embedder sees where it has not yet.
+        settings: what is in force. on_load: see `Tiers`. progress: told how far reading the
+            library is: manifests, then artefacts, whose words a new embedder has to see.
 
     Raises:
         SettingsError, ExpertError: as `build_app`.

@@ -1,7 +1,8 @@
 """`python -m benchmarks.load`: find what a server can do, then ask that of it, and far more.
 
 Phases that are done are kept in `benchmarks/.cache/load`, so a run that was cut off goes on with
-the next one; `--anew` forgets them. Figures and page are written after every phase.
+the phase it was in; one that came to its end begins anew. Figures and page are written after every
+phase.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from benchmarks.load import phases, report
 from benchmarks.places import CACHE, DOCS, RESULTS
 from benchmarks.processes import BenchmarkError
 
+PHASES = ("search", "steady", "overload")
 FULL = 30.0
 """Minutes from which figures are kept beside the others: a shorter run is a try."""
 
@@ -26,13 +28,12 @@ def main() -> None:
     """Run the phases that are not done."""
     parser = argparse.ArgumentParser("python -m benchmarks.load", description=__doc__)
     parser.add_argument("--minutes", type=float, default=FULL, help="at 80%% of the saturation")
-    parser.add_argument("--anew", action="store_true", help="forget phases that are done")
     given = parser.parse_args()
-    folder = CACHE / "load"
-    if given.anew:
-        shutil.rmtree(folder, ignore_errors=True)
+    folder, plan = CACHE / "load", phases.Plan(given.minutes)
+    if all(phases.done(folder, plan, name) for name in PHASES):
+        shutil.rmtree(folder)
     try:
-        _run(phases.Plan(given.minutes), folder, Console())
+        _run(plan, folder, Console())
     except BenchmarkError as error:
         parser.exit(1, f"Error: {error}\n")
 

@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.documents import commit
 from benchmarks.load import arithmetic as of
-from benchmarks.load.processes import locust, readings, server, watched
+from benchmarks.load.processes import Server, locust, readings, server, watched
 
 SHARE, OVERLOAD = 0.8, 3.0
 USERS = (2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+ENOUGH = 32
+"""Users who can fill a batch: fewer say little of what the server can do."""
 QUEUE_SECONDS = 1.0
 """The queue takes what the server answers in this time: longer ones only make all wait."""
 SERVER = ("--feature-entries", "4096")
 """Features of texts that never come again fill their cache for hours: a small one is full after the
 warm-up, so that what grows then is something else."""
+DONE = "done.json"
 Tell = Callable[[str], None]
 
 
@@ -46,7 +49,7 @@ class Plan:
     @property
     def step(self) -> float:
         """One step of the search; its first third is not counted."""
-        return min(30.0, max(12.0, self.steady / 10))
+        return min(25.0, max(12.0, self.steady / 10))
 
     @property
     def overload(self) -> float:
@@ -58,12 +61,12 @@ def search(plan: Plan, folder: Path, tell: Tell) -> dict[str, Any]:
     """Add users, who ask again as soon as they are answered, until that brings no more."""
     points: list[of.Point] = []
     with server(*SERVER) as under, watched(under, watch := folder / "server.jsonl"):
-        locust(under, folder, "warm", plan.warm_up / 2, "--think", "0", users=16)
+        _warm(plan, under, folder)
         for users in USERS:
             seconds = locust(under, folder, f"{users}", plan.step, "--think", "0", users=users)
             points.append(_point(users, seconds, watch))
             tell(f"{users} users: {points[-1].rate:.1f}/s, p50 {points[-1].p50_ms:.0f} ms")
-            if of.levelled(points):
+            if users >= ENOUGH and of.levelled(points):
                 break
     return {"points": [asdict(p) for p in points], "levelled": of.levelled(points)}
 
@@ -89,29 +92,37 @@ def steady(plan: Plan, folder: Path, tell: Tell, top: of.Point) -> dict[str, Any
     rate = SHARE * top.rate
     tell(f"{rate:.1f} requests/s for {plan.warm_up + plan.steady:.0f} s")
     with server(*SERVER, *_queue(top)) as under, watched(under, folder / "server.jsonl"):
-        begun = time.time()
-        locust(under, folder, "steady", plan.warm_up + plan.steady, "--rate", f"{rate}")
-    return {"rate": rate, "from": begun + plan.warm_up, "to": begun + plan.warm_up + plan.steady}
+        _warm(plan, under, folder)
+        span = plan.warm_up / 2 + plan.steady
+        seconds = locust(under, folder, "steady", span, "--rate", f"{rate}")
+    begun = seconds[0]["second"]
+    return {"rate": rate, "from": begun + plan.warm_up / 2, "to": begun + span}
 
 
 def overload(plan: Plan, folder: Path, tell: Tell, top: of.Point) -> dict[str, Any]:
     """80%, then three times the saturation, then 80% again."""
-    calm, heavy, warm = SHARE * top.rate, OVERLOAD * top.rate, plan.warm_up
+    calm, heavy = SHARE * top.rate, OVERLOAD * top.rate
     before = after = plan.overload / 2
-    rates = f"{calm}:{warm + before},{heavy}:{plan.overload},{calm}"
+    rates = f"{calm}:{before},{heavy}:{plan.overload},{calm}"
     tell(f"{heavy:.1f} requests/s for {plan.overload:.0f} s")
     with server(*SERVER, *_queue(top)) as under, watched(under, folder / "server.jsonl"):
+        _warm(plan, under, folder)
         # Arrivals begin when locust has found out what is served; its first second says when.
-        span = warm + before + plan.overload + after
+        span = before + plan.overload + after
         seconds = locust(under, folder, "overload", span, "--rate", rates, "--allow-refusals")
     begun = seconds[0]["second"]
     return {
         "rate": heavy,
-        "before": begun + warm,
-        "from": begun + warm + before,
-        "to": begun + warm + before + plan.overload,
+        "before": begun + before / 3,
+        "from": begun + before,
+        "to": begun + before + plan.overload,
         "until": begun + span,
     }
+
+
+def _warm(plan: Plan, under: Server, folder: Path) -> None:
+    """As fast as it goes: full batches show how much memory there is to keep."""
+    locust(under, folder, "warm", plan.warm_up / 2, "--think", "0", users=ENOUGH)
 
 
 def _queue(top: of.Point) -> tuple[str, ...]:
@@ -119,13 +130,21 @@ def _queue(top: of.Point) -> tuple[str, ...]:
 
 
 def kept(folder: Path, plan: Plan, name: str, run: Callable[[Path], dict[str, Any]]) -> Any:
-    """What a phase found, now or in an earlier run of the same plan."""
-    done = folder / name / "done.json"
-    if done.exists() and (told := json.loads(done.read_text("utf-8")))["minutes"] == plan.minutes:
+    """What a phase found, now or in an earlier run of the same plan and code."""
+    if (told := done(folder, plan, name)) is not None:
         return told
-    for left in (folder / name).glob("*"):
+    at = folder / name
+    for left in at.glob("*"):
         left.unlink()
-    done.parent.mkdir(parents=True, exist_ok=True)
-    told = {"minutes": plan.minutes, **run(done.parent)}
-    done.write_text(json.dumps(told, indent=1), "utf-8")
+    at.mkdir(parents=True, exist_ok=True)
+    told = {"minutes": plan.minutes, "commit": commit(), **run(at)}
+    (at / DONE).write_text(json.dumps(told, indent=1), "utf-8")
     return told
+
+
+def done(folder: Path, plan: Plan, name: str) -> dict[str, Any] | None:
+    """What a phase found earlier, if it came to its end."""
+    path = folder / name / DONE
+    told = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    same = (told.get("minutes"), told.get("commit")) == (plan.minutes, commit())
+    return told if same else None

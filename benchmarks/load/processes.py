@@ -114,7 +114,7 @@ def watched(under: Server, path: Path) -> Generator[None]:
 
 
 def _reading(under: Server, metrics: bool) -> dict[str, float]:
-    reading = {"time": time.time()}
+    reading = {"time": time.time(), "busy": _busy()}
     try:
         proc = Path(f"/proc/{under.pid}")
         pages = int((proc / "statm").read_text().split()[1])
@@ -126,6 +126,14 @@ def _reading(under: Server, metrics: bool) -> dict[str, float]:
     except (OSError, httpx.HTTPError):  # it is gone, or too busy: the next reading tells
         pass
     return reading
+
+
+def _busy() -> float:
+    """Seconds of CPU that all processes of the machine have used, and that others took from it."""
+    user, nice, system, _, _, irq, softirq, steal, *_ = (
+        int(word) for word in Path("/proc/stat").read_text().split("\n")[0].split()[1:]
+    )
+    return (user + nice + system + irq + softirq + steal) / TICKS
 
 
 def locust(

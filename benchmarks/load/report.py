@@ -18,6 +18,8 @@ from benchmarks.load.phases import OVERLOAD, SHARE
 from benchmarks.load.processes import readings
 
 TAIL, GROWTH, GOODPUT, RECOVERY = 5.0, 2.0, 0.9, 15.0
+OTHERS = 0.1
+"""Where other processes use more cores than this, the figures are not the server's alone."""
 Found = Mapping[str, Any]
 
 
@@ -42,7 +44,8 @@ def steady(found: Found, folder: Path) -> list[Figure]:
     """A long time at 80%."""
     lines = timeline.read(folder / "steady.jsonl")
     seconds = of.between(lines, found["from"], found["to"])
-    held = [r["rss"] for r in readings(folder / "server.jsonl") if _in(r, found) and "rss" in r]
+    seen = readings(folder / "server.jsonl")
+    held = [r["rss"] for r in seen if _in(r, found) and "rss" in r]
     p50, p99 = (of.percentile(seconds, share) for share in (0.5, 0.99))
     ended = of.total(seconds, "answered") + of.total(seconds, "failed")
     return [
@@ -54,7 +57,7 @@ def steady(found: Found, folder: Path) -> list[Figure]:
         at_most("steady: p99 / p50", p99 / p50, TAIL),
         reported("steady: resident memory at the end, MB", held[-1] / 2**20),
         at_most("steady: growth of resident memory, %", 100 * of.growth(held), GROWTH),
-        *_client("steady", seconds),
+        *_client("steady", seconds, seen),
     ]
 
 
@@ -81,16 +84,24 @@ def overloaded(found: Found, folder: Path, top: of.Point) -> list[Figure]:
         reported("overload: latency p50 of answers, ms", of.percentile(seconds, 0.5)),
         reported("overload: latency p50 of refusals, ms", of.percentile(seconds, 0.5, "refused")),
         at_most("overload: seconds to recover", float("inf") if back is None else back, RECOVERY),
-        *_client("overload", seconds),
+        *_client("overload", seconds, seen),
     ]  # fmt: skip
 
 
-def _client(phase: str, seconds: Sequence[of.Second]) -> list[Figure]:
-    """Whether locust itself kept up."""
-    busy, late = mean(s["client_cpu"] for s in seconds), max(s["client_lag"] for s in seconds)
+def _client(
+    phase: str, seconds: Sequence[of.Second], seen: Sequence[Mapping[str, float]]
+) -> list[Figure]:
+    """Whether locust kept up, and whether others used the machine meanwhile."""
+    first, last = seconds[0]["second"], seconds[-1]["second"]
+    busy = mean(s["client_cpu"] for s in seconds)
+    server, all_ = (of.counted(seen, name, first, last) for name in ("cpu", "busy"))
     return [
-        reported(f"{phase}: locust's share of its core", busy),
-        reported(f"{phase}: latest start of a request, ms", 1e3 * late),
+        reported(f"{phase}: cores the server used", server),
+        reported(f"{phase}: cores locust used", busy),
+        at_most(f"{phase}: cores others used", max(0.0, all_ - server - busy), OTHERS),
+        reported(
+            f"{phase}: latest start of a request, ms", 1e3 * max(s["client_lag"] for s in seconds)
+        ),
     ]
 
 

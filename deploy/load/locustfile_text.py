@@ -8,7 +8,6 @@ for whole, and the answers that are sure. `locustfile.py` is for a server that a
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 from answers import require
@@ -20,14 +19,22 @@ WORDS = (
     "melon", "harbour", "lantern", "copper", "window", "silver", "garden", "bottle", "marble",
     "candle", "ribbon", "saddle",
 )  # fmt: skip
-TASKS: tuple[tuple[str, str, Callable[[str], str]], ...] = (
-    ("upper-case", "Write it in capitals.", str.upper),
-    ("reverse-word", "Spell it backwards.", lambda word: word[::-1]),
-    ("sort-letters", "Put the letters in order.", lambda word: "".join(sorted(word))),
-)
-"""Expert, instruction, and what is right: checked where that expert wrote alone."""
-SURE = frozenset({"upper-case"})
-"""Experts that are never wrong about such a word; the others are small, and sometimes are."""
+ASKS = ("Write it in capitals.", "Spell it backwards.", "Put the letters in order.")
+DATES = {
+    "2024-03-07": "7 March 2024",
+    "1998-10-28": "28 October 1998",
+    "1994-05-04": "4 May 1994",
+    "2021-08-16": "16 August 2021",
+    "2021-01-27": "27 January 2021",
+    "2014-07-20": "20 July 2014",
+    "1990-12-15": "15 December 1990",
+    "2007-12-26": "26 December 2007",
+    "2010-01-01": "1 January 2010",
+    "1991-11-18": "18 November 1991",
+}
+"""Where the demo writer is sure; of words it is a small model, and sometimes misspells them."""
+TO_LONG, TO_ISO = "Spell out the month of this date.", "Convert this date to ISO."
+DATED = frozenset({"date-to-long", "date-to-iso"})
 BAD = (
     Refusal(
         "unknown model", 404, "model_not_found", CHAT,
@@ -46,20 +53,21 @@ class Writer(Caller):
 
     def chat(self, stream: bool) -> tuple[dict[str, Any], str | None]:
         """A request, and its right answer where it is sure."""
-        expert, instruction, right = self.rng.choice(TASKS)
-        word = self.rng.choice(WORDS)
+        instruction, text, right = self.rng.choice(ASKS), self.rng.choice(WORDS), None
+        if self.rng.random() < 0.5:
+            iso, long = self.rng.choice([*DATES.items()])
+            instruction, text, right = self.rng.choice([(TO_LONG, iso, long), (TO_ISO, long, iso)])
         asked: dict[str, Any] = {
             "model": "auto",
             "temperature": 0,
             "messages": [
                 {"role": "system", "content": instruction},
-                {"role": "user", "content": word},
+                {"role": "user", "content": text},
             ],
         }
         if stream:
             asked |= {"stream": True, "stream_options": {"include_usage": True}}
-        sure = expert in SURE and expert in self.world.experts
-        return asked, right(word) if sure else None
+        return asked, right if self.world.experts >= DATED else None
 
     def whole(self, told: Any, right: str | None) -> str:
         """Check a chat that came in one piece; what was written."""
@@ -121,13 +129,12 @@ class Writer(Caller):
     @asking(3)
     def completions(self) -> None:
         """A prompt to go on with, by instruction; every other one streams."""
-        _, instruction, _ = self.rng.choice(TASKS)
         asked: dict[str, Any] = {
             "model": "auto",
             "prompt": f"{self.rng.choice(WORDS)}\n",
             "max_tokens": 24,
             "temperature": self.rng.choice((0, 0.8)),
-            "routing": {"instruction": instruction},
+            "routing": {"instruction": self.rng.choice(ASKS)},
         }
         stream = self.rng.random() < 0.5
         if stream:

@@ -34,7 +34,7 @@ def milliseconds(bucket: int) -> float:
 def percentile(counts: Mapping[int, int], share: float) -> float:
     """The latency below which this share of the counted ones lies; nan where there are none."""
     left = share * sum(counts.values())
-    for number in sorted(counts):
+    for number in sorted(counts) if left else ():
         left -= counts[number]
         if left <= 0:
             return milliseconds(number)

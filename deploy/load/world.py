@@ -34,8 +34,8 @@ def _options(parser: Any) -> None:
     group = parser.add_argument_group("sailplane")
     group.add_argument(
         "--rate", default="", env_var="LOAD_RATE",
-        help="Open loop: requests per second of one user, or R:SECONDS,R:SECONDS,... Start one "
-        "user then. Without it every user waits for its answers (closed loop).",
+        help="Open loop: requests per second, or R:SECONDS,R:SECONDS,... Start two users then: one "
+        "asks at that rate, the other operates. Without it users wait for answers (closed loop).",
     )  # fmt: skip
     group.add_argument(
         "--think", type=float, default=1.0, env_var="LOAD_THINK",
