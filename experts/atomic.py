@@ -15,7 +15,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from experts.exhaustion import raise_if_exhausted
+from experts.exhaustion import raise_if_unreachable
 
 # What a killed writer leaves: `.tmp` was never visible, `.old` was, and may have to come back.
 LEFTOVER = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.(?P<state>tmp|old)")
@@ -23,17 +23,21 @@ LEFTOVER = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.(?P<state>tmp|old)")
 
 @contextmanager
 def locked(folder: Path) -> Generator[None]:
-    """Only one writer of a folder at a time, in any thread or process; a killed one lets go."""
+    """Only one writer of a folder at a time, in any thread or process; a killed one lets go.
+
+    Raises:
+        SystemExhausted, LibraryUnreachable: why the folder, or what is done inside, fails.
+    """
     try:
         handle = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
     except OSError as error:
-        raise_if_exhausted(error)
+        raise_if_unreachable(error)
         raise
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 @contextmanager
@@ -44,7 +48,7 @@ def atomic_folder(target: Path) -> Generator[Path]:
     of them in one parent folder.
 
     Raises:
-        SystemExhausted: the disk is full.
+        SystemExhausted, LibraryUnreachable: as `locked`.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with locked(target.parent):
@@ -55,9 +59,6 @@ def atomic_folder(target: Path) -> Generator[Path]:
             for path in (*fresh.iterdir(), fresh):
                 _fsync(path)
             _take_place(fresh, target)
-        except OSError as error:
-            raise_if_exhausted(error)
-            raise
         finally:
             _delete(fresh)
 
@@ -76,9 +77,8 @@ def replace_file(path: Path, data: bytes) -> None:
         fresh.write_bytes(data)
         _fsync(fresh)
         fresh.replace(path)
-    except OSError as error:
+    except OSError:
         _delete(fresh)
-        raise_if_exhausted(error)
         raise
     _fsync(path.parent)
 
