@@ -18,8 +18,8 @@ EXHAUSTED = (
 OUT_OF_REACH = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTDIR, errno.ELOOP,
 )  # fmt: skip
-NO_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc")
-"""What stands in torch's errors, which have no class of their own on a CPU."""
+NO_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc", "can't start new thread")
+"""What stands in errors of torch, on a CPU, and of threads: they have no class of their own."""
 
 
 def as_exhausted(error: Exception) -> Exception:

@@ -116,6 +116,7 @@ def build_engine(
     backbone = open_backbone(
         settings.backbone, settings.device, settings.dtype, settings.quantization
     )
+    backbone.tokens(["a", "b"])  # its tokenizer makes its threads now, while there is memory
     cores = settings.threads or len(os.sched_getaffinity(0))
     if backbone.device.type == "cpu":
         keep_freed()
