@@ -28,16 +28,13 @@ def locked(folder: Path) -> Generator[None]:
     Raises:
         SystemExhausted, LibraryUnreachable: why the folder, or what is done inside, fails.
     """
-    try:
+    with _told():
         handle = os.open(folder, os.O_RDONLY)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
         finally:
             os.close(handle)
-    except OSError as error:
-        raise_if_unreachable(error)
-        raise
 
 
 @contextmanager
@@ -50,7 +47,8 @@ def atomic_folder(target: Path) -> Generator[Path]:
     Raises:
         SystemExhausted, LibraryUnreachable: as `locked`.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
+    with _told():
+        target.parent.mkdir(parents=True, exist_ok=True)
     with locked(target.parent):
         fresh = _hidden(target, "tmp")
         fresh.mkdir()
@@ -65,7 +63,8 @@ def atomic_folder(target: Path) -> Generator[Path]:
 
 def atomic_write(path: Path, data: bytes) -> None:
     """Write a file so that a reader or a kill sees the old bytes or the new ones."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with _told():
+        path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.parent):
         replace_file(path, data)
 
@@ -114,6 +113,16 @@ def clean_leftovers(folder: Path) -> None:
             path.rename(target)
         else:
             _delete(path)
+
+
+@contextmanager
+def _told() -> Generator[None]:
+    """Tell what fails inside because of the machine, or of the library's folder, as just that."""
+    try:
+        yield
+    except OSError as error:
+        raise_if_unreachable(error)
+        raise
 
 
 def _take_place(fresh: Path, target: Path) -> None:

@@ -18,7 +18,10 @@ EXHAUSTED = (
 OUT_OF_REACH = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTDIR, errno.ELOOP,
 )  # fmt: skip
-NO_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc", "can't start new thread")
+NO_MEMORY = (
+    "can't allocate memory", "out of memory", "bad_alloc", "could not create a primitive",
+    "can't start new thread",
+)  # fmt: skip
 """What stands in errors of torch, on a CPU, and of threads: they have no class of their own."""
 
 

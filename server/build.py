@@ -82,6 +82,7 @@ def build_service(
     """
     metrics = Metrics(settings.expert_label_cap)
     engine = build_engine(settings, metrics.loaded, progress)
+    engine.backbone.tokens(["a", "b"])  # its tokenizer makes its threads now: there is memory
     _preload(engine, settings.preload)
     service = EngineService(
         engine,
@@ -116,7 +117,6 @@ def build_engine(
     backbone = open_backbone(
         settings.backbone, settings.device, settings.dtype, settings.quantization
     )
-    backbone.tokens(["a", "b"])  # its tokenizer makes its threads now, while there is memory
     cores = settings.threads or len(os.sched_getaffinity(0))
     if backbone.device.type == "cpu":
         keep_freed()
