@@ -15,7 +15,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from experts.exhaustion import raise_if_exhausted
+from experts.exhaustion import raise_if_unreachable
 
 # What a killed writer leaves: `.tmp` was never visible, `.old` was, and may have to come back.
 LEFTOVER = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.(?P<state>tmp|old)")
@@ -23,17 +23,18 @@ LEFTOVER = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.(?P<state>tmp|old)")
 
 @contextmanager
 def locked(folder: Path) -> Generator[None]:
-    """Only one writer of a folder at a time, in any thread or process; a killed one lets go."""
-    try:
+    """Only one writer of a folder at a time, in any thread or process; a killed one lets go.
+
+    Raises:
+        SystemExhausted, LibraryUnreachable: why the folder, or what is done inside, fails.
+    """
+    with _told():
         handle = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise_if_exhausted(error)
-        raise
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
 
 
 @contextmanager
@@ -44,9 +45,10 @@ def atomic_folder(target: Path) -> Generator[Path]:
     of them in one parent folder.
 
     Raises:
-        SystemExhausted: the disk is full.
+        SystemExhausted, LibraryUnreachable: as `locked`.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
+    with _told():
+        target.parent.mkdir(parents=True, exist_ok=True)
     with locked(target.parent):
         fresh = _hidden(target, "tmp")
         fresh.mkdir()
@@ -55,16 +57,14 @@ def atomic_folder(target: Path) -> Generator[Path]:
             for path in (*fresh.iterdir(), fresh):
                 _fsync(path)
             _take_place(fresh, target)
-        except OSError as error:
-            raise_if_exhausted(error)
-            raise
         finally:
             _delete(fresh)
 
 
 def atomic_write(path: Path, data: bytes) -> None:
     """Write a file so that a reader or a kill sees the old bytes or the new ones."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with _told():
+        path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.parent):
         replace_file(path, data)
 
@@ -76,9 +76,8 @@ def replace_file(path: Path, data: bytes) -> None:
         fresh.write_bytes(data)
         _fsync(fresh)
         fresh.replace(path)
-    except OSError as error:
+    except OSError:
         _delete(fresh)
-        raise_if_exhausted(error)
         raise
     _fsync(path.parent)
 
@@ -114,6 +113,16 @@ def clean_leftovers(folder: Path) -> None:
             path.rename(target)
         else:
             _delete(path)
+
+
+@contextmanager
+def _told() -> Generator[None]:
+    """Tell what fails inside because of the machine, or of the library's folder, as just that."""
+    try:
+        yield
+    except OSError as error:
+        raise_if_unreachable(error)
+        raise
 
 
 def _take_place(fresh: Path, target: Path) -> None:

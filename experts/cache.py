@@ -17,6 +17,7 @@ from functools import partial
 from typing import Generic, Protocol, Self, TypeVar
 
 from experts.errors import ExpertError
+from experts.exhaustion import as_exhausted
 from experts.versions import parse_reference
 
 
@@ -227,7 +228,11 @@ class ExpertCache(Generic[Held]):
 
     def _start(self, missing: Sequence[_Slot[Held]]) -> None:
         for slot in missing:
-            work = self._pool.submit(self._timed_load, slot.id)
+            try:
+                work = self._pool.submit(self._timed_load, slot.id)
+            except RuntimeError as error:  # no thread to load it: who waits must not wait for ever
+                work = Future[Held]()
+                work.set_exception(as_exhausted(error))
             work.add_done_callback(partial(self._fill, slot))
 
     def _timed_load(self, id: str) -> Held:

@@ -13,6 +13,7 @@ ExpertError
 │   ├── MismatchedExpert   its tensors do not fit the backbone's sites
 │   └── CorruptExpert      damaged, oversized or altered files
 ├── SystemExhausted        the machine is out of handles, memory or disk: its operator must act
+├── LibraryUnreachable     the library's folder cannot be read or written: its operator must act
 ├── TaskFormatError        a training file cannot be read (`experts.training.data`)
 ├── MixError               experts that cannot act or be merged together (the caller's wish)
 └── BackboneError          the backbone could not be loaded or used as asked
@@ -87,6 +88,10 @@ class CorruptExpert(BadExpert):
 
 class SystemExhausted(ExpertError):
     """A file could not be read or written for now; that says nothing of what is in it."""
+
+
+class LibraryUnreachable(ExpertError):
+    """The library's folder is gone, or this process may not read it or write to it."""
 
 
 class MixError(ExpertError):

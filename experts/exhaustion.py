@@ -9,14 +9,20 @@ import errno
 
 import torch
 
-from experts.errors import SystemExhausted
+from experts.errors import LibraryUnreachable, SystemExhausted
 
 EXHAUSTED = (
     errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENOSPC, errno.EDQUOT,
 )  # fmt: skip
 
-NO_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc")
-"""What stands in torch's errors, which have no class of their own on a CPU."""
+OUT_OF_REACH = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTDIR, errno.ELOOP,
+)  # fmt: skip
+NO_MEMORY = (
+    "can't allocate memory", "out of memory", "bad_alloc", "could not create a primitive",
+    "can't start new thread",
+)  # fmt: skip
+"""What stands in errors of torch, on a CPU, and of threads: they have no class of their own."""
 
 
 def as_exhausted(error: Exception) -> Exception:
@@ -41,4 +47,19 @@ def raise_if_exhausted(error: OSError) -> None:
         raise SystemExhausted(
             f"The machine is out of resources ({error.strerror}): it needs a higher limit of open "
             "files (ulimit -n), more memory, or room on the library's disk."
+        ) from error
+
+
+def raise_if_unreachable(error: OSError) -> None:
+    """Tell a library's folder that cannot be used from a change of it that fails.
+
+    Raises:
+        LibraryUnreachable: it may not be read or written, or its disk fails.
+        SystemExhausted: see `raise_if_exhausted`.
+    """
+    raise_if_exhausted(error)
+    if error.errno in OUT_OF_REACH:
+        raise LibraryUnreachable(
+            f"The library's folder cannot be read or written ({error.strerror}); what was read of "
+            "it stays."
         ) from error

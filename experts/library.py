@@ -84,8 +84,8 @@ class Library(LibraryReader):
             progress: told how far it is.
 
         Raises:
-            CorruptExpert: `calibration.json` or `aliases.json` is damaged, or the folder has gone;
-                what was read before stays.
+            CorruptExpert: `calibration.json` or `aliases.json` is damaged. LibraryUnreachable: the
+                folder has gone. What was read before stays.
         """
         with self._writing:
             before = self._snapshot
@@ -232,7 +232,7 @@ class Library(LibraryReader):
         that was replaced meanwhile, by this process or another, gives way to what lies there now.
         Where its folder is gone, or the whole library is out of reach, the next look tells.
         """
-        if not (self.root / entry.id).is_dir():
+        if not self.reachable or not (self.root / entry.id).is_dir():
             return
         self._used[entry.id] = max(self._used.get(entry.id, 0), entry.manifest.version)
         with self._writing, locked(self.root):  # whose files lie there already comes first

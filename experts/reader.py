@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from experts.constants import read_constant_tensors, read_constants
 from experts.entries import Entry, problems
+from experts.exhaustion import raise_if_unreachable
 from experts.snapshot import Snapshot
 
 
@@ -23,6 +25,11 @@ class LibraryReader:
         self._snapshot = Snapshot()
         self._looked = False
         self._tensors: tuple[object, Mapping[str, Tensor]] = (None, {})
+
+    @property
+    def reachable(self) -> bool:
+        """Whether its folder is there and may be read."""
+        return os.path.isdir(self.root) and os.access(self.root, os.R_OK | os.X_OK)
 
     @property
     def snapshot(self) -> Snapshot:
@@ -76,7 +83,11 @@ class LibraryReader:
 
     def _constants(self) -> Mapping[str, object] | None:
         """The constants as they lie there; new ones only together with the tensors they name."""
-        constants = read_constants(self.root)
+        try:
+            constants = read_constants(self.root)
+        except OSError as error:
+            raise_if_unreachable(error)
+            raise
         if self._looked and constants != self.calibration:
             self._tensors = ((constants or {}).get("tensors"),
                              read_constant_tensors(self.root, constants))  # fmt: skip

@@ -15,7 +15,7 @@ from pathlib import Path
 from experts.aliases import read_aliases
 from experts.atomic import clean_leftovers, locked
 from experts.entries import CONFIG, MANIFEST, ROUTING, WEIGHTS, Entry, read_entry
-from experts.errors import CorruptExpert, ExpertError, SystemExhausted
+from experts.errors import CorruptExpert, ExpertError, LibraryUnreachable, SystemExhausted
 from experts.exhaustion import raise_if_exhausted
 from experts.joining import require_backbone
 from experts.manifest import BackboneRef
@@ -65,12 +65,14 @@ class Scanner:
             again: read bad folders again although nothing in them changed.
 
         Raises:
-            CorruptExpert: the aliases are damaged, or the folder has gone, although it held
-                experts.
+            CorruptExpert: the aliases are damaged. LibraryUnreachable: the folder has gone,
+                although it held experts, or may not be read.
         """
         if not self.root.is_dir():
             if before.entries or before.bad:
-                raise CorruptExpert("The library's folder is not there; what was read of it stays.")
+                raise LibraryUnreachable(
+                    "The library's folder is not there; what was read of it stays."
+                )
             return Found({}, {}, {}, {})
         with locked(self.root):
             clean_leftovers(self.root)
@@ -94,7 +96,7 @@ class Scanner:
         Raises:
             BadExpert: it cannot be served; the message says why.
         """
-        if not folder.resolve().is_relative_to(self.root.resolve()):
+        if not Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(self.root)):
             raise CorruptExpert("The folder is a symlink that leaves the library.")
         entry = read_entry(folder)
         if entry.id != folder.name:
@@ -172,7 +174,12 @@ def _set_apart(entries: dict[str, Entry], bad: dict[str, str], aliases: Mapping[
 
 
 def _is_candidate(item: os.DirEntry[str]) -> bool:
-    return not item.name.startswith(".") and item.is_dir()
+    if item.name.startswith("."):
+        return False
+    try:
+        return item.is_dir()
+    except OSError:  # a loop of symlinks, or a disk that fails: to be listed as bad
+        return True
 
 
 def _stamp(folder: str) -> tuple[int, bool, bool]:
@@ -187,8 +194,11 @@ def _stamp(folder: str) -> tuple[int, bool, bool]:
     for path in (folder, *[f"{folder}/{name}" for name in NAMES]):
         try:
             s = os.stat(path)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             marks.append(None)
+            continue
+        except OSError as error:  # it may be an expert's, and to be listed as bad
+            marks.append(error.errno)
             continue
         changed = s.st_ctime_ns
         marks.append((s.st_ino, s.st_size, s.st_mtime_ns, changed))

@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from experts.backbones import Backbone, LanguageModel, open_backbone
 from experts.embedder import open_embedder
 from experts.entries import Entry
-from experts.errors import BadExpert, UnknownExpert
+from experts.errors import BadExpert, LibraryUnreachable, UnknownExpert
 from experts.host import HostExpert
 from experts.library import Library
 from experts.loader import read_expert
@@ -86,6 +86,7 @@ def build_service(
     """
     metrics = Metrics(settings.expert_label_cap)
     engine = build_engine(settings, metrics.loaded, progress)
+    engine.backbone.tokens(["a", "b"])  # its tokenizer makes its threads now: there is memory
     _preload(engine, settings.preload)
     service = EngineService(
         engine,
@@ -227,8 +228,13 @@ def _reader(library: Library, backbone: Backbone) -> Callable[[str], HostExpert]
         try:
             return read_expert(entry, backbone.sites).named(entry.ref, entry.manifest.version)
         except BadExpert as error:
+            if not library.reachable:
+                raise LibraryUnreachable(
+                    f"Expert {entry.id!r} is not in memory, and the library's folder is not there "
+                    "or may not be read."
+                ) from error
             library.set_aside(entry, error.message)
-            if library.root.is_dir() and not entry.path.is_dir():
+            if not entry.path.is_dir():
                 raise UnknownExpert(f"Expert {entry.id!r} was removed meanwhile.") from None
             if tries == 1 or entry.id in library.bad:
                 raise

@@ -229,6 +229,7 @@ TABLE: Mapping[type[Exception], Row] = {
     expert_errors.MismatchedExpert: Row(422, "invalid_request_error", "mismatched_expert"),
     expert_errors.CorruptExpert: Row(422, "invalid_request_error", "corrupt_expert"),
     expert_errors.SystemExhausted: Row(503, "overloaded_error", "system_exhausted"),
+    expert_errors.LibraryUnreachable: Row(503, "overloaded_error", "library_unreachable"),
     expert_errors.MixError: Row(422, "invalid_request_error", "bad_mix"),
     expert_errors.ChatError: Row(422, "invalid_request_error", "bad_chat"),
     expert_errors.InputTooLong: Row(422, "invalid_request_error", "input_too_long"),

@@ -132,12 +132,10 @@ class LibraryView:
         known |= self._fresh(fresh, progress, len(known))
         self._known = known
         routed = [expert for _, expert in known.values() if expert is not None]
-        constants, note = calibration_of(snapshot.calibration).under(
-            self.embedder.fingerprint, self.backbone.fingerprint
-        )
+        constants, note = self._constants(snapshot)
         if snapshot.calibration is not None and self._fitted.metric is None:
             note = note or DATED
-        if note and not (self._built and self._built.note):
+        if note and not (self._built and self._built.note == note):
             log.warning("%s", note)
         catalogue = Catalogue(routed, metric=self._fitted.metric)
         shortlist = Shortlist(catalogue, self._built and self._built.shortlist)
@@ -146,6 +144,22 @@ class LibraryView:
         return Built(
             snapshot.generation, snapshot, shortlist, constants, self._fitted.placing, note
         )
+
+    def _constants(self, snapshot: Snapshot) -> tuple[Calibration, str | None]:
+        """A snapshot's constants, and what is wrong with them.
+
+        Where they are damaged, those that were read before stay in force.
+
+        Raises:
+            CorruptExpert: they are damaged, and none were read before.
+        """
+        try:
+            constants = calibration_of(snapshot.calibration)
+        except CorruptExpert as error:
+            if self._built is None:
+                raise
+            return self._built.calibration, f"{error.message} Those read before stay in force."
+        return constants.under(self.embedder.fingerprint, self.backbone.fingerprint)
 
     def _refit(self, snapshot: Snapshot) -> bool:
         """Read the constants' tensors where they are others; what was made by the old is gone.

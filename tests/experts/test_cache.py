@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experts.cache import ExpertCache
-from experts.errors import CorruptExpert, UnknownExpert
+from experts.errors import CorruptExpert, SystemExhausted, UnknownExpert
 from experts.weights import ExpertWeights
 
 UNIT = 8  # bytes of one float64
@@ -103,6 +103,25 @@ def test_failures_are_told_and_not_kept(make_cache: MakeCache) -> None:
             assert lease.failed == errors
     assert calls == {"good": 1, "bad": 2, "gone": 2}
     assert (cache.stats.bytes, cache.stats.experts) == (UNIT, 1)
+
+
+def test_a_load_that_no_thread_can_be_started_for_fails(
+    make_cache: MakeCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waited for it would wait for ever."""
+    cache = make_cache()
+    start = threading.Thread.start
+
+    def refused(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    cache.prefetch(["a1"])
+    with cache.pin(["b1"]) as lease:
+        assert isinstance(lease.failed["b1"], SystemExhausted)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with cache.pin(["a1", "b1"]) as lease:
+        assert list(lease.experts) == ["a1", "b1"]
 
 
 def test_an_unforeseen_error_is_raised_and_unpins(make_cache: MakeCache) -> None:

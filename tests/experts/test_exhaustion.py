@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from experts import atomic
 from experts.atomic import atomic_folder, atomic_write, locked
 from experts.entries import Entry
-from experts.errors import CorruptExpert, SystemExhausted
+from experts.errors import CorruptExpert, LibraryUnreachable, SystemExhausted
+from experts.exhaustion import as_exhausted
 from experts.files import read_bytes, sha256_of
 from experts.library import Library
 from tests.experts.handles import no_handle_left
@@ -77,3 +80,24 @@ def test_a_former_version_is_not_given_up_for_want_of_a_handle(
     second = stored("tides")
     assert second.manifest.version == first.manifest.version + 1
     assert (root / ".versions" / first.ref).is_dir()
+
+
+def test_a_folder_that_may_not_be_written_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(LibraryUnreachable, match="Read-only"), atomic_folder(tmp_path / "a"):
+        pass
+
+
+@pytest.mark.parametrize("refusal", [MemoryError(), RuntimeError("can't start new thread")])
+def test_want_of_memory_is_told_from_faults_of_ours(refusal: Exception) -> None:
+    assert isinstance(as_exhausted(refusal), SystemExhausted)
+    with pytest.raises(RuntimeError) as raised:
+        torch.empty(1 << 60, dtype=torch.uint8)
+    assert isinstance(as_exhausted(raised.value), SystemExhausted)
+    ours = RuntimeError("shapes do not fit")
+    assert as_exhausted(ours) is ours

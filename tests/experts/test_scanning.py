@@ -15,7 +15,7 @@ import torch
 
 from experts.backbones import TextEncoder
 from experts.entries import CONFIG, MANIFEST, ROUTING, WEIGHTS, Entry
-from experts.errors import CorruptExpert, ExpertError
+from experts.errors import CorruptExpert, ExpertError, LibraryUnreachable
 from experts.library import Library
 from experts.scanning import Scanner
 from experts.versions import FOLDER, KEPT, keep
@@ -139,12 +139,22 @@ def test_a_folder_that_is_not_there_takes_no_experts_away(
     library = open_library()
     before = library.snapshot
     root.rename(root.with_name("away"))
-    with pytest.raises(CorruptExpert, match="is not there"):
+    with pytest.raises(LibraryUnreachable, match="is not there"):
         library.refresh()
     assert library.snapshot is before
     root.with_name("away").rename(root)
     library.refresh()
     assert library.snapshot is before
+
+
+def test_a_folder_that_cannot_be_read_is_bad_and_stops_no_look(
+    stored: Stored, open_library: Open, root: Path
+) -> None:
+    stored("tides")
+    (root / "loop").symlink_to("loop")
+    library = open_library()
+    assert set(library.entries) == {"tides"}
+    assert "symbolic links" in library.bad["loop"]
 
 
 def test_damaged_constants_of_another_change_nothing(

@@ -111,9 +111,10 @@ class GenerationLoop:
             try:
                 self._step(out)
             except Exception as error:
-                log.exception("a step of %d rows failed", len(self.batch.rows))
+                error = as_exhausted(error)
+                log.error("a step of %d rows failed", len(self.batch.rows), exc_info=error)
                 for request in self._running():
-                    self._end_request(request, out, as_exhausted(error), wipe=True)
+                    self._end_request(request, out, error, wipe=True)
         out.tell()
         self.on_step(out, time.monotonic() - began)
 

@@ -12,7 +12,7 @@ from server.engine.messages import Outcome, Sample
 from server.engine.queue import Result
 from server.engine.run import Engine
 from server.engine.service import EngineService
-from server.errors import DeadlinePassed, Draining, QueueFull
+from server.errors import DeadlinePassed, Draining, QueueFull, Unavailable
 
 pytestmark = pytest.mark.anyio
 BARE = [Sample(f"Text number {i}.", model="tiny-random") for i in range(6)]
@@ -216,3 +216,20 @@ class Slow:
 
     async def close(self) -> None:
         pass
+
+
+async def test_who_waits_for_an_engine_that_dies_is_told(engine, monkeypatch):
+    def die(samples: Sequence[Sample]) -> list[Result]:
+        raise SystemExit("dead")
+
+    service = EngineService(engine)
+    await service.start()
+    monkeypatch.setattr(engine, "run", die)
+    asked = [asyncio.create_task(service.submit([sample])) for sample in BARE]
+    for task in asked:
+        with pytest.raises(Unavailable, match="engine died"):
+            await asyncio.wait_for(task, 10)
+    assert not service.alive
+    with pytest.raises(Unavailable, match="engine died"):
+        await service.submit(BARE)
+    await service.drain(1)

@@ -10,7 +10,9 @@ import torch
 
 from experts.artefacts import Artefacts
 from experts.backbones import TextEncoder
+from experts.constants import CALIBRATION
 from experts.entries import ROUTING
+from experts.errors import CorruptExpert
 from experts.library import Library
 from experts.manifest import BackboneRef, Manifest
 from routers.calibration import Calibration
@@ -126,3 +128,19 @@ def test_only_what_is_new_is_read(
         id != "mood" for id in after.ids
     ]
     assert freed == [1]
+
+
+def test_constants_that_are_damaged_later_leave_the_former_in_force(
+    tiny32: TextEncoder, told: Library
+):
+    made = LibraryView(tiny32, tiny32, told)
+    before = made.current()
+    constants = told.root / CALIBRATION
+    constants.write_text(constants.read_text().replace('"temperature"', '"temperatuse"'))
+    told.refresh()
+    after = made.current()
+    assert after.generation != before.generation
+    assert after.calibration == before.calibration
+    assert "temperatuse" in (after.note or "")
+    with pytest.raises(CorruptExpert, match="temperatuse"):
+        LibraryView(tiny32, tiny32, told).current()
