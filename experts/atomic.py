@@ -6,35 +6,75 @@ of what is written.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
 import secrets
 import shutil
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from experts.exhaustion import raise_if_unreachable
 
+READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+
 # What a killed writer leaves: `.tmp` was never visible, `.old` was, and may have to come back.
 LEFTOVER = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.(?P<state>tmp|old)")
+
+
+LOCK = ".lock"
+"""Locked beside its folder, where it is there: on NFS the lock of a folder is this machine's alone,
+while that of a file is the server's."""
 
 
 @contextmanager
 def locked(folder: Path) -> Generator[None]:
     """Only one writer of a folder at a time, in any thread or process; a killed one lets go.
 
+    On other machines too, once the folder is one to `share`.
+
     Raises:
         SystemExhausted, LibraryUnreachable: why the folder, or what is done inside, fails.
     """
-    with _told():
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
+    with _told(), ExitStack() as stack:
+        _lock(stack, folder, os.O_RDONLY)
+        with suppress(FileNotFoundError):
+            _lock(stack, folder / LOCK, os.O_RDWR)
+        yield
+
+
+def share(folder: Path) -> None:
+    """Have `locked` keep off writers on other machines, if the folder can be written to.
+
+    Raises:
+        SystemExhausted, LibraryUnreachable: why the folder fails.
+    """
+    path = folder / LOCK
+    if path.exists():
+        return
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT)
+        os.fchmod(handle, folder.stat().st_mode & 0o666)  # whoever may write to the one may lock it
+        os.close(handle)
+    except OSError as error:
+        if error.errno not in READ_ONLY:
+            raise_if_unreachable(error)
+            raise
+
+
+def _lock(stack: ExitStack, path: Path, flags: int) -> None:
+    """Hold a lock until the stack unwinds: against all, or, where one may only read, writers."""
+    how = fcntl.LOCK_EX
+    try:
+        handle = os.open(path, flags)
+    except OSError as error:
+        if flags == os.O_RDONLY or error.errno not in READ_ONLY:
+            raise
+        handle, how = os.open(path, os.O_RDONLY), fcntl.LOCK_SH
+    stack.callback(os.close, handle)
+    fcntl.flock(handle, how)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experts.aliases import read_aliases
-from experts.atomic import clean_leftovers, locked
+from experts.atomic import clean_leftovers, locked, share
 from experts.entries import CONFIG, MANIFEST, ROUTING, WEIGHTS, Entry, read_entry
 from experts.errors import CorruptExpert, ExpertError, LibraryUnreachable, SystemExhausted
 from experts.exhaustion import raise_if_exhausted
@@ -74,6 +74,7 @@ class Scanner:
                     "The library's folder is not there; what was read of it stays."
                 )
             return Found({}, {}, {}, {})
+        share(self.root)
         with locked(self.root):
             clean_leftovers(self.root)
             aliases = read_aliases(self.root)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from experts.atomic import LOCK
 from experts.backbones import TextEncoder
 from experts.entries import Entry
 from experts.library import Library
@@ -110,7 +111,7 @@ def test_whenever_it_is_killed_the_library_is_as_before_or_after(
 def require_clean(library: Library, encoder: TextEncoder) -> None:
     """Nothing is left over, and all that is there can be served."""
     names = {p.name for p in library.root.iterdir()}
-    assert names - {FOLDER} == set(library.entries)
+    assert names - {FOLDER, LOCK} == set(library.entries)
     if FOLDER in names:
         kept = {p.name for p in (library.root / FOLDER).iterdir()}
         assert kept == set(library.snapshot.kept)

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from experts.artefacts import Artefacts
-from experts.atomic import locked
+from experts.atomic import LOCK, locked
 from experts.backbones import TextEncoder
 from experts.backbones.text_encoder import Pooling
 from experts.backbones.tiny import tiny_encoder
@@ -502,7 +502,7 @@ def test_a_folder_linked_from_elsewhere_is_bad(
     assert "leaves the library" in library.bad["tides"]
     library.remove("tides")
     assert (tmp_path / "away" / WEIGHTS).exists()
-    assert list(root.iterdir()) == []
+    assert [p.name for p in root.iterdir()] == [LOCK]
 
 
 def test_readers_see_whole_states_while_writers_run(
@@ -559,7 +559,7 @@ def test_a_killed_writer_leaves_a_library_that_opens(
     assert dict(library.bad) == {}
     assert set(library.entries) in ({"steady"}, {"steady", "busy"})
     assert all(found == [] for found in library.verify().values())
-    assert {p.name for p in root.iterdir()} == set(library.entries)
+    assert {p.name for p in root.iterdir()} == {LOCK, *library.entries}
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -591,5 +591,5 @@ def test_a_kill_while_replacing_leaves_the_expert_as_it_was_before_or_after(
     assert all(found == [] for found in library.verify().values())
     for entry in library.snapshot.versions("busy"):
         load_expert(entry, encoder64.sites, dtype=torch.float64)
-    assert {p.name for p in root.iterdir()} <= {"busy", ".versions"}
+    assert {p.name for p in root.iterdir()} <= {LOCK, "busy", ".versions"}
     assert not [p.name for p in (root / ".versions").iterdir() if p.name.startswith(".")]

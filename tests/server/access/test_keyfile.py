@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+from pathlib import Path
+from tempfile import mkdtemp
 
 import pytest
 from pydantic import ValidationError
@@ -98,3 +101,29 @@ def test_a_file_that_did_not_change_is_not_read_again(path):
     os.utime(path, ns=(1, 1))
     store.look()
     assert store.ring is not ring
+
+
+def test_keys_of_a_mounted_secret_follow_it(tmp_path, team):
+    """The kubelet writes a new folder, swaps a link to it, and deletes the old one."""
+
+    def mount(keys):
+        at_last = links[-1].resolve() if links[-1].exists() else None
+        fresh = Path(mkdtemp(prefix="..", dir=tmp_path))
+        write_keys(fresh / "keys.json", keys)
+        (tmp_path / "..data_tmp").symlink_to(fresh.name)
+        (tmp_path / "..data_tmp").rename(links[-1])
+        if at_last:
+            shutil.rmtree(at_last)
+
+    links = tmp_path / "keys.json", tmp_path / "..data"
+    links[0].symlink_to("..data/keys.json")
+    mount([team[0]])
+    store = KeyStore(links[0])
+    other, token = make_key("crew", ["infer", "admin"], ["a"], Limits(concurrent=3))
+    mount([other])
+    store.look()
+    assert store.ring.find(token) == other
+    assert store.ring.find(team[1]) is None
+    mount([])
+    store.look()
+    assert store.ring.keys == ()

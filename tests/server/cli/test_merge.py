@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from experts.atomic import LOCK
+
 
 @pytest.fixture
 def merge(run, library):
@@ -64,6 +66,7 @@ def test_a_taken_id_needs_replace_and_a_rank_tells_what_it_lost(merge):
     ],
 )
 def test_a_wrong_wish_is_told_and_changes_nothing(run, library, said, code, reason):
+    (library / LOCK).touch()  # whoever opens a library leaves that
     before = sorted(library.iterdir())
     asked = {"--of": "mood,weather", "--library": str(library), "--backbone": "tiny-random"}
     asked |= {said[0]: said[1]}

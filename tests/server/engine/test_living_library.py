@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from experts.atomic import LOCK
 from experts.entries import CONFIG, MANIFEST, ROUTING, WEIGHTS
 from experts.errors import DuplicateExpert, ExpertError, UnknownExpert
 from experts.library import Library
@@ -292,7 +293,7 @@ class World:
     def nothing_leaks(self) -> None:
         """Neither folders on disk nor tensors in memory of what is not there any more."""
         folders = {p.name for p in self.root.iterdir()}
-        assert folders - {FOLDER} == set(self.model.current)
+        assert folders - {FOLDER, LOCK} == set(self.model.current)
         refs = {f"{id}@{version}" for id, version in self.model.source}
         if FOLDER in folders:
             assert {p.name for p in (self.root / FOLDER).iterdir()} <= refs
