@@ -125,10 +125,7 @@ class EngineService:
 
     @contextmanager
     def admitted(self) -> Generator[Submit]:
-        """Let one request in: a drain that begins meanwhile waits for all that it submits.
-
-        Yields:
-            `submit`, as below.
+        """Let one request in, and give it `submit`: a drain waits for all that it submits.
 
         Raises:
             Draining: nothing new is let in.
