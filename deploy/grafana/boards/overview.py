@@ -70,13 +70,19 @@ REQUESTS = Row("Requests", (
         "Time to answer, by route", "s",
         "The slowest percent of every route. Routes that write last as long as their texts; see "
         "'generation' for the first token.",
-        quantiles("request_seconds", "route", API, levels=(0.99,)), width=12,
+        quantiles("request_seconds", "route", API, levels=(0.99,)), width=8,
     ),
     Panel(
         "Requests being answered", "short",
         "Requests inside the server. If it climbs while requests a second do not, something is "
         "stuck: look at queue and stages in 'capacity'.",
-        (Query("sum by (instance) (sailplane_requests_in_flight{$on})", "{{instance}}"),), width=12,
+        (Query("sum by (instance) (sailplane_requests_in_flight{$on})", "{{instance}}"),), width=8,
+    ),
+    Panel(
+        "Requests by key", "reqps",
+        "Who asks, where the server has keys. One that rises alone: look at its limits with "
+        "`sailplane keys list`. Errors rate_limit_exceeded and too_many_at_once are those of keys.",
+        (Query(f'{per_second("key_requests_total", "key")} or vector(0)', "{{key}}"),), width=8,
     ),
 ))  # fmt: skip
 
