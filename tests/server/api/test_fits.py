@@ -108,9 +108,7 @@ async def test_a_removal_stops_the_fit(client, app, described):
     assert (await client.get("/v1/experts/gliding")).status_code == 404
     metrics = (await client.get("/metrics")).text
     for state in ("done", "failed"):
-        assert f'sailplane_fits_total{{state="{state}"}} 0.0' in metrics, (
-            "a stopped fit has not ended"
-        )
+        assert f'sailplane_fits_total{{state="{state}"}} 0.0' in metrics, "it was stopped: no end"
 
 
 async def test_a_replacement_stops_the_fit_and_may_ask_for_its_own(client, described):
