@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -73,8 +74,11 @@ def push(root: Path, url: str) -> Pushed:
     if store.index() != before:
         raise MirrorError(f"{url}: another push was faster; look at what it wrote, or push again.")
     store.put_index(index.model_dump_json(indent=1).encode() + b"\n")
-    # Who is fetching by the index before may still need what that names.
-    needed = index.objects | (parse_index(before, url).objects if before else set())
+    needed = index.objects
+    with suppress(
+        MirrorError
+    ):  # who is fetching by the index before may still need what that names
+        needed |= parse_index(before, url).objects if before else set()
     stale = sorted(there.keys() - needed)
     store.delete(stale)
     return Pushed(index.generation, written, len(stale))

@@ -11,7 +11,7 @@ import fsspec
 import pytest
 import torch
 
-from experts.atomic import LOCK
+from experts.atomic import LOCK, replace_file
 from experts.backbones import TextEncoder
 from experts.backbones.tiny import tiny_encoder
 from experts.entries import Entry
@@ -125,8 +125,7 @@ def test_a_copy_follows_what_comes_changes_and_goes(library, url, copy, inbox):
 def test_a_file_that_was_altered_in_a_copy_is_mended_by_the_next(library, url, copy):
     push(library.root, url)
     pulled(url, copy)
-    (copy / "moons" / "expert.json").unlink()
-    (copy / "moons" / "expert.json").write_text("{}")
+    replace_file(copy / "moons" / "expert.json", b"{}")
     assert pulled(url, copy).bad == {}
     assert same_files(library.root, copy)
 
@@ -182,14 +181,11 @@ def test_a_folder_with_work_of_its_own_is_left_alone(library, url, inbox):
 def test_no_library_and_no_such_store_are_told(url, copy):
     with pytest.raises(MirrorError, match="experts push"):
         Mirror(url, copy).pull()
-    assert not copy.exists()
     with pytest.raises(MirrorError, match="Protocol not known"):
         Mirror("nowhere://bucket/library", copy)
 
 
-def test_a_push_of_bad_experts_or_beside_a_change_leaves_the_index(
-    library, url, inbox, monkeypatch
-):
+def test_what_cannot_be_pushed_leaves_the_index(library, url, inbox, monkeypatch):
     push(library.root, url)
     before = Store(url).index()
     real = Store.put
@@ -283,14 +279,10 @@ def test_a_library_that_follows_an_address_is_changed_by_nobody_else(
     assert follower.generation == library.generation
     with pytest.raises(MirroredLibrary, match="change the one it is pushed from"):
         put(follower, inbox, "winds", "two")
-    for change in (
-        lambda: follower.remove("moons"),
-        lambda: follower.set_alias("a", "moons"),
-        lambda: follower.roll_back("tides", 1),
-        lambda: follower.write_calibration({}),
-    ):
+    for change in (follower.remove, follower.set_alias, follower.refit, follower.roll_back,
+                   follower.write_calibration):  # fmt: skip
         with pytest.raises(MirroredLibrary):
-            change()
+            change("moons")
     put(library, inbox, "winds", "two")
     push(library.root, url)
     assert follower.refresh().added == ("winds",)
@@ -304,3 +296,5 @@ def test_a_library_that_follows_an_address_is_changed_by_nobody_else(
     again.refresh()
     assert again.generation == library.generation
     assert "Serving the copy of before" in caplog.text
+    push(library.root, url)
+    again.refresh()
