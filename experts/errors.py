@@ -6,6 +6,8 @@ ExpertError
 ├── DuplicateExpert        the id is taken: choose another, or remove it first
 ├── AliasedExpert          aliases stand for it: remove them first
 ├── StaleConstants         others have changed the library's constants: begin again
+├── MirrorError            a library's address fails, or what lies there: its operator must act
+├── MirroredLibrary        the library is a copy: change the one it is a copy of
 ├── BadTags                tags without their form, or that this caller may not give
 ├── ForbiddenSource        the folder lies outside the roots an operator allowed
 ├── BadExpert              the expert's own files are at fault: its author must act
@@ -55,6 +57,14 @@ class AliasedExpert(ExpertError):
 
 class StaleConstants(ExpertError):
     """The library's constants are no longer those that a change began with."""
+
+
+class MirrorError(ExpertError):
+    """A library cannot be copied to or from an object store as things are."""
+
+
+class MirroredLibrary(ExpertError):
+    """A copy of a library elsewhere is changed there."""
 
 
 class BadTags(ExpertError):

@@ -21,6 +21,7 @@ from experts.host import HostExpert
 from experts.library import Library
 from experts.loader import read_expert
 from experts.memory import keep_freed
+from experts.mirror import Mirror, Mirrored
 from experts.scanning import Progress
 from experts.tiers import Tier, Tiers
 from experts.versions import parse_reference
@@ -112,7 +113,7 @@ def build_engine(
     Raises:
         SettingsError, ExpertError: as `build_app`.
     """
-    if not settings.library.is_dir():
+    if not (settings.library_url or settings.library.is_dir()):
         raise SettingsError(
             f"library = {str(settings.library)!r}: expected a folder that exists "
             "(an empty one starts a new library)"
@@ -126,10 +127,7 @@ def build_engine(
         torch.set_num_threads(1)
         backbone.widen(cores)
     progress = _logged(progress)
-    library = Library.open(
-        settings.library, fingerprint=backbone.fingerprint, backbone_id=backbone.id,
-        progress=progress,
-    )  # fmt: skip
+    library = _open_library(settings, backbone, progress)
     stack_bytes = settings.device_bytes // STACKS
     tiers = build_tiers(
         library, backbone, settings.host_bytes, settings.device_bytes - stack_bytes, on_load
@@ -149,6 +147,19 @@ def build_engine(
     _require_listed(library, "pin", settings.pin)
     _require_room(engine, settings)
     return engine
+
+
+def _open_library(settings: Settings, backbone: Backbone, progress: Progress) -> Library:
+    """The folder as it is, or kept a copy of what lies at an address."""
+    if settings.library_url is None:
+        return Library.open(
+            settings.library, fingerprint=backbone.fingerprint, backbone_id=backbone.id,
+            progress=progress,
+        )  # fmt: skip
+    mirror = Mirror(settings.library_url, settings.library)
+    library = Mirrored(mirror, backbone.fingerprint, backbone.id)
+    library.refresh(progress=progress)
+    return library
 
 
 def build_generation(settings: Settings, backbone: LanguageModel, tiers: Tiers) -> GenerationLoop:

@@ -222,6 +222,8 @@ TABLE: Mapping[type[Exception], Row] = {
     expert_errors.UnknownAlias: Row(404, "not_found_error", "alias_not_found"),
     expert_errors.DuplicateExpert: Row(409, "conflict_error", "expert_exists"),
     expert_errors.AliasedExpert: Row(409, "conflict_error", "expert_aliased"),
+    expert_errors.MirroredLibrary: Row(409, "conflict_error", "library_mirrored"),
+    expert_errors.MirrorError: Row(503, "overloaded_error", "mirror_failed"),
     expert_errors.BadTags: Row(422, "invalid_request_error", "bad_tags"),
     expert_errors.ForbiddenSource: Row(403, "permission_error", "source_forbidden"),
     expert_errors.BadExpert: Row(422, "invalid_request_error", "bad_expert"),

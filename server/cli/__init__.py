@@ -15,6 +15,7 @@ from server.cli.evaluate import evaluate
 from server.cli.fit import fit
 from server.cli.log import log
 from server.cli.merge import merge
+from server.cli.mirror import pull, push
 from server.cli.options import EPILOG
 from server.cli.route import route
 from server.cli.serve import serve
@@ -38,5 +39,9 @@ app.command(epilog="Example: sailplane evaluate --tasks tests/data/tasks --limit
 app.command(epilog="Example: sailplane card --library library/minilm")(card)
 app.command(epilog="Example: sailplane log routing.jsonl --plots plots")(log)
 experts.app.command(epilog="Example: sailplane experts merge both --of sst2,subj")(merge)
+experts.app.command(epilog="Example: sailplane experts push s3://bucket/library")(push)
+experts.app.command(epilog="Example: sailplane experts pull s3://bucket/library --library copy")(
+    pull
+)
 app.add_typer(experts.app, name="experts", epilog="Example: sailplane experts list")
 app.add_typer(keys.app, name="keys", epilog="Example: sailplane keys list --keys keys.json")

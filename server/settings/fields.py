@@ -69,6 +69,9 @@ class Settings(BaseSettings):
         None, description="Hold a language model's weights in so many bits, by bitsandbytes."
     )
     library: Path = Field(Path("library/minilm"), description="The folder of experts.")
+    library_url: str | None = Field(
+        None, description="Where `sailplane experts push` wrote: --library is kept a copy of it."
+    )
     adapter_roots: Paths = Field(
         (), description="Folders that adapters may be loaded from while serving."
     )
@@ -131,15 +134,12 @@ class Settings(BaseSettings):
     )
     body_limit: int = Field(4 << 20, ge=1024, description="Largest request body, in bytes.")
     token_limit: int | None = Field(
-        None,
-        ge=1,
-        description="Tokens that one request for text may have, its prompts and all its texts.",
+        None, ge=1, description="Tokens a request for text may have, prompts and texts together."
     )
     host_bytes: int = Field(
         1 << 30,
         ge=1 << 20,
-        description="Bytes of experts kept on the host as their files hold them, least used out "
-        "first.",
+        description="Bytes of experts kept on the host as files hold them, least used out first.",
     )
     device_bytes: int = Field(
         1 << 30,

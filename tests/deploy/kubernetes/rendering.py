@@ -12,9 +12,9 @@ import yaml
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "deploy" / "kubernetes"
-OVERLAYS = ("demo", "production", "gpu")
-KEPT = ("production", "gpu")
+KEPT = ("production", "gpu", "object-store")
 """Overlays of several servers on one library."""
+OVERLAYS = ("demo", *KEPT)
 
 Object = dict
 needs_kubectl = pytest.mark.skipif(
@@ -53,9 +53,8 @@ def environment(overlay: str) -> dict[str, str]:
     """The variables of the server's container, as Kubernetes would set them."""
     config = render(overlay)["ConfigMap"]
     assert server(overlay)["envFrom"] == [{"configMapRef": {"name": config["metadata"]["name"]}}]
-    (threads,) = server(overlay)["env"]
-    assert threads["valueFrom"]["resourceFieldRef"] == {"resource": "limits.cpu", "divisor": "1"}
-    return {**config["data"], threads["name"]: server(overlay)["resources"]["limits"]["cpu"]}
+    assert "env" not in server(overlay)
+    return config["data"]
 
 
 def mounts(container: Object) -> dict[str, str]:

@@ -39,7 +39,7 @@ def settings(overlay, monkeypatch, tmp_path):
 @overlays
 def test_the_server_takes_its_settings_and_would_start(settings, overlay):
     require_guarded(settings)
-    assert settings.threads == int(server(overlay)["resources"]["limits"]["cpu"])
+    assert (settings.library_url is not None) is (overlay == "object-store")
     assert settings.allow_anonymous is (overlay == "demo")
 
 
@@ -127,10 +127,22 @@ def test_objects_name_each_other(overlay):
     }
     assert "replicas" not in deployment["spec"], "the autoscaler's"
     assert objects["PodDisruptionBudget"]["spec"]["maxUnavailable"] < scaled["minReplicas"]
-    claims = [v["persistentVolumeClaim"]["claimName"] for v in pod(overlay)["volumes"]
-              if "persistentVolumeClaim" in v]  # fmt: skip
-    assert claims == [objects["PersistentVolumeClaim"]["metadata"]["name"]]
-    assert objects["PersistentVolumeClaim"]["spec"]["accessModes"] == ["ReadWriteMany"]
+
+
+@kept
+def test_the_library_lies_on_a_volume_that_all_write_to_or_on_one_of_each(overlay):
+    objects = render(overlay)
+    (volume,) = [v for v in pod(overlay)["volumes"] if v["name"] == "library"]
+    seeded = [c["name"] for c in pod(overlay).get("initContainers", ())]
+    if overlay == "object-store":
+        assert volume.keys() == {"name", "emptyDir"}
+        assert "PersistentVolumeClaim" not in objects
+        assert seeded == [], "a copy must begin empty"
+    else:
+        claim = objects["PersistentVolumeClaim"]
+        assert volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+        assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+        assert seeded == ["seed"]
 
 
 @kept
@@ -142,7 +154,7 @@ def test_keys_and_library_lie_where_the_server_looks(settings, overlay):
 
 
 @kept
-def test_only_ingress_and_prometheus_get_in_and_only_names_are_asked_for(overlay):
+def test_only_ingress_and_prometheus_get_in_and_only_names_and_the_store_are_asked(overlay):
     policy = render(overlay)["NetworkPolicy"]["spec"]
     assert sorted(policy["policyTypes"]) == ["Egress", "Ingress"]
     ports = {p["name"] for p in server(overlay)["ports"]}
@@ -151,7 +163,8 @@ def test_only_ingress_and_prometheus_get_in_and_only_names_are_asked_for(overlay
     ]  # fmt: skip
     assert ports == {"http", "metrics"}
     assert all(rule["from"] for rule in policy["ingress"])
-    assert [{p["port"] for p in rule["ports"]} for rule in policy["egress"]] == [{53}]
+    asked = [{53}, {443}] if overlay == "object-store" else [{53}]
+    assert [{p["port"] for p in rule["ports"]} for rule in policy["egress"]] == asked
     assert all(rule["to"] for rule in policy["egress"])
 
 

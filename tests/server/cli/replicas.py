@@ -68,20 +68,24 @@ def make_place(folder: Path) -> Place:
 
 
 @contextmanager
-def replicas(place: Place, count: int = 2, **said: str) -> Generator[list[Replica]]:
-    """Servers on one library, started together."""
+def replicas(
+    place: Place, count: int = 2, own: str | None = None, **said: str
+) -> Generator[list[Replica]]:
+    """Servers on one library, or each on a folder of its `own`, started together."""
+    folders = [place.library.with_name(f"{own}-{n}") if own else place.library
+               for n in range(count)]  # fmt: skip
     with ExitStack() as stack:
-        started = [stack.enter_context(_started(place, said)) for _ in range(count)]
+        started = [stack.enter_context(_started(place, folder, said)) for folder in folders]
         for each in started:
             wait_until_ready(each.process, str(each.client.base_url))
         yield started
 
 
 @contextmanager
-def _started(place: Place, said: dict[str, str]) -> Generator[Replica]:
+def _started(place: Place, library: Path, said: dict[str, str]) -> Generator[Replica]:
     port = free_port()
     settings = {
-        "BACKBONE": "tiny-random", "LIBRARY": place.library, "PORT": port, "THREADS": 1,
+        "BACKBONE": "tiny-random", "LIBRARY": library, "PORT": port, "THREADS": 1,
         "ADAPTER_ROOTS": place.inbox, "SCAN_SECONDS": SCAN_SECONDS, **said,
     }  # fmt: skip
     process = subprocess.Popen(
