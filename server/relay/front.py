@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from server.api.faults import explain, render_error
+from server.api.headers import EVERYWHERE
 from server.api.lean import in_time, read_body
 from server.api.telling import DONE
 from server.errors import INTERNAL, Unavailable, row_of
@@ -172,7 +173,7 @@ class _Answer:
     async def refuse(self, scope: Scope, receive: Receive, error: Exception) -> None:
         """Answer with an error of our own."""
         response = render_error(error)
-        response.raw_headers.append((NAME, self.id))
+        response.raw_headers += [*EVERYWHERE, (NAME, self.id)]
         await response(scope, receive, self._send)
 
     async def _body(self, body: bytes, more: bool) -> None:
