@@ -6,7 +6,10 @@ those are more, since one request may bring a thousand. Ray keeps the bounds and
 
 from __future__ import annotations
 
-from ray.serve.config import AutoscalingContext
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ray.serve.config import AutoscalingContext
 
 WAITING = "waiting"
 """What a replica tells under this name: samples in its queue."""
