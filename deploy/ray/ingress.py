@@ -16,6 +16,9 @@ from server.observability.logs import configure_logs
 from server.relay.front import Front
 from server.relay.messages import Asked, Relay, Whole
 
+PROBE = 2.0
+"""Seconds that whoever looks whether we are ready will wait."""
+
 
 def ingress_app(relay: Relay, *, max_body_bytes: int, client_timeout: float) -> FastAPI:
     """The app in front of a relay."""
@@ -29,7 +32,7 @@ def ingress_app(relay: Relay, *, max_body_bytes: int, client_timeout: float) -> 
     @app.get("/ready")
     async def ready(request: Request, response: Response) -> dict[str, str]:
         """Ready when one replica is."""
-        told = await relay.ask_all(_asked(request))
+        told = await relay.ask_all(_asked(request), PROBE)
         return _status(response, told)
 
     @app.get("/metrics")

@@ -24,8 +24,6 @@ BEAT = 1.0
 """Seconds without an answer after which it is seen whether anybody is there at all."""
 ALIVE = 2.0
 """Seconds in which a replica says that it is there."""
-TOGETHER = 120.0
-"""Seconds in which all replicas answer what all are asked."""
 
 
 class RayRelay:
@@ -89,10 +87,10 @@ class RayRelay:
             return True  # busy, or stopped: what is asked of it has not failed yet
         return any(answer is True for answer in told)
 
-    async def ask_all(self, asked: Asked) -> Sequence[Whole]:
+    async def ask_all(self, asked: Asked, seconds: float = 60.0) -> Sequence[Whole]:
         """See `Relay`."""
         try:
-            told = await self._tell_all("whole", asked, timeout=TOGETHER)
+            told = await self._tell_all("whole", asked, timeout=seconds)
         except TimeoutError:
             log.warning("not all replicas answered %s in time", asked.path)
             return ()

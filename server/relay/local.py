@@ -43,9 +43,10 @@ class LocalRelay:
                 await asyncio.wait([task], timeout=LEAVING)
                 task.cancel()
 
-    async def ask_all(self, asked: Asked) -> Sequence[Whole]:
+    async def ask_all(self, asked: Asked, seconds: float = 60.0) -> Sequence[Whole]:
         """See `Relay`: there is one."""
-        return [await self.whole(asked)]
+        async with asyncio.timeout(seconds):
+            return [await self.whole(asked)]
 
     async def whole(self, asked: Asked) -> Whole:
         """The answer in one piece."""
