@@ -12,7 +12,7 @@ from collections.abc import Callable
 from rich.console import Console
 from transformers.utils import logging
 
-from benchmarks import batch, choose, forward, library, peers, server
+from benchmarks import batch, choose, forward, library, peers, replicas, server
 from benchmarks.figures import Figure, save, show
 from benchmarks.generation import speed, vllm_env
 from benchmarks.processes import BenchmarkError
@@ -25,6 +25,7 @@ BENCHMARKS: dict[str, Callable[[bool], list[Figure]]] = {
     "server": server.run,
     "batch": batch.run,
     "generation": speed.run,
+    "ray": replicas.run,
     "peers": lambda quick: [*peers.run(quick), *speed.run_peers(quick)],
 }
 

@@ -1,0 +1,1 @@
+"""Ways to run Sailplane, beside `sailplane serve`; nothing in the packages imports from here."""
