@@ -82,7 +82,8 @@ def build_service(
     """
     metrics = Metrics(settings.expert_label_cap)
     engine = build_engine(settings, metrics.loaded, progress)
-    engine.backbone.tokens(["a", "b"])  # its tokenizer makes its threads now: there is memory
+    # Tokenizers and oneDNN are of no more use where their first call finds no memory: it is now.
+    engine.backbone.embed(["a", "b"])
     _preload(engine, settings.preload)
     service = EngineService(
         engine,
