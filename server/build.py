@@ -82,8 +82,8 @@ def build_service(
     """
     metrics = Metrics(settings.expert_label_cap)
     engine = build_engine(settings, metrics.loaded, progress)
-    # Tokenizers and oneDNN are of no more use where their first call finds no memory: it is now.
-    engine.backbone.embed(["a", "b"])
+    # Tokenizers are of no more use where their first batch finds no memory: it is now.
+    engine.backbone.tokens(["a", "b"])
     _preload(engine, settings.preload)
     service = EngineService(
         engine,
