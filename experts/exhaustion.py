@@ -28,8 +28,8 @@ NO_MEMORY = (
 def as_exhausted(error: Exception) -> Exception:
     """The same error, or `SystemExhausted` where it says that there is no memory left.
 
-    oneDNN keeps such a failure in the thread, and fails there for ever after: torch computes without
-    it from then on.
+    oneDNN keeps such a failure in the thread, and fails there for ever after: from then on torch
+    computes without it.
     """
     said = str(error).lower()
     if NO_PRIMITIVE in said:
