@@ -18,16 +18,22 @@ EXHAUSTED = (
 OUT_OF_REACH = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTDIR, errno.ELOOP,
 )  # fmt: skip
+NO_PRIMITIVE = "could not create a primitive"
 NO_MEMORY = (
-    "can't allocate memory", "out of memory", "bad_alloc", "could not create a primitive",
-    "can't start new thread",
+    "can't allocate memory", "out of memory", "bad_alloc", "can't start new thread", NO_PRIMITIVE,
 )  # fmt: skip
 """What stands in errors of torch, on a CPU, and of threads: they have no class of their own."""
 
 
 def as_exhausted(error: Exception) -> Exception:
-    """The same error, or `SystemExhausted` where it says that there is no memory left."""
+    """The same error, or `SystemExhausted` where it says that there is no memory left.
+
+    oneDNN keeps such a failure in the thread, and fails there for ever after: from then on torch
+    computes without it.
+    """
     said = str(error).lower()
+    if NO_PRIMITIVE in said:
+        torch.backends.mkldnn.set_flags(False)
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and any(words in said for words in NO_MEMORY)
     ):

@@ -274,7 +274,7 @@ class Library(LibraryReader):
         """The expert as it lies there now, whoever wrote it; None when it cannot be served."""
         try:
             return self._scanner.read(self.root / id) if (self.root / id).is_dir() else None
-        except BadExpert:
+        except (BadExpert, OSError):
             return None
 
     def _highest(self, id: str) -> int:

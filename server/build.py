@@ -87,7 +87,8 @@ def build_service(
     """
     metrics = Metrics(settings.expert_label_cap)
     engine = build_engine(settings, metrics.loaded, progress)
-    engine.backbone.tokens(["a", "b"])  # its tokenizer makes its threads now: there is memory
+    # Tokenizers are of no more use where their first batch finds no memory: it is now.
+    engine.backbone.tokens(["a", "b"])
     _preload(engine, settings.preload)
     service = EngineService(
         engine,

@@ -23,7 +23,7 @@ def run_sparing(run: Run, samples: Sequence[Sample]) -> Sequence[Result]:
     except Exception as raised:
         error = as_exhausted(raised)
         if isinstance(error, SystemExhausted):
-            log.warning("there is no memory for a batch of %d", len(samples))
+            log.warning("there is no memory for a batch of %d: %s", len(samples), raised)
             return _halves(run, samples, error)
         log.exception("the engine failed on a batch of %d", len(samples))
         if len(samples) == 1:

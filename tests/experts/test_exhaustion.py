@@ -101,3 +101,12 @@ def test_want_of_memory_is_told_from_faults_of_ours(refusal: Exception) -> None:
     assert isinstance(as_exhausted(raised.value), SystemExhausted)
     ours = RuntimeError("shapes do not fit")
     assert as_exhausted(ours) is ours
+
+
+def test_what_never_recovers_from_want_of_memory_is_done_without() -> None:
+    before = torch.backends.mkldnn.is_available() and torch._C._get_mkldnn_enabled()
+    try:
+        as_exhausted(RuntimeError("could not create a primitive"))
+        assert not torch._C._get_mkldnn_enabled()
+    finally:
+        torch.backends.mkldnn.set_flags(before)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import ctypes
+import resource
 from collections.abc import Sequence
+from typing import Any
+
+import psutil
 
 from server.engine.generation.loop import GenerationLoop
 from server.engine.messages import Sample
 from server.engine.queue import Result
 from server.engine.run import Engine
+from server.engine.work import Work
 
-DEADLY, HEAVY = "deadly", "heavy"
-"""Inputs that end the engine's thread, and that memory has no room for."""
+DEADLY, HEAVY, SHORT = "deadly", "heavy", "short"
+"""Inputs that end the engine's thread, that memory has no room for, and that leave it little."""
 
 
 def engine_that_dies() -> None:
@@ -27,6 +32,27 @@ def engine_that_dies() -> None:
         return run(self, samples)
 
     Engine.run = sabotaged  # type: ignore[method-assign]
+
+
+def memory_that_is_short() -> None:
+    """In the passes of inputs "short 512 ...": so many KiB are left for tensors, and no more.
+
+    Only there: what is written in Rust (tokenizers, pydantic) ends a process that has no memory.
+    """
+    predict = Engine._predict
+
+    def sabotaged(self: Engine, asked: Sequence[Work], *more: Any) -> None:
+        texts = [work.sample.input.split() for work in asked]
+        room = min((int(words[1]) for words in texts if words[0] == SHORT), default=None)
+        if room is not None:
+            most = psutil.Process().memory_info().vms + (room << 10)
+            resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
+        try:
+            predict(self, asked, *more)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)
+
+    Engine._predict = sabotaged  # type: ignore[method-assign]
 
 
 def writing_that_dies() -> None:
