@@ -25,8 +25,8 @@ BENCHMARKS: dict[str, Callable[[bool], list[Figure]]] = {
     "server": server.run,
     "batch": batch.run,
     "generation": speed.run,
-    "ray": replicas.run,
     "peers": lambda quick: [*peers.run(quick), *speed.run_peers(quick)],
+    "ray": replicas.run,
 }
 
 

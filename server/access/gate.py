@@ -7,6 +7,7 @@ its body is read. Without a file of keys everybody may do everything, and the ga
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.routing import BaseRoute
@@ -15,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from server.access.caller import CALLER, NEEDED, Caller
 from server.access.keyfile import KeyStore
 from server.access.keys import Key
-from server.access.limits import Meters
+from server.access.limits import Meter, Meters
 from server.access.rules import needed
 from server.api.refusal import refuse
 from server.errors import NotAllowed, ServerError, UnknownCaller
@@ -46,29 +47,37 @@ class Gate:
         if self._store is None or permission is None:
             await self.app(scope, receive, send)
             return
-        try:
-            key = _key_of(scope, self._store)
-            scope[CALLER] = caller = Caller(key, key.permissions, key.scope)
-            if not caller.may(permission):
-                raise NotAllowed(f"This key lacks the permission {permission!r}.")
-            await self._metered(key, scope, receive, send)
-        except ServerError as error:
-            await refuse(error, self._routes, scope, receive, send)
+        with ExitStack() as held:
+            try:
+                key = _key_of(scope, self._store)
+                scope[CALLER] = caller = Caller(key, key.permissions, key.scope)
+                if not caller.may(permission):
+                    raise NotAllowed(f"This key lacks the permission {permission!r}.")
+                meter = self._meters.of(key)
+                held.enter_context(meter.admitted())
+            except ServerError as error:
+                await refuse(error, self._routes, scope, receive, send)
+                return
+            held.callback(_charge, meter, scope)
+            await self.app(scope, receive, _telling(meter, send) if meter.metered else send)
 
-    async def _metered(self, key: Key, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on within the key's limits, and count what the answer took."""
-        meter = self._meters.of(key)
 
-        async def told(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(meter.headers())
-            await send(message)
+def _charge(meter: Meter, scope: Scope) -> None:
+    """Count the tokens that an answer took, as far as it came: a client may have left."""
+    if meter.tokens:
+        notes = scope.get(NOTES, {})
+        meter.tokens.owe(notes.get("tokens", 0) + notes.get("written", 0))
 
-        with meter.admitted():
-            await self.app(scope, receive, told if meter.metered else send)
-        if meter.tokens:
-            notes = scope.get(NOTES, {})
-            meter.tokens.owe(notes.get("tokens", 0) + notes.get("written", 0))
+
+def _telling(meter: Meter, send: Send) -> Send:
+    """`send`, with what is left of the key's limits in the headers."""
+
+    async def told(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message).update(meter.headers())
+        await send(message)
+
+    return told
 
 
 def _key_of(scope: Scope, store: KeyStore) -> Key:
