@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from experts.atomic import atomic_write
+from experts.atomic import atomic_write, locked, replace_file
 from server.access.keys import Key, Keyring
 from server.errors import BadKeyFile
 
@@ -63,8 +63,25 @@ def write_keys(path: Path, keys: Sequence[Key]) -> None:
     Raises:
         ValidationError: two of them have one name. OSError: it cannot be written.
     """
+    atomic_write(path, _as_json(keys))
+
+
+def change_keys(path: Path, change: Callable[[tuple[Key, ...]], Sequence[Key]]) -> None:
+    """Write what `change` makes of the keys that are there; nobody else writes in between.
+
+    Raises:
+        BadKeyFile: it is there, and says no keys. ValidationError, OSError: as `write_keys`; the
+            file is as before, also where `change` raises.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path.parent):
+        there = read_keys(path) if path.exists() else ()
+        replace_file(path, _as_json(change(there)))
+
+
+def _as_json(keys: Sequence[Key]) -> bytes:
     text = KeyList(keys=tuple(keys)).model_dump_json(indent=2, exclude_none=True)
-    atomic_write(path, text.encode() + b"\n")
+    return text.encode() + b"\n"
 
 
 class KeyStore:

@@ -48,7 +48,7 @@ def add(
     ] = None,
 ) -> None:  # fmt: skip
     """Make a key, and print it: it is told this once, and only its digest is kept."""
-    from server.access.keyfile import read_keys, write_keys
+    from server.access.keyfile import change_keys
     from server.access.keys import Limits, Permission, make_key
 
     path = _path(origins)
@@ -59,7 +59,7 @@ def add(
                    concurrent=concurrent),
             expires.astimezone() if expires else None,
         )  # fmt: skip
-        write_keys(path, [*(read_keys(path) if path.exists() else ()), key])
+        change_keys(path, lambda there: [*there, key])
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
@@ -91,13 +91,18 @@ def list_keys(origins: Origins) -> None:
 @with_settings("keys")
 def remove(origins: Origins, name: Name) -> None:
     """Remove a key: requests with it are refused from then on."""
-    from server.access.keyfile import read_keys, write_keys
+    from server.access.keyfile import change_keys
+    from server.access.keys import Key
 
     path = _path(origins)
-    keys = read_keys(path)
-    if name not in {key.name for key in keys}:
-        raise fail(f"No key of {name!r} in {path}; `sailplane keys list` shows what is there.")
-    write_keys(path, [key for key in keys if key.name != name])
+
+    def without(there: tuple[Key, ...]) -> list[Key]:
+        left = [key for key in there if key.name != name]
+        if len(left) == len(there):
+            raise fail(f"No key of {name!r} in {path}; `sailplane keys list` shows what is there.")
+        return left
+
+    change_keys(path, without)
     notes.print(f"Removed the key of [bold]{name}[/].")
 
 

@@ -47,6 +47,7 @@ def serve(origins: Origins) -> None:
         log_config=None,
         log_level=settings.log_level,
         access_log=False,
+        ws="none",
         ssl_certfile=settings.tls_certificate,
         ssl_keyfile=settings.tls_key,
         timeout_keep_alive=KEEP_ALIVE,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import mkdtemp
 
 import pytest
 from pydantic import ValidationError
 
-from server.access.keyfile import KeyStore, read_keys, write_keys
+from server.access.keyfile import KeyStore, change_keys, read_keys, write_keys
 from server.access.keys import Limits, make_key
 from server.errors import BadKeyFile
 
@@ -127,3 +128,21 @@ def test_keys_of_a_mounted_secret_follow_it(tmp_path, team):
     mount([])
     store.look()
     assert store.ring.keys == ()
+
+
+def test_changes_at_one_time_lose_none(path, team):
+    made = [make_key(f"key-{i}", ["infer"])[0] for i in range(24)]
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(lambda key: change_keys(path, lambda there: [*there, key]), made))
+    assert {key.name for key in read_keys(path)} == {"team", *(key.name for key in made)}
+
+
+def test_a_change_that_fails_leaves_the_file_as_it_was(path):
+    before = path.read_bytes()
+    with pytest.raises(ZeroDivisionError):
+        change_keys(path, lambda there: [1 / 0])
+    assert path.read_bytes() == before
+    path.write_bytes(b"{")
+    with pytest.raises(BadKeyFile):
+        change_keys(path, lambda there: [])
+    assert path.read_bytes() == b"{"

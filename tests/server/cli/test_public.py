@@ -51,6 +51,8 @@ def test_https_with_keys_an_audit_log_and_metrics_at_a_port_of_their_own(
         trusting = ssl.create_default_context(cafile=chain)
         with httpx.Client(verify=trusting, base_url=address) as client:
             assert client.post("/v1/decisions", json=BODY).status_code == 401
+            upgrade = {"Connection": "Upgrade", "Upgrade": "websocket"}
+            assert client.get("/v1/models", headers=upgrade).status_code == 401
             client.headers["Authorization"] = f"Bearer {token}"
             assert client.post("/v1/decisions", json=BODY).status_code == 200
             assert client.get("/metrics").status_code == 403
