@@ -23,7 +23,7 @@ from experts.artefacts import Artefacts
 from experts.atomic import atomic_write, clean_leftovers
 from experts.embedder import Embedder
 from experts.entries import Entry
-from experts.errors import BadExpert
+from experts.errors import BadExpert, LibraryUnreachable
 from experts.files import MAX_TENSOR_BYTES, read_tensors
 from experts.manifest import Manifest
 
@@ -126,9 +126,9 @@ class Wordings:
         try:
             data = safetensors.torch.save({"vectors": vector_ND.half().contiguous()})
             atomic_write(path, data)
-        except OSError as error:
+        except (OSError, LibraryUnreachable) as error:
             self._writes = False
-            log.warning("vectors of embedder %s are not kept: %s", self.embedder.id, error.strerror)
+            log.warning("vectors of embedder %s are not kept: %s", self.embedder.id, error)
 
     def _path(self, texts: Sequence[str]) -> Path:
         digest = hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()

@@ -16,6 +16,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from experts.atomic import atomic_write, locked, replace_file
+from experts.errors import LibraryUnreachable
 from server.access.keys import Key, Keyring
 from server.errors import BadKeyFile
 
@@ -70,13 +71,16 @@ def change_keys(path: Path, change: Callable[[tuple[Key, ...]], Sequence[Key]]) 
     """Write what `change` makes of the keys that are there; nobody else writes in between.
 
     Raises:
-        BadKeyFile: it is there, and says no keys. ValidationError, OSError: as `write_keys`; the
-            file is as before, also where `change` raises.
+        BadKeyFile: it is there, and says no keys, or cannot be written. ValidationError: two keys
+            have one name. The file is as before then, and where `change` raises.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(path.parent):
-        there = read_keys(path) if path.exists() else ()
-        replace_file(path, _as_json(change(there)))
+    try:
+        with locked(path.parent):
+            there = read_keys(path) if path.exists() else ()
+            replace_file(path, _as_json(change(there)))
+    except LibraryUnreachable as error:  # what a folder of ours is called that cannot be written
+        raise BadKeyFile(f"{path}: cannot be written ({error.__cause__})") from error
 
 
 def _as_json(keys: Sequence[Key]) -> bytes:
