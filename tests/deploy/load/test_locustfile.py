@@ -22,6 +22,7 @@ def swap(library, one, other):
         manifest.write_text(json.dumps(told), "utf-8")
 
 
+@pytest.mark.slow
 def test_a_right_server_passes(serve, library, locust, tmp_path):
     url = serve(library, "--routing-log", str(tmp_path / "routing.jsonl"))
     run = locust(
