@@ -57,6 +57,7 @@ def test_steps_of_the_clock_change_no_answer(
                 rest = rest_of(silent)
             lost = len(visitors.cut) + sum(visitors.answered.values()) - visitors.answered[200]
             late = rest[2] > PATIENCE + 4
+            print(f"{step:+d} s: {dict(visitors.answered)}, cut: {visitors.cut}")
             fault.round("answered in time", lost=lost, hung=visitors.hung + late)
             ready = httpx.get(f"{server.address}/ready")
             assert ready.status_code == 200
