@@ -17,6 +17,8 @@ from tests.faults.ledger import Ledger
 from tests.faults.material import decision
 from tests.faults.servers import Server, serving
 
+pytestmark = pytest.mark.slow
+
 
 def listed(client: httpx.Client) -> tuple[set[str], list[object]]:
     body = client.get("/v1/experts", timeout=30).json()

@@ -18,7 +18,7 @@ from tests.faults.material import decision, opened
 from tests.faults.servers import serving
 from tests.faults.test_killed import changes, sound, state
 
-pytestmark = needs_root
+pytestmark = [needs_root, pytest.mark.slow]
 ROOM = 100 << 10
 """Bytes that the largest change needs, and more."""
 

@@ -13,6 +13,8 @@ from tests.faults.material import completion, decision, write_writer
 from tests.faults.sabotage import SHORT
 from tests.faults.servers import Server, serving
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("rounds", [2, pytest.param(10, marks=pytest.mark.slow)])
 def test_an_allocation_that_fails(

@@ -8,11 +8,14 @@ import time
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.faults.clients import visiting
 from tests.faults.ledger import Ledger
 from tests.faults.material import decision
 from tests.faults.servers import Server, serving
+
+pytestmark = pytest.mark.slow
 
 STILL = 3.0
 """Seconds."""

@@ -17,6 +17,8 @@ from tests.faults.ledger import Fault, Ledger
 from tests.faults.material import decision
 from tests.faults.servers import Server, serving
 
+pytestmark = pytest.mark.slow
+
 Act = Callable[[Path], None]
 SCAN = ("--scan-seconds", "0.2")
 

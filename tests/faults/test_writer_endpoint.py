@@ -15,6 +15,8 @@ import pytest
 from tests.faults.ledger import Ledger
 from tests.faults.servers import Server, serving
 
+pytestmark = pytest.mark.slow
+
 TIMEOUT_MS = 700
 REST = 5
 """Failures after which the server asks no more for a while."""
