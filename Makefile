@@ -13,7 +13,7 @@ TEXTS := benchmarks/.cache/writer
 OFFLINE := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
-.PHONY: help serve serve-text test test-all faults load check format library library-text bench bench-generation bench-peers quality quality-quick continual
+.PHONY: help serve serve-text test test-all faults load capacity check format library library-text bench bench-generation bench-peers quality quality-quick continual
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ continual: .venv/.ready-dev  ## compare ways of continual learning, for hours, r
 
 load: .venv/.ready-load  ## 45 minutes of load, resumable; writes docs/load.md: make load MINUTES=2 is a try
 	$(OFFLINE) $(BIN)/python -m benchmarks.load --minutes $(MINUTES)
+
+capacity: .venv/.ready-dev  ## ten minutes, on a quiet machine: how many replicas? writes docs/capacity.md
+	$(OFFLINE) $(BIN)/python -m benchmarks.capacity
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \

@@ -95,14 +95,17 @@ def serving(
             stop(process)
 
 
-def wrk(url: str, bodies: Path, at: int, seconds: float, on: Sequence[int]) -> Load:
-    """Keep 64 connections busy with the lines of `bodies`, from line `at` on.
+def wrk(
+    url: str, bodies: Path, at: int, seconds: float, on: Sequence[int],
+    connections: int = CONNECTIONS,
+) -> Load:  # fmt: skip
+    """Keep connections busy with the lines of `bodies`, from line `at` on.
 
     Raises:
         BenchmarkError: a request failed: such a run says nothing about speed.
     """
     command = [
-        "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds:g}s", "--timeout", "10s",
+        "wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "10s",
         "-s", str(CLIENT), url, "--", str(bodies), str(at),
     ]  # fmt: skip
     done = subprocess.run(pinned(command, on), capture_output=True, text=True)

@@ -11,8 +11,9 @@ from pathlib import Path
 from ray import serve
 
 from deploy.ray.scaling import WAITING
+from experts.memory import spare_collector
 from server.build import build_app
-from server.cli.common import calm_threads
+from server.cli.common import tame_libraries
 from server.cli.public import open_audit_log
 from server.observability.logs import configure_logs
 from server.relay.local import LocalRelay
@@ -30,7 +31,7 @@ class Replica:
 
     async def __init__(self, values: Mapping[str, object], by_expert: bool = False) -> None:
         settings = Settings(**values)  # type: ignore[arg-type]
-        calm_threads(settings.threads)
+        tame_libraries(settings.threads)
         configure_logs(settings.log_level.upper())
         open_audit_log(settings)
         name = serve.get_replica_context().replica_tag
@@ -41,6 +42,7 @@ class Replica:
         self._running = app.router.lifespan_context(app)
         await self._running.__aenter__()
         self._relay = LocalRelay(app, name)
+        spare_collector()
 
     async def answer(self, asked: Asked) -> AsyncGenerator[Message]:
         """The answer to a request, part by part."""

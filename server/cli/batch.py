@@ -23,7 +23,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from server.cli.common import BAD_USAGE, FAILED, busy, calm_threads, fail, notes
+from server.cli.common import BAD_USAGE, FAILED, busy, fail, notes, tame_libraries
 from server.cli.options import with_settings
 from server.settings import Origins, Settings
 
@@ -74,7 +74,7 @@ def batch(
     Ends with 0 if OUT answers all lines, and with 1 if some failed or the run broke off.
     """
     settings = origins.settings
-    calm_threads(settings.threads)
+    tame_libraries(settings.threads)
     from server.batch.output import open_output  # imports torch: not before --help
     from server.batch.plan import read_plan, resume, start_over
     from server.errors import BatchFileError

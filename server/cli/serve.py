@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
-from server.cli.common import busy, calm_threads, notes
+from server.cli.common import busy, notes, tame_libraries
 from server.cli.options import with_settings
 from server.settings import Origins, Settings, SettingsError
 
@@ -26,9 +26,10 @@ def serve(origins: Origins) -> None:
     """Serve the library: route every question to the experts that should answer it."""
     settings = origins.settings
     signal.signal(signal.SIGTERM, _end)  # process 1 of a container dies of no signal by itself
-    calm_threads(settings.threads)
+    tame_libraries(settings.threads)
     import uvicorn
 
+    from experts.memory import spare_collector
     from server.build import build_app  # imports torch: not before --help
     from server.cli.public import open_audit_log, require_guarded, serve_metrics
     from server.connections import Connection
@@ -64,6 +65,7 @@ def serve(origins: Origins) -> None:
     # Until uvicorn listens to signals itself; and it raises SIGTERM again, once it has stopped, for
     # whoever handled it before: with nobody there, a clean end would look like a kill.
     signal.signal(signal.SIGTERM, lambda *_: setattr(listener, "should_exit", True))
+    spare_collector()
     with suppress(KeyboardInterrupt):
         listener.run()
 

@@ -1,5 +1,6 @@
-"""Freed memory stays in the process, until it is given back."""
+"""Freed memory stays until it is given back, and the collector spares what stays."""
 
+import gc
 import resource
 import sys
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from experts.memory import give_back_freed, keep_freed
+from experts.memory import give_back_freed, keep_freed, spare_collector
 
 BLOCK = 4 * 2**20
 PAGES = BLOCK // resource.getpagesize()
@@ -52,3 +53,15 @@ def test_what_was_freed_between_blocks_in_use_is_given_back() -> None:
     assert give_back_freed()
     assert before - resident() > 40 * 2**20
     assert all(float(block.sum()) == len(block) for block in kept)
+
+
+def test_the_collector_looks_at_what_came_later_alone() -> None:
+    before = [[] for _ in range(1000)]
+    try:
+        spare_collector()
+        later = [[] for _ in range(10)]
+        seen = {id(found) for found in gc.get_objects()}
+        assert not seen & {id(item) for item in before}
+        assert seen >= {id(item) for item in later}
+    finally:
+        gc.unfreeze()

@@ -1,0 +1,112 @@
+"""What answering costs one replica with one core, and the formula that follows from it.
+
+Pure functions. Two steps of load say all: one client alone, where each batch is one sample, and so
+many that batches are full. Knows nothing of chance: for percentiles, see `fleet`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+
+LOAD_SHARE = 0.7
+"""Of what a replica can do, so much is asked of it: the rest is for bursts and for a lost one."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a load did to a server with one core.
+
+    Attributes:
+        connections: that ask again as soon as they are answered; 0 where arrivals are random.
+        rate: answers per second. mean_ms, p50_ms, p99_ms: what their clients waited. batch: mean
+            samples of one. engine: seconds that the engine took for a batch. cpu: seconds of CPU
+            that the process spent per request.
+    """
+
+    connections: int
+    rate: float
+    mean_ms: float
+    p50_ms: float
+    p99_ms: float
+    batch: float
+    engine: float
+    cpu: float
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Seconds of one core.
+
+    Attributes:
+        request: to read one and to write its answer. batch: per batch, whatever is in it. sample:
+            per sample in it. score: per sample and expert of the library, beyond those that were
+            there when `sample` was measured. load: per expert that is not in memory.
+        idle: seconds per request in which nobody computes: sockets, and threads that wake up.
+    """
+
+    request: float
+    batch: float
+    sample: float
+    score: float = 0.0
+    load: float = 0.0
+    idle: float = 0.0
+
+    def of_batch(self, samples: int, loads: int = 0) -> float:
+        """Of a batch, of whose experts so many have to be loaded."""
+        return self.batch + samples * self.sample + loads * self.load
+
+    def per_request(self, misses: float = 0.0) -> float:
+        """Of a request in batches so large that what they share is nothing."""
+        return self.request + self.sample + misses * self.load
+
+    def beside(self, experts: int) -> Costs:
+        """The same with so many experts more in the library."""
+        return replace(self, sample=self.sample + experts * self.score)
+
+
+def fitted(steps: Sequence[Step], *, score: float = 0.0, load: float = 0.0) -> Costs:
+    """The costs that the first and the last step of closed loops have.
+
+    Alone, a request costs `request + batch + sample`, of which the engine has the last two. In full
+    batches it costs `request + sample + batch / n`.
+    """
+    alone, full = steps[0], steps[-1]
+    request = alone.cpu - alone.engine
+    batch = (alone.cpu - full.cpu) / (1 - 1 / full.batch)
+    return Costs(
+        request=request,
+        batch=batch,
+        sample=alone.engine - batch,
+        score=score,
+        load=load,
+        idle=max(0.0, alone.mean_ms / 1e3 - alone.cpu),
+    )
+
+
+def replicas(
+    rate: float, costs: Costs, *, misses: float = 0.0, load_share: float = LOAD_SHARE
+) -> int:
+    """How many replicas answer `rate` requests per second, of which each has `load_share`.
+
+    Args:
+        misses: experts to load per request; see `fleet` for what to expect.
+    """
+    return max(1, ceil(rate * costs.per_request(misses) / load_share))
+
+
+def mean_seconds(rate: float, costs: Costs) -> float:
+    """How long a request takes on the mean at a replica that gets `rate` per second; inf: for ever.
+
+    Batches grow until they keep up: in the time of one with n samples, n more arrive, so its time
+    is `batch / (1 - rate * per_request)`, and never less than that of one sample alone. A request
+    waits for half of the batch that runs, then for its own.
+    """
+    free = 1 - rate * costs.per_request()
+    if free <= 0:
+        return float("inf")
+    alone = costs.request + costs.batch + costs.sample
+    busy = min(1.0, rate * alone)
+    own = max(alone, costs.batch / free)
+    return costs.idle + own + busy * own / 2

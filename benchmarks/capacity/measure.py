@@ -1,0 +1,140 @@
+"""What one server with one core does under loads of many sizes: closed loops, and random arrivals.
+
+The client has a core of its own. Each request is one question about a text that never comes again,
+as in `benchmarks.server`. Knows nothing of costs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import re
+import tempfile
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import TypeVar
+
+import httpx
+
+from benchmarks.capacity.costs import Step
+from benchmarks.material import decision, write_bodies
+from benchmarks.processes import BenchmarkError, Load, cores, require, serving, wrk
+from benchmarks.server import serve_command, settle
+
+CONNECTIONS = (1, 2, 4, 8, 16, 32, 64, 128)
+SHARES = (0.3, 0.5, 0.7, 0.8, 0.9)
+"""Random arrivals, as shares of the most that the closed loops had."""
+TEXTS = 60_000
+LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+PATH = "/v1/decisions"
+T = TypeVar("T")
+
+
+@dataclass
+class Subject:
+    """The server, and which texts it has not seen."""
+
+    url: str
+    bodies: Path
+    lines: Sequence[bytes]
+    client: int
+    at: int = 0
+
+
+@contextmanager
+def subject() -> Generator[Subject]:
+    """A server on one core, warm.
+
+    Raises:
+        BenchmarkError: it cannot be had here.
+    """
+    require("wrk", "wrk")
+    core, client = cores(2)
+    with tempfile.TemporaryDirectory() as made:
+        bodies = write_bodies(Path(made) / "decisions.jsonl", TEXTS, decision)
+        with serving(serve_command(threads=1), [core], "/ready") as url:
+            os.sched_setaffinity(0, {client})  # we ask, too
+            try:
+                under = Subject(url, bodies, bodies.read_bytes().splitlines(), client)
+                closed(under, 64, 20.0)
+                yield under
+            finally:
+                os.sched_setaffinity(0, {core, client})
+
+
+def closed(under: Subject, connections: int, seconds: float) -> Step:
+    """So many connections that ask again as soon as they are answered."""
+
+    def load() -> tuple[Load, float]:
+        done = wrk(
+            f"{under.url}{PATH}", under.bodies, under.at, seconds, [under.client], connections
+        )
+        return done, 1e3 * connections / done.rate  # Little's law
+
+    (done, mean_ms), counted = _counted(under, load)
+    under.at += done.requests + connections
+    return Step(connections, done.rate, mean_ms, done.p50_ms, done.p99_ms, **counted)
+
+
+def at_random(under: Subject, rate: float, seconds: float) -> Step:
+    """Requests at random times, whether or not those before are answered."""
+    waits, counted = _counted(
+        under, lambda: asyncio.run(_arrivals(under, rate, seconds, random.Random(under.at)))
+    )
+    under.at += len(waits) + 1
+    kept = sorted(waits[len(waits) // 3 :])
+    return Step(
+        0, len(waits) / seconds, mean(kept), kept[len(kept) // 2], kept[int(0.99 * len(kept))],
+        **counted,
+    )  # fmt: skip
+
+
+async def _arrivals(under: Subject, rate: float, seconds: float, rng: random.Random) -> list[float]:
+    """Milliseconds that each request took, from the time at which it was to be sent."""
+    waits: dict[int, float] = {}
+
+    async def ask(client: httpx.AsyncClient, number: int, due: float) -> None:
+        body = under.lines[(under.at + number) % len(under.lines)]
+        answer = await client.post(PATH, content=body)
+        if answer.status_code != 200:
+            raise BenchmarkError(f"{PATH} answered {answer.status_code}: {answer.text[:200]}")
+        waits[number] = 1e3 * (time.perf_counter() - due)
+
+    headers = {"Content-Type": "application/json"}
+    async with (
+        httpx.AsyncClient(base_url=under.url, headers=headers, limits=LIMITS, timeout=60) as client,
+        asyncio.TaskGroup() as group,
+    ):
+        begun = due = time.perf_counter()
+        number = 0
+        while (due := due + rng.expovariate(rate)) < begun + seconds:
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            group.create_task(ask(client, number, due))
+            number += 1
+    return [waits[number] for number in sorted(waits)]
+
+
+def _counted(under: Subject, load: Callable[[], T]) -> tuple[T, dict[str, float]]:
+    """What a load brings, and what the server counted meanwhile."""
+    before = _metrics(under.url)
+    found = load()
+    settle()
+    after = _metrics(under.url)
+    samples, batches, engine, cpu = (b - a for a, b in zip(before, after, strict=True))
+    return found, {"batch": samples / batches, "engine": engine / batches, "cpu": cpu / samples}
+
+
+def _metrics(url: str) -> list[float]:
+    """Samples and batches so far, seconds in the engine, and of CPU."""
+    text = httpx.get(f"{url}/metrics").text
+    names = (
+        "sailplane_batch_samples_sum", "sailplane_batch_samples_count",
+        "sailplane_batch_seconds_sum", "process_cpu_seconds_total",
+    )  # fmt: skip
+    found = (re.search(rf"^{name} (\S+)$", text, re.MULTILINE) for name in names)
+    return [float(value[1]) for value in found if value]
