@@ -53,8 +53,9 @@ library-text: .venv/.ready-dev  ## build library/writer again; trains what is no
 	$(OFFLINE) $(BIN)/sailplane evaluate --config $(WRITER) --tasks $(TEXTS) --router base,oracle --record
 	$(BIN)/sailplane card --config $(WRITER)
 
-faults: .venv/.ready-dev  ## every fault against real servers, half an hour; the table in benchmarks/results
+faults: .venv/.ready-dev  ## every fault against real servers, half an hour; writes docs/faults.md
 	$(OFFLINE) $(BIN)/pytest tests/faults -m "" --faults benchmarks/results/faults.json
+	$(BIN)/python -m benchmarks.faults
 
 bench: .venv/.ready-dev  ## run the benchmarks; results in benchmarks/results
 	$(OFFLINE) $(BIN)/python -m benchmarks

@@ -106,8 +106,10 @@ class RayRelay:
             TimeoutError: one of them took longer.
         """
         try:
-            response = self._handle.broadcast(method, *given)
-            return await response.results_async(timeout_s=timeout, return_exceptions=True)
+            # Around all of it: with nobody there, even to send it may wait.
+            async with asyncio.timeout(timeout):
+                response = self._handle.broadcast(method, *given)
+                return await response.results_async(return_exceptions=True)
         except (RayServeException, RayError):
             return ()  # there are none
 
