@@ -80,7 +80,7 @@ continual: .venv/.ready-dev  ## compare ways of continual learning, for hours, r
 load: .venv/.ready-load  ## 45 minutes of load, resumable; writes docs/load.md: make load MINUTES=2 is a try
 	$(OFFLINE) $(BIN)/python -m benchmarks.load --minutes $(MINUTES)
 
-capacity: .venv/.ready-dev  ## ten minutes, on a quiet machine: how many replicas? writes docs/capacity.md
+capacity: .venv/.ready-dev  ## a quarter of an hour, on a quiet machine: how many replicas? writes docs/capacity.md
 	$(OFFLINE) $(BIN)/python -m benchmarks.capacity
 
 $(BIN)/python:

@@ -1,6 +1,6 @@
 """`python -m benchmarks.capacity`: measure one server, hold the simulation against it, go further.
 
-Ten minutes on two quiet cores. `--again` makes the page anew from what was measured before.
+A quarter of an hour on two quiet cores. `--again` makes the page anew from what was measured before.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ def by_experts(costs: Costs) -> Iterator[Planned]:
             fleet = Fleet(dear, experts=experts, held=HELD, balancing=balancing)
             for _ in range(ROUNDS):
                 fleet = replace(fleet, replicas=replicas(MANY, dear, misses=misses))
-                misses = random_arrivals(fleet, MANY, _seconds(MANY)).misses
+                misses = random_arrivals(fleet, MANY, _seconds(MANY) / 4).misses
             yield _planned(fleet, MANY, misses)
 
 
