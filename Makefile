@@ -27,7 +27,7 @@ serve-text: .venv/.ready-serve  ## serve the library that writes text on http://
 test: .venv/.ready-dev  ## the fast tests
 	$(OFFLINE) $(BIN)/pytest
 
-test-all: .venv/.ready-dev  ## every test, slow ones included
+test-all: .venv/.ready-all  ## every test, slow ones included
 	$(OFFLINE) $(BIN)/pytest -m ""
 
 check: .venv/.ready-dev  ## lint, format and types
@@ -53,11 +53,11 @@ library-text: .venv/.ready-dev  ## build library/writer again; trains what is no
 	$(OFFLINE) $(BIN)/sailplane evaluate --config $(WRITER) --tasks $(TEXTS) --router base,oracle --record
 	$(BIN)/sailplane card --config $(WRITER)
 
-faults: .venv/.ready-dev  ## every fault against real servers, half an hour; writes docs/faults.md
+faults: .venv/.ready-all  ## every fault against real servers, half an hour; writes docs/faults.md
 	$(OFFLINE) $(BIN)/pytest tests/faults -m "" --faults benchmarks/results/faults.json
 	$(BIN)/python -m benchmarks.faults
 
-bench: .venv/.ready-dev  ## run the benchmarks; results in benchmarks/results
+bench: .venv/.ready-all  ## run the benchmarks; results in benchmarks/results
 	$(OFFLINE) $(BIN)/python -m benchmarks
 
 bench-generation: .venv/.ready-dev  ## the speed of writing text
@@ -96,6 +96,10 @@ $(BIN)/python:
 .venv/.ready-dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --editable '.[demo,dev]'
 	@touch $@ .venv/.ready-serve
+
+.venv/.ready-all: pyproject.toml | .venv/.ready-dev
+	$(BIN)/python -m pip install --editable '.[ray]'
+	@touch $@
 
 .venv/.ready-load: pyproject.toml | .venv/.ready-serve
 	$(BIN)/python -m pip install --editable '.[load]'

@@ -1,6 +1,6 @@
 """`python -m benchmarks.capacity`: measure one server, hold the simulation against it, go further.
 
-A quarter of an hour on two quiet cores. `--again` makes the page anew from what was measured before.
+A quarter of an hour on two quiet cores. `--again` makes the page anew from what was measured.
 """
 
 from __future__ import annotations
@@ -94,6 +94,7 @@ def _figures(curve: Sequence[plan.Compared]) -> list[Figure]:
             f"{off}mean latency of random arrivals up to 80%",
             100 * max(c.mean_off for c in trusted), OFF,
         ),
+        reported(f"{off}p99, the worst", 100 * max(c.p99_off for c in curve)),
         *(
             reported(f"{off}mean latency of random arrivals at 90%", 100 * c.mean_off)
             for c in arrivals if c not in trusted

@@ -42,6 +42,11 @@ class Compared:
         return abs(self.p50_ms / self.step.p50_ms - 1)
 
     @property
+    def p99_off(self) -> float:
+        """Of what one in a hundred waits longer than, as a share."""
+        return abs(self.p99_ms / self.step.p99_ms - 1)
+
+    @property
     def mean_off(self) -> float:
         """Of the mean latency, as a share."""
         return abs(self.mean_ms / self.step.mean_ms - 1)

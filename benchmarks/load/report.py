@@ -77,9 +77,9 @@ def overloaded(found: Found, folder: Path, top: of.Point) -> list[Figure]:
         reported("overload: refused with Retry-After, /s", refused),
         at_most("overload: failed requests", of.total(lines, "failed"), 0),
         at_least("overload: samples/s, of those at saturation", samples / top.samples, GOODPUT),
-        reported(
+        at_least(
             "overload: answers/s of the engine, of those at saturation",
-            of.queued(seconds) / len(seconds) / top.queued,
+            of.queued(seconds) / len(seconds) / top.queued, GOODPUT,
         ),
         reported("overload: latency p50 of answers, ms", of.percentile(seconds, 0.5)),
         reported("overload: latency p50 of refusals, ms", of.percentile(seconds, 0.5, "refused")),

@@ -6,10 +6,13 @@ Also opens what stands beside the API: the port of the metrics, and the file of 
 from __future__ import annotations
 
 import ipaddress
+import logging
 
 from server.observability.audit import audit_to
 from server.observability.metrics import Metrics
 from server.settings import Settings, SettingsError
+
+log = logging.getLogger("sailplane.serve")
 
 
 def require_guarded(settings: Settings) -> None:
@@ -50,6 +53,11 @@ def serve_metrics(settings: Settings, metrics: Metrics) -> None:
         return
     from prometheus_client import start_http_server
 
+    if not is_private(settings.metrics_host):
+        log.warning(
+            "whoever reaches port %d reads metrics without a key: names of experts and of keys",
+            settings.metrics_port,
+        )
     try:
         start_http_server(settings.metrics_port, settings.metrics_host, metrics.registry)
     except OSError as error:

@@ -1,6 +1,7 @@
 """What may be asked twice, and what changes the library: by method and path, like the keys' table.
 
-Closed by default: a POST that is not named here is asked once.
+Closed by default: what is not named here is asked once. To replace an expert twice would push a
+version out that could be rolled back to, and to remove one twice is an error.
 """
 
 from __future__ import annotations
@@ -13,13 +14,17 @@ REPEATABLE = frozenset(
     }
 )  # fmt: skip
 """POSTs that leave nothing behind but their answer."""
+ALIASES = "/v1/aliases/"
+"""To name an expert twice is to name it once."""
 LIBRARY = ("/v1/experts", "/v1/aliases", "/v1/load_lora_adapter", "/v1/unload_lora_adapter")
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def is_repeatable(method: str, path: str) -> bool:
     """Whether a request may be asked again that nobody has begun to answer."""
-    return method != "POST" or path in REPEATABLE
+    if method == "POST":
+        return path in REPEATABLE
+    return method in READING or (method == "PUT" and path.startswith(ALIASES))
 
 
 def changes_library(method: str, path: str) -> bool:

@@ -67,14 +67,17 @@ class Visitors:
     """Well-behaved clients that ask again and again, each on connections of its own.
 
     Attributes:
-        answered: how often each status came. cut: connections that were refused or closed before
-            any answer. hung: answers that did not come in time. seconds: how long answers took.
+        answered: how often each status came. cut: when each request was sent whose connection was
+            refused, or closed before any answer, by its id; refused: the same of those that were
+            answered by anything but 200. hung: answers that did not come in time. seconds: how long
+            answers took.
     """
 
     def __init__(self, server: Server, path: str, body: Mapping[str, Any]) -> None:
         self.server, self.path, self.body = server, path, body
         self.answered: Counter[int] = Counter()
-        self.cut: list[str] = []
+        self.cut: dict[str, float] = {}
+        self.refused: dict[str, float] = {}
         self.hung = 0
         self.seconds: list[float] = []
         self.stopped = threading.Event()
@@ -97,10 +100,12 @@ class Visitors:
         except httpx.TimeoutException:
             self.hung += 1
         except httpx.TransportError:
-            self.cut.append(name)
+            self.cut[name] = began
             time.sleep(0.02)
         else:
             self.answered[answer.status_code] += 1
+            if answer.status_code != 200:
+                self.refused[name] = began
             self.seconds.append(time.monotonic() - began)
 
     @property

@@ -34,7 +34,17 @@ def pytest_terminal_summary(
     for line in ledger.lines():
         terminalreporter.line(line)
     if path := config.getoption("--faults", default=None):
-        ledger.save(path)
+        if unfit := sum(len(terminalreporter.stats.get(s, ())) for s in ("skipped", "error")):
+            terminalreporter.line(f"{unfit} were skipped or could not begin: {path} is not written")
+        else:
+            ledger.save(path)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """A table that is to be kept has every fault in it."""
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    if session.config.getoption("--faults", default=None) and terminal.stats.get("skipped"):
+        session.exitstatus = exitstatus or pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import resource
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from server.engine.messages import Sample
 from server.engine.queue import Result
 from server.engine.run import Engine
 from server.engine.work import Work
+from server.listener import Listener
 
 DEADLY, HEAVY, SHORT = "deadly", "heavy", "short"
 """Inputs that end the engine's thread, that memory has no room for, and that leave it little."""
@@ -53,6 +55,15 @@ def memory_that_is_short() -> None:
             resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)
 
     Engine._predict = sabotaged  # type: ignore[method-assign]
+
+
+def end_at_once() -> None:
+    """On SIGTERM, whatever is under way."""
+
+    async def sabotaged(*_: object, **__: object) -> None:
+        os._exit(0)
+
+    Listener.shutdown = sabotaged  # type: ignore[method-assign]
 
 
 def writing_that_dies() -> None:

@@ -146,7 +146,15 @@ def test_files_of_the_library_damaged_while_it_is_served(
             refused = found.status_code == 422
             named = not refused or path.name[:7] in found.text
             same = probabilities(answer) == pytest.approx(sound, abs=1e-5)
-            ending = "named by a scan, the former serve on" if refused else "still to be read"
+            ending = (
+                "named by a scan, the former serve on"
+                if refused
+                else (
+                    "still to be read, the same answers"
+                    if same
+                    else "still to be read, as it says now"
+                )
+            )
             fault.round(ending, lost=not named or (refused and not same))
             path.write_bytes(kept)
             assert scan(server).status_code == 200

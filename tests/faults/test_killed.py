@@ -19,6 +19,8 @@ from tests.faults.material import ALIAS, decision, opened
 from tests.faults.servers import Server, serving
 
 Ask = tuple[str, str, dict[str, object] | None]
+ADDED = ("add", "remove")
+OTHERS = ("replace", "roll back", "set an alias", "move an alias", "remove an alias")
 
 
 def changes(adapters: Path) -> dict[str, Ask]:
@@ -60,15 +62,20 @@ def served(folder: Path, library: Path) -> tuple[str, int]:
         return listed["generation"], answer.status_code
 
 
-@pytest.mark.parametrize("rounds", [4, pytest.param(196, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("rounds", "names"),
+    [(2, ADDED), (5, OTHERS), pytest.param(198, ADDED, marks=pytest.mark.slow),
+     pytest.param(75, OTHERS, marks=pytest.mark.slow)],
+)  # fmt: skip
 def test_a_killed_server_leaves_the_old_library_or_the_new(
-    rounds: int, start_library: Path, adapters: Path, tmp_path: Path, chance: random.Random,
-    ledger: Ledger,
+    rounds: int, names: tuple[str, ...], start_library: Path, adapters: Path, tmp_path: Path,
+    chance: random.Random, ledger: Ledger,
 ) -> None:  # fmt: skip
-    asked = list(changes(adapters).items())
+    asked = [(name, changes(adapters)[name]) for name in names]
     before = state(opened(start_library).snapshot)
     after: dict[str, tuple[tuple[object, ...], float]] = {}
-    with ledger.fault("kill -9 during a change of the library") as fault:
+    what = "an add or a remove" if names == ADDED else "another change of the library"
+    with ledger.fault(f"kill -9 during {what}") as fault:
         for turn in range(rounds):
             name, change = asked[turn % len(asked)]
             if name not in after:

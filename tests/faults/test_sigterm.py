@@ -25,22 +25,39 @@ IN_TIME = 15.0
 DRAIN = ("--drain-seconds", "10")
 
 
-def logged(server: Server) -> dict[str, int]:
-    """The status of every request that the server says it answered, by the request's id."""
+ARRIVING = 0.05
+"""Seconds in which a request that was sent has surely come to be the server's."""
+QUESTIONS = 300
+"""So many about one text, in each request: at any moment some wait in the queue."""
+
+
+def logged(server: Server) -> set[str]:
+    """The id of every request that the server took on, by its own word."""
     lines = [json.loads(line) for line in server.said.splitlines() if line.startswith("{")]
-    return {line["request_id"]: line["status"] for line in lines if line["event"] == "request"}
+    return {line["request_id"] for line in lines if line["event"] == "request"}
+
+
+def many_questions() -> dict[str, Any]:
+    """A decision that takes several batches."""
+    body = decision()
+    (question,) = body["questions"]
+    asked = [{**question, "instructions": f"Say what the weather is like, {i}."}
+             for i in range(QUESTIONS)]  # fmt: skip
+    return {**body, "questions": asked}
 
 
 def ended(server: Server, fault: Fault, visitors: Visitors | None = None) -> None:
-    """Count a round: how a server that was told to end did it."""
+    """Count a round: how a server that has just been told to end did it."""
     began = time.monotonic()
     code = server.ended(IN_TIME)
     late = code is None
     lost = 0
     if visitors is not None:
         visitors.stopped.set()
-        answered = logged(server)
-        lost = len([name for name in visitors.cut if answered.get(name, 0) == 200])
+        taken = logged(server)
+        early = began - ARRIVING
+        lost = sum(sent < early or name in taken for name, sent in visitors.cut.items())
+        lost += sum(sent < early for sent in visitors.refused.values())
         lost += sum(n for status, n in visitors.answered.items() if status not in (200, 503))
     hung = late + (visitors.hung if visitors else 0)
     print(f"ended by {code} after {time.monotonic() - began:.2f} s")
@@ -55,7 +72,15 @@ def test_under_load_every_accepted_request_is_answered(
     with ledger.fault("SIGTERM under load of decisions") as fault:
         for _ in range(rounds):
             with serving(tmp_path, "--library", str(start_library), *DRAIN) as server:
-                terminate(server, fault, "/v1/decisions", decision(), chance.uniform(0, 0.5))
+                terminate(server, fault, "/v1/decisions", many_questions(), chance.uniform(0, 0.5))
+
+
+def test_a_server_that_ends_at_once_would_be_found_out(start_library: Path, tmp_path: Path) -> None:
+    options = ("--library", str(start_library), *DRAIN)
+    with serving(tmp_path, *options, before="tests.faults.sabotage:end_at_once") as server:
+        fault = Fault("ends at once")
+        terminate(server, fault, "/v1/decisions", many_questions(), 0.2)
+    assert fault.lost > 0
 
 
 @pytest.mark.parametrize("rounds", [1, pytest.param(19, marks=pytest.mark.slow)])

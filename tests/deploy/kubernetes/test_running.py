@@ -136,7 +136,8 @@ def test_a_server_with_the_settings_of_production_answers_its_probes_and_stops_i
 def test_the_autoscaler_sees_each_pods_mean_of_a_minute(tmp_path):
     (rule,) = yaml.safe_load((FOLDER / "prometheus-adapter.yaml").read_text())["rules"]["custom"]
     (metric,) = render("production")["HorizontalPodAutoscaler"]["spec"]["metrics"]
-    assert metric["pods"]["metric"]["name"] == NAME == rule["seriesQuery"].partition("{")[0]
+    assert metric["pods"]["metric"]["name"] == rule["name"]["as"]
+    assert rule["seriesQuery"].partition("{")[0] == NAME
     query = (  # as the adapter fills it in for a HorizontalPodAutoscaler
         rule["metricsQuery"]
         .replace("<<.Series>>", NAME)
@@ -150,8 +151,10 @@ def test_the_autoscaler_sees_each_pods_mean_of_a_minute(tmp_path):
          "values": "3x11"},
         {"series": f'{NAME}{{namespace="other",pod="a",instance="3:9090"}}',
          "values": "1000x11"},
+        {"series": 'sailplane_waiting_prompts{namespace="sailplane",pod="a",instance="1:9090"}',
+         "values": "7x11"},
     ]  # fmt: skip
-    expected = [{"labels": '{pod="a"}', "value": 20}, {"labels": '{pod="b"}', "value": 3}]
+    expected = [{"labels": '{pod="a"}', "value": 27}, {"labels": '{pod="b"}', "value": 3}]
     case = {"interval": "10s", "input_series": series, "promql_expr_test": [
         {"expr": query, "eval_time": "110s", "exp_samples": expected}]}  # fmt: skip
     (tmp_path / "cases.yml").write_text(yaml.safe_dump({"tests": [case]}))

@@ -59,8 +59,8 @@ def ask(relay: Losing, method: str, path: str) -> httpx.Response:
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [("POST", "/v1/decisions"), ("PUT", "/v1/experts/x"), ("GET", "/any"),
-                         ("DELETE", "/v1/experts/x"), ("POST", "/v1/completions")],
+    ("method", "path"), [("POST", "/v1/decisions"), ("PUT", "/v1/aliases/x"), ("GET", "/any"),
+                         ("HEAD", "/any"), ("POST", "/v1/completions")],
 )  # fmt: skip
 def test_what_can_be_repeated_is_asked_once_more(method: str, path: str) -> None:
     relay = Losing([0])
@@ -68,10 +68,14 @@ def test_what_can_be_repeated_is_asked_once_more(method: str, path: str) -> None
     assert relay.tries == 2
 
 
-@pytest.mark.parametrize("path", ["/v1/experts", "/v1/feedback", "/v1/load_lora_adapter", "/new"])
-def test_a_post_that_may_have_been_carried_out_is_not(path: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/v1/experts"), ("POST", "/v1/feedback"), ("POST", "/new"),
+                         ("POST", "/v1/load_lora_adapter"), ("PUT", "/v1/experts/x"),
+                         ("DELETE", "/v1/experts/x"), ("DELETE", "/v1/aliases/x")],
+)  # fmt: skip
+def test_what_may_have_been_carried_out_is_not(method: str, path: str) -> None:
     relay = Losing([0])
-    answer = ask(relay, "POST", path)
+    answer = ask(relay, method, path)
     assert (answer.status_code, answer.headers["retry-after"], relay.tries) == (503, "7", 1)
     error = answer.json()["error"]
     assert error["code"] == "unavailable"
