@@ -14,7 +14,6 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.figures import Figure, save, show
-from benchmarks.load import arithmetic as of
 from benchmarks.load import phases, report
 from benchmarks.places import CACHE, DOCS, RESULTS
 from benchmarks.processes import BenchmarkError
@@ -51,7 +50,7 @@ def _run(plan: phases.Plan, folder: Path, console: Console) -> None:
         _write(plan, folder, found, console)
 
     kept("search")
-    top = of.saturation(report.points(found["search"]))
+    top = report.top(found["search"])
     kept("steady", top)
     kept("overload", top)
     show("load", _figures(folder, found), console)
@@ -62,7 +61,7 @@ def _figures(folder: Path, found: dict[str, report.Found]) -> list[Figure]:
     if "steady" in found:
         figures += report.steady(found["steady"], folder / "steady")
     if "overload" in found:
-        top = of.saturation(report.points(found["search"]))
+        top = report.top(found["search"])
         figures += report.overloaded(found["overload"], folder / "overload", top)
     return figures
 

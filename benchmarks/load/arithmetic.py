@@ -54,7 +54,7 @@ def levelled(points: Sequence[Point]) -> bool:
     return max(p.rate for p in points[-2:]) < RISE * best
 
 
-def saturation(points: Sequence[Point]) -> Point:
+def best(points: Sequence[Point]) -> Point:
     """The step with the most right answers per second."""
     return max(points, key=lambda p: p.rate)
 

@@ -21,6 +21,8 @@ SHARE, OVERLOAD = 0.8, 3.0
 USERS = (2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 ENOUGH = 32
 """Users who can fill a batch: fewer say little of what the server can do."""
+AGAIN = 4
+"""So many times as long as a step the best one is asked again."""
 QUEUE_SECONDS = 1.0
 """The queue takes what the server answers in this time: longer ones only make all wait."""
 SERVER = ("--feature-entries", "4096")
@@ -58,17 +60,27 @@ class Plan:
 
 
 def search(plan: Plan, folder: Path, tell: Tell) -> dict[str, Any]:
-    """Add users, who ask again as soon as they are answered, until that brings no more."""
+    """Add users, who ask again as soon as they are answered, until that brings no more.
+
+    The best of many steps was a lucky one too, so it is asked again for longer: that is the top.
+    """
     points: list[of.Point] = []
     with server(*SERVER) as under, watched(under, watch := folder / "server.jsonl"):
+
+        def step(users: int, name: str, span: float) -> of.Point:
+            seconds = locust(under, folder, name, span, "--think", "0", users=users)
+            found = _point(users, seconds, watch)
+            tell(f"{users} users: {found.rate:.1f}/s, p50 {found.p50_ms:.0f} ms")
+            return found
+
         _warm(plan, under, folder)
         for users in USERS:
-            seconds = locust(under, folder, f"{users}", plan.step, "--think", "0", users=users)
-            points.append(_point(users, seconds, watch))
-            tell(f"{users} users: {points[-1].rate:.1f}/s, p50 {points[-1].p50_ms:.0f} ms")
+            points.append(step(users, f"{users}", plan.step))
             if users >= ENOUGH and of.levelled(points):
                 break
-    return {"points": [asdict(p) for p in points], "levelled": of.levelled(points)}
+        top = step(of.best(points).users, "top", AGAIN * plan.step)
+    found = [asdict(p) for p in points]
+    return {"points": found, "levelled": of.levelled(points), "top": asdict(top)}
 
 
 def _point(users: int, seconds: list[dict[str, Any]], watch: Path) -> of.Point:

@@ -43,7 +43,7 @@ def point(users, rate):
 def test_the_search_ends_when_two_steps_bring_no_more(rates, level):
     points = [point(2**i, rate) for i, rate in enumerate(rates)]
     assert of.levelled(points) is level
-    assert of.saturation(points).rate == max(rates)
+    assert of.best(points).rate == max(rates)
 
 
 def test_only_whole_seconds_count():

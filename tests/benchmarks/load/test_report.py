@@ -14,8 +14,9 @@ SEARCH = {
     "levelled": True,
     "points": [
         {"users": u, "rate": r, "queued": r, "samples": 1.5 * r, **STEP}
-        for u, r in ((2, 20.0), (4, 40.0), (8, 50.0), (16, 49.0))
+        for u, r in ((2, 20.0), (4, 40.0), (8, 53.0), (16, 49.0))
     ],
+    "top": {"users": 8, "rate": 50.0, "queued": 50.0, "samples": 75.0, **STEP},
 }
 
 
@@ -62,7 +63,7 @@ FOUND = {
 
 
 def figures(folder):
-    top = report.of.saturation(report.points(SEARCH))
+    top = report.top(SEARCH)
     found = [
         *report.searched(SEARCH),
         *report.steady(FOUND["steady"], folder / "steady"),
