@@ -50,11 +50,13 @@ def run(quick: bool) -> list[Figure]:
         for _ in range(rounds):
             for name, url in urls.items():
                 settle()
-                waits.setdefault(name, []).extend(_alone(url, lines[at : at + singles]))
+                waits.setdefault(name, []).extend(
+                    _alone(url, [lines[(at + i) % TEXTS] for i in range(singles)])
+                )
                 loads.setdefault(name, []).append(
                     wrk(f"{url}/v1/decisions", bodies, at + singles, seconds, on)
                 )
-            at += singles + max(load[-1].requests for load in loads.values())
+            at = (at + singles + max(load[-1].requests for load in loads.values())) % TEXTS
     return _figures(waits, loads)
 
 

@@ -19,11 +19,11 @@ def main(port: str, *given: str) -> None:
 
     from deploy.ray.app import build
 
-    ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
     application = build(dict(pair.split("=", 1) for pair in given))
-    ray.init(include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False)
+    ray.init("local", include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False)
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):  # in the place of those that Ray has set
+        signal.signal(number, lambda *_: ended.set())
     try:
         serve.start(http_options={"host": "127.0.0.1", "port": int(port)})
         serve.run(application)

@@ -16,6 +16,8 @@ from server.settings import Settings
 GRACE = 5.0
 """Seconds that a replica has to end beyond those it may drain."""
 
+HEALTHY = 10.0
+"""Seconds in which a replica says that it is well; three times late, and it is replaced."""
 QUIET = {"enable_access_log": False}
 """A replica's app writes a line for each request itself."""
 
@@ -61,11 +63,23 @@ def _replicas(options: SetOptions, settings: Settings) -> serve.Deployment:
         logging_config=QUIET,
         **count,
         ray_actor_options={"num_cpus": options.cpus, "num_gpus": options.gpus},
-        max_ongoing_requests=in_hand(settings),
+        **_most(options, settings),
         health_check_period_s=options.health_seconds,
+        health_check_timeout_s=HEALTHY,
         graceful_shutdown_wait_loop_s=0.2,
         graceful_shutdown_timeout_s=settings.drain_seconds + GRACE,
     )
+
+
+def _most(options: SetOptions, settings: Settings) -> dict[str, int]:
+    """Requests that a replica may have, and those that may wait for one.
+
+    Where an expert's requests go to who has it, others must get some before it refuses them.
+    """
+    if not options.by_expert:
+        return {"max_ongoing_requests": in_hand(settings)}
+    each = max(1, round(2 * options.target_in_hand))
+    return {"max_ongoing_requests": each, "max_queued_requests": in_hand(settings)}
 
 
 def _scaling(options: SetOptions) -> AutoscalingConfig:
@@ -76,6 +90,5 @@ def _scaling(options: SetOptions) -> AutoscalingConfig:
         target_ongoing_requests=options.target_in_hand,
         upscale_delay_s=options.upscale_delay_seconds,
         downscale_delay_s=options.downscale_delay_seconds,
-        look_back_period_s=min(10.0, max(1.0, options.upscale_delay_seconds)),
         policy=AutoscalingPolicy(policy_function="deploy.ray.scaling:by_queue"),
     )

@@ -61,6 +61,11 @@ def read_options(given: Mapping[str, object]) -> tuple[SetOptions, Settings]:
         raise SettingsError(f"{fault['loc'][0]} = {fault['input']!r}: {fault['msg']}") from None
     if options.max_replicas is not None and options.max_replicas < options.replicas:
         raise SettingsError(f"max_replicas = {options.max_replicas}: expected replicas or more")
+    if options.by_expert and options.max_replicas not in (None, options.replicas):
+        raise SettingsError(
+            "by_expert = True: leave max_replicas out; a new replica would be asked for nothing "
+            "that another has had"
+        )
     _require_ours(origins)
     return options, _for_replicas(origins.settings, options)
 

@@ -46,8 +46,8 @@ class Replica:
 
     async def answer(self, asked: Asked) -> AsyncGenerator[Message]:
         """The answer to a request, part by part."""
-        if self._by_expert and (model := serve.get_multiplexed_model_id()):
-            await self._note(model)
+        if self._by_expert and (place := serve.get_multiplexed_model_id()):
+            await self._note(place)
         async with aclosing(self._relay.ask(asked)) as answer:
             async for message in answer:
                 yield message
@@ -75,9 +75,9 @@ class Replica:
         return {WAITING: waiting or 0.0}
 
     @serve.multiplexed(max_num_models_per_replica=-1)
-    async def _note(self, model: str) -> str:
-        """Tells Ray that an expert was asked for here; the engine loads it when it is needed."""
-        return model
+    async def _note(self, place: str) -> str:
+        """Tells Ray that experts were asked for here; the engine loads them when it needs them."""
+        return place
 
     async def __del__(self) -> None:
         """Drain. Ray has sent nothing new for a while, and waited for what was asked."""

@@ -27,6 +27,8 @@ from server.relay.messages import Absent, Asked, Head, Lost, Message, Relay
 from server.relay.rules import SCAN, changes_library, is_repeatable
 
 log = logging.getLogger("sailplane.relay")
+LOOKING = 10.0
+"""Seconds that others have to look at a library that was changed, before its change is answered."""
 NAME = b"x-request-id"
 OF_BODIES = (b"content-length", b"content-type", b"transfer-encoding")
 EVENTS = b"text/event-stream"
@@ -61,6 +63,8 @@ class Front:
         except ClientDisconnect:
             return
         except Exception as error:
+            if answer.ended:
+                return
             if answer.begun:
                 await answer.cut(error)
                 return
@@ -130,7 +134,7 @@ class Front:
             return
         headers = tuple(h for h in asked.headers if h[0] not in OF_BODIES)
         look = Asked("POST", SCAN, SCAN.encode(), b"", headers, client=asked.client)
-        for told in await self._relay.ask_all(look):
+        for told in await self._relay.ask_all(look, LOOKING):
             if told.head.status != 200:
                 log.warning("replica %s did not look: %d", told.replica, told.head.status)
 

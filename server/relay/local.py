@@ -39,11 +39,15 @@ class LocalRelay:
             task.result()
         finally:
             call.left.set()
-            if not task.done():
-                await asyncio.wait([task], timeout=LEAVING)
+            try:
+                if not task.done():
+                    await asyncio.wait([task], timeout=LEAVING)
+            finally:
                 task.cancel()
+                # Looked at, though nobody waits: asyncio would complain otherwise.
+                task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
-    async def ask_all(self, asked: Asked, seconds: float = 60.0) -> Sequence[Whole]:
+    async def ask_all(self, asked: Asked, seconds: float) -> Sequence[Whole]:
         """See `Relay`: there is one."""
         async with asyncio.timeout(seconds):
             return [await self.whole(asked)]

@@ -88,6 +88,6 @@ class Relay(Protocol):
         """
         ...
 
-    async def ask_all(self, asked: Asked, seconds: float = 60.0) -> Sequence[Whole]:
-        """The whole answers of all that can be reached; empty where there are none in time."""
+    async def ask_all(self, asked: Asked, seconds: float) -> Sequence[Whole]:
+        """The whole answers of all that answer in so many seconds."""
         ...

@@ -71,7 +71,7 @@ def cluster(cores: int = 4) -> Iterator[str]:
         port = held.getsockname()[1]
     try:
         ray.init(
-            num_cpus=cores, include_dashboard=False, object_store_memory=100 << 20,
+            "local", num_cpus=cores, include_dashboard=False, object_store_memory=100 << 20,
             _temp_dir=folder, logging_level="error", log_to_driver=False,
         )  # fmt: skip
         serve.start(http_options={"host": "127.0.0.1", "port": port}, proxy_location="HeadOnly")

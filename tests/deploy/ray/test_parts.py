@@ -37,6 +37,7 @@ def test_what_is_not_of_the_set_is_a_setting_and_travels_as_plain_values() -> No
         ({**OPEN, "replica": "3"}, "no such setting"),
         ({**OPEN, "replicas": "0"}, "replicas = '0'"),
         ({**OPEN, "replicas": "4", "max_replicas": "2"}, "expected replicas or more"),
+        ({**OPEN, "by_expert": "true", "max_replicas": "4"}, "leave max_replicas out"),
     ],
 )
 def test_what_does_not_fit_is_said(given: dict[str, str], said: str) -> None:

@@ -48,7 +48,7 @@ class Losing(LocalRelay):
             left = None if left is None else left - 1
             yield message
 
-    async def ask_all(self, asked: Asked, seconds: float = 60.0) -> list[Whole]:
+    async def ask_all(self, asked: Asked, seconds: float) -> list[Whole]:
         self.asked_all.append(asked)
         return [Whole("one", Head(200, ())), Whole("two", Head(500, ()))]
 
