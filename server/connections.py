@@ -40,6 +40,7 @@ class Connection(HttpToolsProtocol):
     head_since: float | None = None
     stuck_since: float | None = None
     _heard = False
+    _in_body = False
     _head_bytes = 0
     _stuck_bytes = 0
 
@@ -62,6 +63,8 @@ class Connection(HttpToolsProtocol):
             if not (self.answering or self.timeout_keep_alive_task):
                 self.head_since = self.loop.time()
             return
+        if self._in_body:  # of a request that was answered before it was read: it is passed over
+            return
         self._head_bytes += len(data)
         if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
             self._refuse(HeadTooLarge(f"The head has more than {MAX_HEAD_BYTES} bytes."))
@@ -73,8 +76,13 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is here; from now on the application waits."""
-        self.head_since = None
+        self.head_since, self._in_body = None, True
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The request is here as a whole."""
+        self._in_body = False
+        super().on_message_complete()
 
     def pause_writing(self) -> None:
         """More is written than the client takes."""
@@ -101,7 +109,7 @@ class Connection(HttpToolsProtocol):
                 self.transport.abort()
             self.stuck_since, self._stuck_bytes = now, left
         elif not self.answering and self.head_since and now - self.head_since > patience:
-            if self._heard:
+            if self._heard and not self._in_body:  # whose answer is out
                 self._refuse(TooSlow(f"The head was not complete after {patience:g} seconds."))
             else:
                 self.transport.close()

@@ -14,6 +14,7 @@ import uvicorn
 
 from server.api.bounds import Bounds
 from server.connections import Connection
+from server.errors import QueueFull
 from server.listener import Listener
 
 PATIENCE = 0.4
@@ -65,6 +66,19 @@ def test_it_is_told_why_it_is_cut(port, parts, status, code):
     assert b"connection: close" in head.lower()
     error = json.loads(body)["error"]
     assert (error["code"], error["param"]) == (code, None)
+
+
+def test_a_body_that_comes_after_its_answer_is_passed_over(app, service, port, monkeypatch):
+    monkeypatch.setattr(service, "require_room", refusing)
+    body = b" " * 100_000
+    parts = [HEAD + b"Content-Length: 200000\r\n\r\n", body, body]
+    said = said_to(port, *parts, OK + b"Connection: close\r\n\r\n", pause=PATIENCE / 8)
+    answers = [part.split()[0] for part in said.split(b"HTTP/1.1 ")[1:]]
+    assert answers == [b"503", b"200"]
+
+
+def refusing(*_: object) -> None:
+    raise QueueFull("The queue is full.", retry_after=1)
 
 
 def test_who_says_nothing_is_told_nothing(port):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,9 +32,8 @@ def reading(
     given = options(library, adapter_roots=str(adapters), scan_seconds=0)
     of_set = run(ray_address, given)
     of_set.wait_for(2)
-    copied = shutil.copytree(library, folder / "other" / "library")
     with (
-        serving(folder, "--library", str(copied)) as server,
+        serving(folder, "--library", str(library)) as server,
         httpx.Client(base_url=server.address, timeout=60) as alone,
     ):
         yield of_set, alone, adapters
