@@ -1,7 +1,8 @@
 """A simulation of replicas that batch what waits, behind a balancer, event by event.
 
-Each replica has one core. Its event loop reads requests and writes answers, its engine takes what
-waits, at most a batch, whenever it is free; where both compute, each has half of the core. Experts
+Each replica has one core. Its event loop reads requests and writes answers. Its engine takes what
+waits, at most a batch, when one is done; an idle one is woken when the loop has read all that came.
+Where both compute, each has half of the core. Experts
 that are not in memory are loaded by the batch that needs them, the least recently used one goes.
 Knows costs, arrivals and popularity; no text, no router, no network that fails.
 """
@@ -188,8 +189,8 @@ class _Run:
         replica.loop.extend(requests)
 
     def _plan(self, replica: _Replica) -> None:
-        """Begin a batch if there can be one, and say when something is done."""
-        if replica.waiting and not replica.batch:
+        """Wake an idle engine once the loop has read all, and say when something is done."""
+        if not (replica.batch or replica.loop):
             self._begin(replica)
         replica.version += 1
         if (when := replica.until()) is not None:
@@ -197,6 +198,8 @@ class _Run:
 
     def _begin(self, replica: _Replica) -> None:
         size = min(len(replica.waiting), self.fleet.max_batch)
+        if not size:
+            return
         replica.batch = [replica.waiting.popleft() for _ in range(size)]
         loads = sum(self._load(replica, expert) for expert in {r.expert for r in replica.batch})
         replica.batch_left = self.fleet.costs.of_batch(size, loads)
@@ -223,6 +226,7 @@ class _Run:
             for request in answers:
                 request.answered = True
             self._to_loop(replica, answers)
+            self._begin(replica)
         elif replica.loop and replica.loop_left <= tiny:
             request = replica.loop.popleft()
             replica.loop_left = self.fleet.costs.request / 2
