@@ -80,8 +80,10 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """The request is here as a whole."""
+        """The request is here as a whole; the head of the next is due from now on."""
         self._in_body = False
+        if self.head_since is not None:
+            self.head_since, self._head_bytes = self.loop.time(), 0
         super().on_message_complete()
 
     def pause_writing(self) -> None:

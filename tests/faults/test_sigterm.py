@@ -38,7 +38,7 @@ def logged(server: Server) -> set[str]:
 
 
 def many_questions() -> dict[str, Any]:
-    """A decision that takes several batches."""
+    """A decision that all but fills a batch."""
     body = decision()
     (question,) = body["questions"]
     asked = [{**question, "instructions": f"Say what the weather is like, {i}."}

@@ -68,11 +68,20 @@ def test_it_is_told_why_it_is_cut(port, parts, status, code):
     assert (error["code"], error["param"]) == (code, None)
 
 
-def test_a_body_that_comes_after_its_answer_is_passed_over(app, service, port, monkeypatch):
+def test_a_body_that_comes_after_its_answer_is_passed_over(service, port, monkeypatch):
     monkeypatch.setattr(service, "require_room", refusing)
     body = b" " * 100_000
     parts = [HEAD + b"Content-Length: 200000\r\n\r\n", body, body]
     said = said_to(port, *parts, OK + b"Connection: close\r\n\r\n", pause=PATIENCE / 8)
+    answers = [part.split()[0] for part in said.split(b"HTTP/1.1 ")[1:]]
+    assert answers == [b"503", b"200"]
+
+
+def test_after_such_a_body_the_next_head_has_its_own_time(service, port, monkeypatch):
+    monkeypatch.setattr(service, "require_room", refusing)
+    third = b" " * 50_000
+    parts = [HEAD + b"Content-Length: 150000\r\n\r\n" + third, third, third]
+    said = said_to(port, *parts, OK + b"Connection: close\r\n\r\n", pause=0.75 * PATIENCE)
     answers = [part.split()[0] for part in said.split(b"HTTP/1.1 ")[1:]]
     assert answers == [b"503", b"200"]
 
