@@ -10,9 +10,9 @@ from pathlib import Path
 
 import openai
 import pytest
-import uvicorn
 
 from server.openapi import document
+from tests.sockets import on_socket
 
 OPENAPI = Path(__file__).parents[2] / "docs" / "openapi.json"
 
@@ -54,16 +54,8 @@ async def test_metrics_count_what_happened(client, decision):
 @pytest.fixture
 def address(app) -> Iterator[str]:
     """The app on a real socket."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        thread = threading.Thread(target=server.run, args=([listener],))
-        thread.start()
-        while not server.started:
-            time.sleep(0.005)
-        yield f"127.0.0.1:{listener.getsockname()[1]}"
-        server.should_exit = True
-        thread.join(10)
+    with on_socket(app) as served:
+        yield served.address
 
 
 @pytest.fixture

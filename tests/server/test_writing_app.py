@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from server.api.bounds import Bounds
 from server.app import create_app
 from server.engine.service import EngineService
 from tests.server.api.writing_material import TASKS, engine_of
+from tests.sockets import on_socket
 
 
 @dataclass
@@ -44,16 +44,8 @@ class Running:
 def running(tmp_path) -> Iterator[Running]:
     service = EngineService(engine_of("causal", tmp_path / "library"))
     app = create_app(service, bounds=Bounds(write_timeout_ms=60_000), drain_seconds=5)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        thread = threading.Thread(target=server.run, args=([listener],))
-        thread.start()
-        while not server.started:
-            time.sleep(0.005)
-        yield Running(f"127.0.0.1:{listener.getsockname()[1]}", service, server)
-        server.should_exit = True
-        thread.join(10)
+    with on_socket(app) as served:
+        yield Running(served.address, service, served.server)
 
 
 @pytest.fixture

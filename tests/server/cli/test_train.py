@@ -1,19 +1,17 @@
 """`sailplane train` resumes, tells what is missing, and trains nothing it should not."""
 
 import json
-import threading
-import time
 from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
 
 from experts.library import Library
 from experts.manifest import BackboneRef, Manifest
 from experts.training.recipe import Recipe
 from server.build import build_app
 from server.settings import Settings
+from tests.sockets import on_socket
 
 TASKS = Path(__file__).parents[2] / "data" / "tasks"
 CARDS = Path(__file__).parents[3] / "library" / "tasks"
@@ -154,15 +152,8 @@ def served(tmp_path):
         Settings(backbone="tiny-random", library=tmp_path / "served", threads=1,
                  adapter_roots=(tmp_path / "made",))
     )  # fmt: skip
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.05)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
+    with on_socket(app) as served:
+        yield served.url
 
 
 STREAM = ("train", "--tasks", str(TASKS), "--cards", str(CARDS), "--continual")

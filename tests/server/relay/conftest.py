@@ -15,7 +15,7 @@ from server.relay.front import Front
 from server.relay.local import LocalRelay
 from server.settings import Settings
 from tests.faults.material import write_library, write_writer
-from tests.server.relay.sockets import served
+from tests.sockets import client_of
 
 LIMIT = 4 << 20
 
@@ -31,7 +31,7 @@ def both(folder: Path, backbone: str, library: Path) -> Iterator[SimpleNamespace
         relayed = scope["type"] == "http" and (b"x-relayed", b"yes") in scope["headers"]
         await (front if relayed else app)(scope, receive, send)
 
-    with served(by_host, "on") as client:
+    with client_of(by_host, lifespan="on") as client:
         yield SimpleNamespace(client=client, app=app, service=app.state.context.service)
 
 

@@ -15,7 +15,7 @@ from server.relay.local import LocalRelay
 from server.relay.messages import Absent, Asked, Head, Lost, Message, Whole
 from server.relay.rules import SCAN
 from tests.server.relay.asked import events
-from tests.server.relay.sockets import served
+from tests.sockets import client_of
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -54,7 +54,7 @@ class Losing(LocalRelay):
 
 
 def ask(relay: Losing, method: str, path: str) -> httpx.Response:
-    with served(Front(relay, max_body_bytes=1000, retry_after=7)) as client:
+    with client_of(Front(relay, max_body_bytes=1000, retry_after=7), lifespan="off") as client:
         return client.request(method, path)
 
 
@@ -127,7 +127,7 @@ def test_an_error_that_nobody_foresaw_is_500_and_is_not_repeated() -> None:
 )  # fmt: skip
 def test_a_change_of_the_library_has_all_look_there(method: str, path: str) -> None:
     relay = Losing([])
-    with served(Front(relay)) as client:
+    with client_of(Front(relay), lifespan="off") as client:
         client.request(method, path, headers={"Authorization": "Bearer x"})
     (look,) = relay.asked_all
     assert (look.method, look.path, look.body) == ("POST", SCAN, b"")
@@ -143,7 +143,7 @@ def test_what_changes_nothing_has_nobody_look() -> None:
 
 def test_a_body_that_is_too_long_goes_nowhere() -> None:
     relay = Losing([])
-    with served(Front(relay, max_body_bytes=1000)) as client:
+    with client_of(Front(relay, max_body_bytes=1000), lifespan="off") as client:
         answer = client.post("/v1/decisions", content=b"x" * 1001)
     assert (answer.status_code, relay.tries) == (413, 0)
     assert json.loads(answer.text)["error"]["code"] == "body_too_large"
