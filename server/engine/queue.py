@@ -24,7 +24,7 @@ class Submit(Protocol):
     """`EngineService.submit`, for a request that was let in."""
 
     def __call__(
-        self, samples: Sequence[Sample], *, deadline: float | None = None
+        self, samples: Sequence[Sample], /, *, deadline: float | None = None
     ) -> Awaitable[list[Result]]:
         """Results in the order of `samples`."""
         ...
@@ -70,7 +70,7 @@ class Slice:
 
 
 class SampleQueue:
-    """Jobs in order of arrival.
+    """Jobs in order of arrival; what goes on with a request that waited before is next.
 
     A job's rest goes behind the others once a batch took its share, so that a request of 400
     questions delays its neighbours by one batch and no more.
@@ -83,8 +83,8 @@ class SampleQueue:
         self._ready = threading.Condition()
         self._closed = False
 
-    def put(self, job: Job, retry_after: int = 1) -> None:
-        """Add a job; the engine hears of it at the next `wake`.
+    def put(self, job: Job, retry_after: int = 1, *, again: bool = False) -> None:
+        """Add a job, `again` if its request has waited before; the engine hears at `wake`.
 
         An empty queue takes a request of any size: a limit below one request's size must not
         shut it out for good.
@@ -96,7 +96,7 @@ class SampleQueue:
         with self._ready:
             self.require_room(count, 0, retry_after)
             self.waiting += count
-            self._jobs.append(job)
+            (self._jobs.appendleft if again else self._jobs.append)(job)
 
     def require_room(self, count: int, coming: int, retry_after: int = 1) -> None:
         """Check that `count` more samples could wait, beside those that are `coming`.

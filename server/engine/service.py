@@ -125,7 +125,7 @@ class EngineService:
 
     @contextmanager
     def admitted(self) -> Generator[Submit]:
-        """Let one request in, and give it `submit`: a drain waits for all that it submits.
+        """Let one request in, and give it `submit`: a drain waits for it, the queue only once.
 
         Raises:
             Draining: nothing new is let in.
@@ -133,8 +133,9 @@ class EngineService:
         if self.draining or not self.alive:
             raise Unavailable(DEAD) if self._dead else Draining("The server takes no requests.")
         self._admitted += 1
+        again = iter([False])
         try:
-            yield self._submit
+            yield lambda asked, *, deadline=None: self._submit(asked, deadline, next(again, True))
         finally:
             self._admitted -= 1
             if not self._admitted and self.draining:
@@ -156,16 +157,16 @@ class EngineService:
             return await submit(samples, deadline=deadline)
 
     async def _submit(
-        self, samples: Sequence[Sample], *, deadline: float | None = None
+        self, samples: Sequence[Sample], deadline: float | None, again: bool
     ) -> list[Result]:
-        """`submit` for a request that was let in."""
+        """`submit` for a request that was let in; `again` if it has waited before."""
         if self.writer is not None:
             samples = await self._written(samples, self.writer, deadline)
         if self._ended or self._dead:
             raise Unavailable(DEAD) if self._dead else Draining(STOPPED)
         loop = asyncio.get_running_loop()
         job = Job(samples, loop.create_future(), deadline)
-        self._queue.put(job, self._retry_after())
+        self._queue.put(job, self._retry_after(), again=again)
         if self._queue.waiting <= self.max_batch:  # further ones might push each other out again
             self.engine.expect(samples)
         self._jobs.add(job)

@@ -43,6 +43,17 @@ async def test_the_rest_of_a_large_job_goes_behind_the_others():
     assert spans(second) == [(0, 1), (4, 7)]
 
 
+async def test_what_goes_on_with_a_request_that_waited_is_next():
+    """And waits behind the others with its rest, as any large job does."""
+    queue = SampleQueue(100)
+    first, onward = job(1), job(6)
+    queue.put(first)
+    queue.put(onward, again=True)
+    batch = queue.take(4)
+    assert [part.job for part in batch] == [onward]
+    assert [part.job for part in queue.take(4)] == [first, onward]
+
+
 async def test_a_full_queue_refuses_and_says_when_to_return():
     queue = SampleQueue(3)
     queue.put(job(2))

@@ -180,6 +180,18 @@ async def test_a_drain_waits_for_a_request_of_several_steps(service, gate):
     await draining
 
 
+async def test_a_request_of_several_steps_waits_its_turn_once(service, gate):
+    with service.admitted() as submit:
+        first = asyncio.create_task(submit(BARE[:1]))
+        while not gate.batches:
+            await asyncio.sleep(0.001)
+        others = asyncio.create_task(service.submit(BARE[1:]))
+        await asyncio.sleep(0)
+        gate.open.set()
+        await asyncio.gather(first, submit(BARE[:1]), others)
+    assert gate.batches[1] == [BARE[0], *BARE[1:]]
+
+
 async def test_a_second_drain_waits_for_nothing(service, gate):
     first = await held(service, gate, BARE[:1])
     await service.drain(0.02)
