@@ -24,6 +24,9 @@ from server.errors import HeadTooLarge, MalformedHead, ServerError, TooSlow, row
 
 log = logging.getLogger("sailplane.access")
 MAX_HEAD_BYTES = 64 << 10
+MAX_PASSED_OVER = 16 << 20
+"""Bytes of a body that are read though its request was answered without it. A connection that is
+closed with bytes unread is reset, and its client may lose the answer."""
 LEAST_TAKEN = 48 << 10
 """Bytes of an answer that a client must take in its time, or the rest: what uvicorn waits for
 between two parts of a stream."""
@@ -31,6 +34,8 @@ between two parts of a stream."""
 
 class Connection(HttpToolsProtocol):
     """One connection, and since when its client has kept it waiting, on the loop's clock.
+
+    What is read at a time counts as of the head only if all of it is.
 
     Attributes:
         head_since: for the rest of a request's head, None where none is due. stuck_since: to take
@@ -40,8 +45,8 @@ class Connection(HttpToolsProtocol):
     head_since: float | None = None
     stuck_since: float | None = None
     _heard = False
-    _in_body = False
-    _head_bytes = 0
+    _in_body = _head_only = False
+    _head_bytes = _passed_over = 0
     _stuck_bytes = 0
 
     @property
@@ -57,17 +62,19 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on; what belongs to no request that is being answered must become one in time."""
-        self._heard = True
+        self._heard, self._head_only = True, not self._in_body
         super().data_received(data)
-        if self.head_since is None:
-            if not (self.answering or self.timeout_keep_alive_task):
+        if self._head_only and self.head_since is not None:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+                self._refuse(HeadTooLarge(f"The head has more than {MAX_HEAD_BYTES} bytes."))
+        elif not self.answering:
+            if self.head_since is None and not self.timeout_keep_alive_task:
                 self.head_since = self.loop.time()
-            return
-        if self._in_body:  # of a request that was answered before it was read: it is passed over
-            return
-        self._head_bytes += len(data)
-        if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
-            self._refuse(HeadTooLarge(f"The head has more than {MAX_HEAD_BYTES} bytes."))
+            if self._in_body:  # of a request that was answered before it was read
+                self._passed_over += len(data)
+                if self._passed_over > MAX_PASSED_OVER:
+                    self.transport.close()
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
@@ -76,7 +83,8 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is here; from now on the application waits."""
-        self.head_since, self._in_body = None, True
+        self.head_since, self._in_body, self._head_only = None, True, False
+        self._passed_over = 0
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:

@@ -5,6 +5,7 @@ Nothing here reads the network or a data set. Hypothesis draws the same examples
 
 from __future__ import annotations
 
+import faulthandler
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before anything imports huggingface_hub
@@ -26,6 +27,15 @@ from experts.weights import ExpertWeights
 
 settings.register_profile("sailplane", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("sailplane")
+
+ENDING = 60
+"""Seconds that the threads of this process have to end once all tests have."""
+
+
+def pytest_unconfigure() -> None:
+    """Show what a thread does that does not end, instead of waiting for it without a word."""
+    faulthandler.dump_traceback_later(ENDING, exit=True)
+
 
 TEXTS = (
     "Where is the nearest station?",

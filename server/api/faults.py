@@ -18,7 +18,6 @@ from experts.errors import ExpertError
 from server.errors import (
     INTERNAL,
     TABLE,
-    BodyTooLarge,
     MalformedBody,
     NeverFits,
     RequestError,
@@ -26,7 +25,6 @@ from server.errors import (
     ServerError,
     TooSlow,
     UnknownCaller,
-    UnreadEncoding,
     UnsupportedInput,
     row_of,
 )
@@ -34,8 +32,6 @@ from server.errors import (
 ERROR_CODE = "sailplane.error"
 """Key of the ASGI scope under which the code of a request's error stands."""
 MAX_FAULTS = 20
-UNREAD = (BodyTooLarge, TooSlow, UnreadEncoding, UnknownCaller)
-"""After these the rest of the body lies on the connection, which is good for nothing more."""
 HTTP_ROWS: Mapping[int, Row] = {
     404: Row(404, "not_found_error", "route_not_found"),
     405: Row(405, "invalid_request_error", "method_not_allowed"),
@@ -112,7 +108,7 @@ def _headers(error: BaseException, status: int) -> dict[str, str]:
         told["Retry-After"] = str(getattr(error, "retry_after", 1))
     if isinstance(error, UnknownCaller):
         told["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, UNREAD):
+    if isinstance(error, TooSlow):  # and may never come
         told["Connection"] = "close"
     return told
 

@@ -179,6 +179,7 @@ def test_an_expert_dropped_while_it_loads_is_not_kept(make_cache: MakeCache) -> 
     cache.drop("a2")
     go.set()
     thread.join(5)
+    assert not thread.is_alive()
     assert held == [1]
     assert (cache.stats.bytes, cache.stats.experts) == (0, 0)
 
@@ -406,6 +407,7 @@ def test_many_threads_share_one_cache(make_cache: MakeCache, seed: int) -> None:
         thread.start()
     for thread in threads:
         thread.join(30)
+        assert not thread.is_alive()
     assert wrong == []
     stats = cache.stats
     assert stats.bytes <= cache.budget

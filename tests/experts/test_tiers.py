@@ -204,3 +204,4 @@ def test_a_cold_expert_is_served_while_hot_ones_fill_the_device(make):
         stop.set()
         for thread in threads:
             thread.join(5)
+    assert not any(thread.is_alive() for thread in threads)

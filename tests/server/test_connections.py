@@ -13,7 +13,7 @@ import pytest
 import uvicorn
 
 from server.api.bounds import Bounds
-from server.connections import Connection
+from server.connections import MAX_PASSED_OVER, Connection
 from server.errors import QueueFull
 from server.listener import Listener
 
@@ -75,6 +75,29 @@ def test_a_body_that_comes_after_its_answer_is_passed_over(service, port, monkey
     said = said_to(port, *parts, OK + b"Connection: close\r\n\r\n", pause=PATIENCE / 8)
     answers = [part.split()[0] for part in said.split(b"HTTP/1.1 ")[1:]]
     assert answers == [b"503", b"200"]
+
+
+def test_such_a_body_may_come_in_any_pieces(service, port, monkeypatch):
+    """Its end too, with more before it than a head may have."""
+    monkeypatch.setattr(service, "require_room", refusing)
+    parts = [HEAD + b"Content-Length: 300000\r\n\r\n", b" " * 100_000, b" " * 200_000]
+    said = said_to(port, *parts, OK + b"Connection: close\r\n\r\n", pause=PATIENCE / 8)
+    answers = [part.split()[0] for part in said.split(b"HTTP/1.1 ")[1:]]
+    assert answers == [b"503", b"200"]
+
+
+def test_a_body_that_is_too_long_is_read_so_that_its_answer_arrives(port):
+    """Closed at once, the connection would be reset, and the answer might be lost with it."""
+    body = b" " * (MAX_PASSED_OVER // 2)
+    parts = [HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body]
+    said = said_to(port, *parts, OK + b"Connection: close\r\n\r\n")
+    answers = [part.split()[0] for part in said.split(b"HTTP/1.1 ")[1:]]
+    assert answers == [b"413", b"200"]
+
+
+def test_and_it_is_not_read_for_ever(port):
+    with pytest.raises(ConnectionError):  # there were bytes that nobody read
+        said_to(port, HEAD + b"Content-Length: 999999999999\r\n\r\n", *[b" " * (1 << 20)] * 64)
 
 
 def test_after_such_a_body_the_next_head_has_its_own_time(service, port, monkeypatch):

@@ -106,6 +106,7 @@ def test_one_that_is_killed_while_it_writes_lets_the_other_go_on(place, both):
     waiting.join(10)
     assert late == [201]
     thread.join(10)
+    assert not thread.is_alive()
     assert other.client.post("/v1/experts/scan").is_success
     assert other.get("/v1/experts")["bad"] == []
     require_whole(place.library, other.generation)
