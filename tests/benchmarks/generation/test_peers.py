@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,17 @@ def test_a_peer_is_measured_turn_by_turn(tiny_llama, tmp_path):
     }  # fmt: skip
     with peers.transformers(job, [0]) as peer:
         first, second = peer.measure(), peer.measure()
-        state = Path(f"/proc/{peer.process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        until = time.monotonic() + 10  # a signal takes its time
+        while state_of(peer.process.pid) != "T":
+            assert time.monotonic() < until, "between its turns it stands still"
+            time.sleep(0.01)
     assert first["texts"] == second["texts"]
-    assert state == "T", "between its turns it stands still"
     assert peer.process.poll() is not None
+
+
+def state_of(pid: int) -> str:
+    """A process's state, as a letter."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def test_a_peer_that_cannot_start_is_told(tmp_path):
