@@ -19,6 +19,7 @@ from pathlib import Path
 from statistics import mean
 from typing import TypeVar
 
+import aiohttp
 import httpx
 
 from benchmarks.capacity.costs import Step
@@ -30,7 +31,6 @@ CONNECTIONS = (1, 2, 4, 8, 16, 32, 64, 128)
 SHARES = (0.3, 0.5, 0.7, 0.8, 0.9)
 """Random arrivals, as shares of the most that the closed loops had."""
 TEXTS = 60_000
-LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=None)
 PATH = "/v1/decisions"
 T = TypeVar("T")
 
@@ -98,16 +98,19 @@ async def _arrivals(under: Subject, rate: float, seconds: float, rng: random.Ran
     """Milliseconds that each request took, from the time at which it was to be sent."""
     waits: dict[int, float] = {}
 
-    async def ask(client: httpx.AsyncClient, number: int, due: float) -> None:
+    async def ask(client: aiohttp.ClientSession, number: int, due: float) -> None:
         body = under.lines[(under.at + number) % len(under.lines)]
-        answer = await client.post(PATH, content=body)
-        if answer.status_code != 200:
-            raise BenchmarkError(f"{PATH} answered {answer.status_code}: {answer.text[:200]}")
+        async with client.post(PATH, data=body) as answer:
+            text = await answer.read()
+        if answer.status != 200:
+            raise BenchmarkError(f"{PATH} answered {answer.status}: {text[:200]!r}")
         waits[number] = 1e3 * (time.perf_counter() - due)
 
     headers = {"Content-Type": "application/json"}
     async with (
-        httpx.AsyncClient(base_url=under.url, headers=headers, limits=LIMITS, timeout=60) as client,
+        aiohttp.ClientSession(
+            under.url, headers=headers, connector=aiohttp.TCPConnector(limit=0)
+        ) as client,
         asyncio.TaskGroup() as group,
     ):
         begun = due = time.perf_counter()
