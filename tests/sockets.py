@@ -42,13 +42,14 @@ def on_socket(app: Any, **options: Any) -> Iterator[Served]:
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, **options))
     loops: list[asyncio.AbstractEventLoop] = []
 
-    async def serve() -> None:
-        loops.append(asyncio.get_running_loop())
-        await server.serve([listener])
+    def serve() -> None:
+        with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
+            loops.append(runner.get_loop())
+            runner.run(server.serve([listener]))
 
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        thread = threading.Thread(target=asyncio.run, args=(serve(),), daemon=True)
+        thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         while not server.started:
             assert thread.is_alive()
