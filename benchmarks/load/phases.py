@@ -23,11 +23,12 @@ ENOUGH = 32
 """Users who can fill a batch: fewer say little of what the server can do."""
 AGAIN = 4
 """So many times as long as a step the best one is asked again."""
-QUEUE_SECONDS = 1.0
-"""The queue takes what the server answers in this time: longer ones only make all wait."""
-SERVER = ("--feature-entries", "4096")
-"""Features of texts that never come again fill their cache for hours: a small one is full after the
-warm-up, so that what grows then is something else."""
+QUEUE_SECONDS = 2.0
+"""The queue takes what the server answers in this time: bursts at 80% fit in, and longer queues
+only make all wait."""
+SERVER = ("--feature-entries", "4096", "--device-bytes", str(256 << 20))
+"""Features of texts that never come again fill their cache for hours, and so do rare mixtures of
+experts: small caches are full after the warm-up, so that what grows then is something else."""
 DONE = "done.json"
 Tell = Callable[[str], None]
 
