@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import sys
+import threading
+import time
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before anything imports huggingface_hub
 
@@ -32,9 +35,20 @@ ENDING = 60
 """Seconds that the threads of this process have to end once all tests have."""
 
 
-def pytest_unconfigure() -> None:
-    """Show what a thread does that does not end, instead of waiting for it without a word."""
-    faulthandler.dump_traceback_later(ENDING, exit=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Show what a thread does that does not end, instead of waiting for it without a word.
+
+    All tests are over by then: what they found stands.
+    """
+
+    def end() -> None:
+        time.sleep(ENDING)
+        faulthandler.dump_traceback(sys.__stderr__)
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(session.exitstatus)
+
+    threading.Thread(target=end, daemon=True).start()
 
 
 TEXTS = (

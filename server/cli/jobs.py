@@ -11,6 +11,7 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing.managers import SyncManager
 from typing import Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -31,7 +32,9 @@ def run_jobs(work: Callable[..., None], names: Sequence[str], workers: int, *arg
     """
     os.environ["OMP_NUM_THREADS"] = "1"  # read by the children when they import torch
     context = multiprocessing.get_context("spawn")
-    reports = context.Manager().Queue()
+    manager = SyncManager(ctx=context)
+    manager.start(_watch_parent)
+    reports = manager.Queue()
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"),
                TimeElapsedColumn(), TimeRemainingColumn())  # fmt: skip
     with Progress(*columns, console=notes) as bars:
@@ -53,10 +56,14 @@ def run_jobs(work: Callable[..., None], names: Sequence[str], workers: int, *arg
 def _start(reports: Any) -> None:
     global _reports
     _reports = reports
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _watch_parent()
     import torch
 
     torch.set_num_threads(1)
+
+
+def _watch_parent() -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -38,26 +39,30 @@ def test_what_a_job_raises_is_raised():
         run_jobs(fail, ["a"], 1)
 
 
-def test_a_killed_run_leaves_no_job_behind(tmp_path):
+def test_a_killed_run_leaves_nothing_behind(tmp_path):
     code = f"from tests.server.cli.test_jobs import *; run_jobs(wait, ['a'], 1, {str(tmp_path)!r})"
     main = f"if __name__ == '__main__':\n    {code}"
     (tmp_path / "main.py").write_text(main)
     run = subprocess.Popen(
-        [sys.executable, tmp_path / "main.py"], env={**os.environ, "PYTHONPATH": "."}
-    )
+        [sys.executable, tmp_path / "main.py"], env={**os.environ, "PYTHONPATH": "."},
+        start_new_session=True,
+    )  # fmt: skip
     until(lambda: (tmp_path / "a").exists() and (tmp_path / "a").read_text())
-    job = int((tmp_path / "a").read_text())
-    assert runs(job)
+    assert len(running(run.pid)) > 2, "the run, its job, and what passes on what that reports"
     run.send_signal(signal.SIGKILL)
     run.wait()
-    until(lambda: not runs(job))
+    until(lambda: not running(run.pid))
 
 
-def runs(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
-    except FileNotFoundError:
-        return False
+def running(session):
+    """The processes of a session that have not ended."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has just ended
+            state, _, _, of = stat.read_text().rpartition(")")[2].split()[:4]
+            if int(of) == session and state != "Z":
+                found.append(stat.parent.name)
+    return found
 
 
 def until(done, seconds=60):
