@@ -22,7 +22,8 @@ class Step:
         connections: that ask again as soon as they are answered; 0 where arrivals are random.
         rate: answers per second. mean_ms, p50_ms, p99_ms: what their clients waited. batch: mean
             samples of one. engine: seconds that the engine took for a batch. cpu: seconds of CPU
-            that the process spent per request.
+            that the process spent per request. arrivals: seconds at which requests were sent, where
+            that was at random.
     """
 
     connections: int
@@ -33,6 +34,7 @@ class Step:
     batch: float
     engine: float
     cpu: float
+    arrivals: Sequence[float] = ()
 
 
 @dataclass(frozen=True)

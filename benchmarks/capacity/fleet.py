@@ -249,6 +249,17 @@ def random_arrivals(fleet: Fleet, rate: float, seconds: float, seed: int = 0) ->
     return run.run()
 
 
+def given_arrivals(fleet: Fleet, arrivals: Sequence[float]) -> Seen:
+    """Requests that arrive at these seconds, until most of the last are answered."""
+    first, *later = arrivals
+    times = iter(later)
+
+    def following(*_: object) -> float | None:
+        return next((time - first for time in times), None)
+
+    return _Run(fleet, later[-1] - first, 0, after_arrival=following).run()
+
+
 def closed_loop(fleet: Fleet, connections: int, seconds: float, seed: int = 0) -> Seen:
     """Connections that ask again as soon as they are answered."""
     run = _Run(fleet, seconds, seed, after_answer=lambda now, _: now + fleet.costs.idle)

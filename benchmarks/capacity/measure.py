@@ -83,19 +83,20 @@ def closed(under: Subject, connections: int, seconds: float) -> Step:
 
 def at_random(under: Subject, rate: float, seconds: float) -> Step:
     """Requests at random times, whether or not those before are answered."""
-    waits, counted = _counted(
-        under, lambda: asyncio.run(_arrivals(under, rate, seconds, random.Random(under.at)))
-    )
-    under.at += len(waits) + 1
+    rng, arrivals = random.Random(under.at), [0.0]
+    while arrivals[-1] < seconds:
+        arrivals.append(arrivals[-1] + rng.expovariate(rate))
+    waits, counted = _counted(under, lambda: asyncio.run(_waits(under, arrivals)))
+    under.at += len(waits)
     kept = sorted(waits[len(waits) // 3 :])
     return Step(
-        0, len(waits) / seconds, mean(kept), kept[len(kept) // 2], kept[int(0.99 * len(kept))],
-        **counted,
+        0, len(waits) / arrivals[-1], mean(kept), kept[len(kept) // 2],
+        kept[int(0.99 * len(kept))], **counted, arrivals=arrivals,
     )  # fmt: skip
 
 
-async def _arrivals(under: Subject, rate: float, seconds: float, rng: random.Random) -> list[float]:
-    """Milliseconds that each request took, from the time at which it was to be sent."""
+async def _waits(under: Subject, arrivals: Sequence[float]) -> list[float]:
+    """Milliseconds that each request took, from the second at which it was to be sent."""
     waits: dict[int, float] = {}
 
     async def ask(client: aiohttp.ClientSession, number: int, due: float) -> None:
@@ -113,12 +114,11 @@ async def _arrivals(under: Subject, rate: float, seconds: float, rng: random.Ran
         ) as client,
         asyncio.TaskGroup() as group,
     ):
-        begun = due = time.perf_counter()
-        number = 0
-        while (due := due + rng.expovariate(rate)) < begun + seconds:
+        begun = time.perf_counter()
+        for number, after in enumerate(arrivals):
+            due = begun + after
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
             group.create_task(ask(client, number, due))
-            number += 1
     return [waits[number] for number in sorted(waits)]
 
 

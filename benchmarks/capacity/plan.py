@@ -6,7 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from benchmarks.capacity.costs import LOAD_SHARE, Costs, Step, mean_seconds, replicas
-from benchmarks.capacity.fleet import Balancing, Fleet, Seen, closed_loop, random_arrivals
+from benchmarks.capacity.fleet import (
+    Balancing,
+    Fleet,
+    Seen,
+    closed_loop,
+    given_arrivals,
+    random_arrivals,
+)
 
 SECONDS = 300.0
 ENOUGH = 600_000
@@ -62,7 +69,7 @@ def _compared(costs: Costs, step: Step) -> Compared:
     if step.connections:
         seen = closed_loop(fleet, step.connections, SECONDS)
     else:
-        seen = random_arrivals(fleet, step.rate, 10 * SECONDS)
+        seen = given_arrivals(fleet, step.arrivals)
     return Compared(step, seen.rate, *_milliseconds(seen))
 
 

@@ -21,11 +21,14 @@ def test_a_step_stands_beside_what_the_simulation_has_for_it():
     assert found.p50_off < 0.01
 
 
-def test_random_arrivals_are_simulated_at_the_rate_they_had():
-    step = Step(0, rate=20.0, mean_ms=22.0, p50_ms=17.0, p99_ms=50.0, batch=1, engine=0, cpu=0)
+def test_random_arrivals_are_simulated_at_their_times():
+    """Two that come at one time are one batch."""
+    pairs = [second + late for second in range(100) for late in (0.0, 0.0001)]
+    step = Step(0, rate=2.0, mean_ms=17.0, p50_ms=17.0, p99_ms=27.0, batch=1, engine=0, cpu=0,
+                arrivals=pairs)  # fmt: skip
     (found,) = plan.compared(COSTS, [step])
-    assert found.rate == pytest.approx(20.0, rel=0.2)
-    assert found.mean_off < 0.3
+    assert found.rate == pytest.approx(2.0, rel=0.05)
+    assert found.mean_ms == pytest.approx(28.0, abs=1.0)  # 2 + 6 + 2 * 9, and the answers
 
 
 def test_more_load_and_more_experts_take_more_replicas(monkeypatch):
