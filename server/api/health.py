@@ -1,4 +1,7 @@
-"""`/health` (alive), `/ready` (takes requests), `/metrics` (Prometheus)."""
+"""`/health` (alive), `/ready` (takes requests), `/metrics` (Prometheus).
+
+Some balancers and monitors ask the first two with HEAD.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,7 @@ class ReadyBody(BaseModel):
     status: Literal["ready", "loading", "draining"]
 
 
+@router.head("/health", include_in_schema=False)
 @router.get("/health", responses={503: {"model": HealthBody}})
 async def health(request: Request, response: Response) -> HealthBody:
     """Alive: a 503 here means that the process should be replaced."""
@@ -36,6 +40,7 @@ async def health(request: Request, response: Response) -> HealthBody:
     return HealthBody(status="dead" if dead else "ok")
 
 
+@router.head("/ready", include_in_schema=False)
 @router.get("/ready", responses={503: {"model": ReadyBody}})
 async def ready(request: Request, response: Response) -> ReadyBody:
     """Ready: a 503 here means that requests should go elsewhere."""

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import openai
 import pytest
 
@@ -32,6 +33,21 @@ async def test_ready_follows_the_engine_and_health_does_not(client, service):
     assert refused.status_code == 503
     assert refused.json()["error"]["code"] == "draining"
     assert refused.headers["retry-after"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("path", ["/health", "/ready"])
+async def test_a_probe_may_ask_by_head(client, service, path):
+    assert (await client.head(path)).status_code == 200
+    service.retire()
+    assert (await client.head(path)).status_code == (await client.get(path)).status_code
+
+
+def test_a_probe_by_head_gets_no_body(address):
+    with httpx.Client(base_url=f"http://{address}") as client:
+        answers = [client.head("/health"), client.get("/health")]
+    assert [len(answer.content) for answer in answers] == [0, 15]
+    assert answers[0].headers["content-length"] == "15"
 
 
 @pytest.mark.anyio

@@ -8,7 +8,7 @@ from server.access.rules import needed
 from server.app import ROUTES, routed_app
 
 EXPECTED = {
-    None: {"GET /health", "GET /ready"},
+    None: {"GET /health", "HEAD /health", "GET /ready", "HEAD /ready"},
     "metrics": {"GET /metrics"},
     "route:trace": {"POST /v1/route"},
     "infer": {
