@@ -26,9 +26,11 @@ AGAIN = 4
 QUEUE_SECONDS = 2.0
 """The queue takes what the server answers in this time: bursts at 80% fit in, and longer queues
 only make all wait."""
-SERVER = ("--feature-entries", "4096", "--device-bytes", str(256 << 20))
-"""Features of texts that never come again fill their cache for hours, and so do rare mixtures of
-experts: small caches are full after the warm-up, so that what grows then is something else."""
+SERVER = ("--feature-entries", "4096")
+"""Features of texts that never come again fill their cache for hours: a small one is full after the
+warm-up, so that what grows then is something else."""
+WARMING = (4, 8, 16, 32)
+"""Users of the parts of a warm-up: kernels are made and memory is kept for batches of each size."""
 DONE = "done.json"
 Tell = Callable[[str], None]
 
@@ -134,8 +136,10 @@ def overload(plan: Plan, folder: Path, tell: Tell, top: of.Point) -> dict[str, A
 
 
 def _warm(plan: Plan, under: Server, folder: Path) -> None:
-    """As fast as it goes: full batches show how much memory there is to keep."""
-    locust(under, folder, "warm", plan.warm_up / 2, "--think", "0", users=ENOUGH)
+    """As fast as it goes, in batches of all sizes."""
+    for users in WARMING:
+        span = plan.warm_up / 2 / len(WARMING)
+        locust(under, folder, f"warm-{users}", span, "--think", "0", users=users)
 
 
 def _queue(top: of.Point) -> tuple[str, ...]:
