@@ -138,7 +138,7 @@ def overload(plan: Plan, folder: Path, tell: Tell, top: of.Point) -> dict[str, A
 def _warm(plan: Plan, under: Server, folder: Path) -> None:
     """As fast as it goes, in batches of all sizes."""
     for users in WARMING:
-        span = plan.warm_up / 2 / len(WARMING)
+        span = round(plan.warm_up / 2 / len(WARMING))  # locust takes whole seconds
         locust(under, folder, f"warm-{users}", span, "--think", "0", users=users)
 
 
