@@ -16,6 +16,7 @@ from experts.tiers import Tier, Tiers
 from experts.versions import parse_reference
 from experts.weights import ExpertWeights
 from routers.token import TOKEN_ROUTERS
+from server.engine.named import naming
 from server.engine.work import Work, alive
 
 TRIES = 3
@@ -89,7 +90,7 @@ class Pinned:
         gone = [e for e in work.selection.experts if e.ref in self.failed]
         decide(work, {_parsed(ref)[0] for ref in self.failed})
         if work.selection.mode == "base":
-            work.error = self.failed[gone[0].ref]
+            work.error = naming(gone[0].ref, self.failed[gone[0].ref])
             return
         work.replaced += tuple(e.id for e in gone)
         work.dropped |= {e.id: f"could not be loaded: {self.failed[e.ref].message}" for e in gone}
@@ -104,7 +105,7 @@ def require_loaded(work: Work, pinned: Pinned, entries: Mapping[str, Entry]) -> 
     """
     for expert in work.selection.experts:
         if expert.ref in pinned.failed:
-            raise pinned.failed[expert.ref]
+            raise naming(expert.ref, pinned.failed[expert.ref])
         if expert.ref not in entries:
             raise _removed(expert.ref)
     router = TOKEN_ROUTERS.get(work.selection.token_router or "")

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
+from copy import copy
 
 from experts.entries import Entry
-from experts.errors import BadExpert, MixError, UnknownExpert
+from experts.errors import BadExpert, ExpertError, MixError, UnknownExpert
 from experts.snapshot import Snapshot
+from experts.versions import parse_reference
 from routers.token import TOKEN_ROUTERS
 from routers.types import Chosen, Selection
 from server.errors import RequestError, UnknownModel
 
 ROUNDING = 1e-3  # of weights that went through a client's JSON
-
-
+UNSERVED = "Expert {!r} cannot be served: {}"
 TAG = "tag:"
 """What stands before a tag where `allow` and `deny` name experts."""
 
@@ -49,8 +50,20 @@ def require_expert(seen: Snapshot, name: str) -> Entry:
     """
     id = seen.aliases.get(name, name)
     if id not in seen.entries and id in seen.bad:
-        raise BadExpert(f"Expert {id!r} cannot be served: {seen.bad[id]}")
+        raise BadExpert(UNSERVED.format(id, seen.bad[id]))
     return seen.find(name)
+
+
+def naming(ref: str, error: ExpertError) -> ExpertError:
+    """Why an expert could not be loaded, with its name where its files are at fault.
+
+    A new error: the one that the cache has is told to all who wait.
+    """
+    if not isinstance(error, BadExpert):
+        return error
+    told = copy(error)
+    told.message = UNSERVED.format(parse_reference(ref)[0], error.message)
+    return told
 
 
 def reached(seen: Snapshot, name: str) -> frozenset[str]:

@@ -14,6 +14,7 @@ from experts.cache import Lease
 from experts.weights import ExpertWeights
 from server.engine.generation.messages import Piece, Prompt
 from server.engine.messages import Stage
+from server.engine.named import naming
 from server.engine.timeline import TIMELINE
 
 Event = Piece | Exception
@@ -96,8 +97,8 @@ class Request:
         """
         assert self.lease is not None
         self.lease.wait()
-        for error in self.lease.failed.values():
-            raise error
+        for ref, error in self.lease.failed.items():
+            raise naming(ref, error)
         return [self.lease.experts[ref] for ref in self.prompt.selection.refs]
 
     @property
