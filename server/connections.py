@@ -25,8 +25,7 @@ from server.errors import HeadTooLarge, MalformedHead, ServerError, TooSlow, row
 log = logging.getLogger("sailplane.access")
 MAX_HEAD_BYTES = 64 << 10
 MAX_PASSED_OVER = 16 << 20
-"""Bytes of a body that are read though its request was answered without it. A connection that is
-closed with bytes unread is reset, and its client may lose the answer."""
+"""Bytes of a body that are read though its request was answered without it."""
 LEAST_TAKEN = 48 << 10
 """Bytes of an answer that a client must take in its time, or the rest: what uvicorn waits for
 between two parts of a stream."""
@@ -38,16 +37,14 @@ class Connection(HttpToolsProtocol):
     What is read at a time counts as of the head only if all of it is.
 
     Attributes:
-        head_since: for the rest of a request's head, None where none is due. stuck_since: to take
-            what is written, None while little is.
+        head_since: for the rest of a request's head, or of a body whose answer is out; None where
+            neither is due. stuck_since: to take what is written, None while little is.
     """
 
     head_since: float | None = None
     stuck_since: float | None = None
-    _heard = False
-    _in_body = _head_only = False
-    _head_bytes = _passed_over = 0
-    _stuck_bytes = 0
+    _in_head = _in_body = _head_only = _parting = False
+    _head_bytes = _bodyless_bytes = _passed_over = _stuck_bytes = 0
 
     @property
     def answering(self) -> bool:
@@ -62,11 +59,17 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on; what belongs to no request that is being answered must become one in time."""
-        self._heard, self._head_only = True, not self._in_body
+        self._head_only = not self._in_body
+        self._bodyless_bytes += len(data)
         super().data_received(data)
-        if self._head_only and self.head_since is not None:
+        if self.transport.is_closing():
+            return
+        if self._in_body and self._bodyless_bytes > MAX_HEAD_BYTES:
+            log.debug("a connection was closed: its body has trailers without end")
+            self.transport.close()
+        elif self._head_only and self.head_since is not None:
             self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse(HeadTooLarge(f"The head has more than {MAX_HEAD_BYTES} bytes."))
         elif not self.answering:
             if self.head_since is None and not self.timeout_keep_alive_task:
@@ -78,21 +81,47 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
+        self._unset_keepalive_if_required()
         super().on_message_begin()
-        self.head_since, self._head_bytes = self.loop.time(), 0
+        self.head_since, self._in_head, self._head_bytes = self.loop.time(), True, 0
 
     def on_headers_complete(self) -> None:
         """The head is here; from now on the application waits."""
-        self.head_since, self._in_body, self._head_only = None, True, False
-        self._passed_over = 0
+        self.head_since, self._in_head, self._head_only, self._in_body = None, False, False, True
+        self._passed_over = self._bodyless_bytes = 0
         super().on_headers_complete()
+        self.cycle.transport = cast("asyncio.Transport", _Parting(self, self.cycle))
+
+    def on_body(self, body: bytes) -> None:
+        """Some of the body."""
+        self._bodyless_bytes = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The request is here as a whole; the head of the next is due from now on."""
+        """The request is here as a whole; if its answer is out, the client may send the next."""
         self._in_body = False
-        if self.head_since is not None:
-            self.head_since, self._head_bytes = self.loop.time(), 0
         super().on_message_complete()
+        if self._parting:
+            self.transport.close()
+        elif not self.answering:
+            self.head_since = None
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def part(self, cycle: RequestResponseCycle) -> None:
+        """Close after an answer, but not before the client has said all, in its time.
+
+        Closed with bytes unread, a connection is reset, and the answer may be lost on its way.
+        """
+        if self.cycle is cycle and self._in_body and cycle.response_complete:
+            self._parting = True
+            if self.head_since is None:
+                self.head_since = self.loop.time()
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+        else:
+            self.transport.close()
 
     def pause_writing(self) -> None:
         """More is written than the client takes."""
@@ -119,14 +148,18 @@ class Connection(HttpToolsProtocol):
                 self.transport.abort()
             self.stuck_since, self._stuck_bytes = now, left
         elif not self.answering and self.head_since and now - self.head_since > patience:
-            if self._heard and not self._in_body:  # whose answer is out
+            if self._in_head:
                 self._refuse(TooSlow(f"The head was not complete after {patience:g} seconds."))
             else:
                 self.transport.close()
 
     def _refuse(self, error: ServerError) -> None:
-        """Say why, and close."""
+        """Say why, unless in the middle of an answer, and close."""
         log.debug("a connection was closed: %s", error.message)
+        begun = self.answering and self.cycle.response_started
+        if begun or self.pipeline or self._parting:
+            self.transport.close()
+            return
         body = to_json(explain(error))
         self.transport.write(
             STATUS_LINE[row_of(error).status]
@@ -135,6 +168,19 @@ class Connection(HttpToolsProtocol):
             + body
         )
         self.transport.close()
+
+
+class _Parting:
+    """The transport of one answer, which closes by `Connection.part`."""
+
+    def __init__(self, connection: Connection, cycle: RequestResponseCycle) -> None:
+        self._connection, self._cycle = connection, cycle
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._connection.transport, name)
+
+    def close(self) -> None:
+        self._connection.part(self._cycle)
 
 
 async def end_late(connections: Iterable[object], patience: float) -> None:

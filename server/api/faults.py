@@ -18,6 +18,7 @@ from experts.errors import ExpertError
 from server.errors import (
     INTERNAL,
     TABLE,
+    BodyTooLarge,
     MalformedBody,
     NeverFits,
     RequestError,
@@ -25,6 +26,7 @@ from server.errors import (
     ServerError,
     TooSlow,
     UnknownCaller,
+    UnreadEncoding,
     UnsupportedInput,
     row_of,
 )
@@ -32,6 +34,8 @@ from server.errors import (
 ERROR_CODE = "sailplane.error"
 """Key of the ASGI scope under which the code of a request's error stands."""
 MAX_FAULTS = 20
+UNREAD = (BodyTooLarge, TooSlow, UnreadEncoding, UnknownCaller)
+"""After these the connection closes: what is left of the body is of no use."""
 HTTP_ROWS: Mapping[int, Row] = {
     404: Row(404, "not_found_error", "route_not_found"),
     405: Row(405, "invalid_request_error", "method_not_allowed"),
@@ -108,7 +112,7 @@ def _headers(error: BaseException, status: int) -> dict[str, str]:
         told["Retry-After"] = str(getattr(error, "retry_after", 1))
     if isinstance(error, UnknownCaller):
         told["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, TooSlow):  # and may never come
+    if isinstance(error, UNREAD):
         told["Connection"] = "close"
     return told
 

@@ -22,17 +22,28 @@ PATIENCE = 0.4
 
 @pytest.fixture
 def port(app, service) -> Iterator[int]:
-    app.state.context = replace(app.state.context, bounds=Bounds(client_seconds=PATIENCE))
+    yield from listening(app, service, PATIENCE)
+
+
+@pytest.fixture
+def patient(app, service) -> Iterator[int]:
+    """A server that waits so long that it is something else that ends a connection."""
+    yield from listening(app, service, 30.0)
+
+
+def listening(app, service, patience: float) -> Iterator[int]:
+    app.state.context = replace(app.state.context, bounds=Bounds(client_seconds=patience))
     config = uvicorn.Config(app, port=0, log_config=None, http=Connection)
     ports: list[int] = []
-    listener = Listener(config, service, patience=PATIENCE, linger=0, drain=5, greet=ports.append)
-    thread = threading.Thread(target=listener.run)
+    listener = Listener(config, service, patience=patience, linger=0, drain=5, greet=ports.append)
+    thread = threading.Thread(target=listener.run, daemon=True)
     thread.start()
     while not ports:
         time.sleep(0.01)
     yield ports[0]
     listener.should_exit = True
-    thread.join()
+    thread.join(30)
+    assert not thread.is_alive()
 
 
 def said_to(port: int, *parts: bytes, pause: float = 0.0) -> bytes:
@@ -86,18 +97,35 @@ def test_such_a_body_may_come_in_any_pieces(service, port, monkeypatch):
     assert answers == [b"503", b"200"]
 
 
-def test_a_body_that_is_too_long_is_read_so_that_its_answer_arrives(port):
+def test_after_such_a_body_a_connection_may_be_idle(service, port, monkeypatch):
+    """And is told nothing that its next request could take for an answer."""
+    monkeypatch.setattr(service, "require_room", refusing)
+    parts = [HEAD + b"Content-Length: 100000\r\n\r\n", b" " * 100_000]
+    said = said_to(port, *parts, OK + b"Connection: close\r\n\r\n", pause=3 * PATIENCE)
+    answers = [part.split()[0] for part in said.split(b"HTTP/1.1 ")[1:]]
+    assert answers == [b"503", b"200"]
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+def test_a_body_that_is_too_long_is_read_so_that_its_answer_arrives(patient, version):
     """Closed at once, the connection would be reset, and the answer might be lost with it."""
     body = b" " * (MAX_PASSED_OVER // 2)
-    parts = [HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body]
-    said = said_to(port, *parts, OK + b"Connection: close\r\n\r\n")
-    answers = [part.split()[0] for part in said.split(b"HTTP/1.1 ")[1:]]
-    assert answers == [b"413", b"200"]
+    head = HEAD.replace(b"1.1", version) + b"Content-Length: %d\r\n\r\n" % len(body)
+    head_said, _, told = said_to(patient, head, body).partition(b"\r\n\r\n")
+    assert head_said.split()[1] == b"413"
+    assert b"connection: close" in head_said.lower()
+    assert json.loads(told)["error"]["code"] == "body_too_large"
 
 
-def test_and_it_is_not_read_for_ever(port):
+def test_and_it_is_not_read_for_ever(patient):
     with pytest.raises(ConnectionError):  # there were bytes that nobody read
-        said_to(port, HEAD + b"Content-Length: 999999999999\r\n\r\n", *[b" " * (1 << 20)] * 64)
+        said_to(patient, HEAD + b"Content-Length: 99999999999\r\n\r\n", *[b" " * (1 << 20)] * 64)
+
+
+def test_trailers_without_end_are_cut(patient):
+    chunks = HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nX-Long: "
+    with pytest.raises(ConnectionError):
+        said_to(patient, chunks, *[b"x" * 50_000] * 100, pause=0.01)
 
 
 def test_after_such_a_body_the_next_head_has_its_own_time(service, port, monkeypatch):

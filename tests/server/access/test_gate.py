@@ -127,6 +127,7 @@ async def test_a_request_without_a_key_is_refused_before_its_body_is_read(keyed)
 
     response = await keyed.client.post("/v1/decisions", content=endless())
     assert response.status_code == 401
+    assert response.headers["Connection"] == "close"
 
 
 async def test_metrics_tell_of_keys_by_name_and_of_what_was_refused(keyed):
