@@ -259,7 +259,7 @@ def _listed(library: Library, ref: str) -> Entry:
     """The entry of a reference; raises BadExpert where the expert has been set aside."""
     try:
         return library.find(ref)
-    except UnknownExpert as error:
-        if parse_reference(ref)[0] in library.bad:
-            raise BadExpert(error.message) from None
+    except UnknownExpert:
+        if (why := library.bad.get(parse_reference(ref)[0])) is not None:
+            raise BadExpert(why) from None
         raise

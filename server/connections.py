@@ -44,6 +44,7 @@ class Connection(HttpToolsProtocol):
     head_since: float | None = None
     stuck_since: float | None = None
     _in_head = _in_body = _head_only = _parting = False
+    _unasked = False  # a body that is not sent before it is asked for
     _head_bytes = _bodyless_bytes = _passed_over = _stuck_bytes = 0
 
     @property
@@ -89,12 +90,13 @@ class Connection(HttpToolsProtocol):
         """The head is here; from now on the application waits."""
         self.head_since, self._in_head, self._head_only, self._in_body = None, False, False, True
         self._passed_over = self._bodyless_bytes = 0
+        self._unasked = self.expect_100_continue
         super().on_headers_complete()
         self.cycle.transport = cast("asyncio.Transport", _Parting(self, self.cycle))
 
     def on_body(self, body: bytes) -> None:
         """Some of the body."""
-        self._bodyless_bytes = 0
+        self._bodyless_bytes, self._unasked = 0, False
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -108,6 +110,12 @@ class Connection(HttpToolsProtocol):
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
+
+    def on_response_complete(self) -> None:
+        """The answer is out; a body that was not asked for may come now, or the next request."""
+        super().on_response_complete()
+        if self._unasked and self._in_body:
+            self.part(self.cycle)
 
     def part(self, cycle: RequestResponseCycle) -> None:
         """Close after an answer, but not before the client has said all, in its time.

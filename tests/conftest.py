@@ -14,6 +14,7 @@ import time
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before anything imports huggingface_hub
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -44,8 +45,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     def end() -> None:
         time.sleep(ENDING)
         faulthandler.dump_traceback(sys.__stderr__)
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+        with suppress(OSError, ValueError):  # nobody reads
+            sys.stdout.flush()
         os._exit(session.exitstatus)
 
     threading.Thread(target=end, daemon=True).start()

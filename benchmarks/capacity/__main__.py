@@ -66,7 +66,10 @@ def _measured(console: Console) -> list[Step]:
 def _kept() -> list[Step]:
     if not KEPT.exists():
         raise BenchmarkError("Nothing was measured yet: run it without --again.")
-    return [Step(**step) for step in json.loads(KEPT.read_text("utf-8"))]
+    steps = [Step(**step) for step in json.loads(KEPT.read_text("utf-8"))]
+    if not all(step.connections or step.arrivals for step in steps):
+        raise BenchmarkError("What was measured is of an older version: run it without --again.")
+    return steps
 
 
 def _costs_of_experts() -> dict[str, float]:

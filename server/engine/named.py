@@ -12,7 +12,6 @@ from copy import copy
 from experts.entries import Entry
 from experts.errors import BadExpert, ExpertError, MixError, UnknownExpert
 from experts.snapshot import Snapshot
-from experts.versions import parse_reference
 from routers.token import TOKEN_ROUTERS
 from routers.types import Chosen, Selection
 from server.errors import RequestError, UnknownModel
@@ -62,7 +61,8 @@ def naming(ref: str, error: ExpertError) -> ExpertError:
     if not isinstance(error, BadExpert):
         return error
     told = copy(error)
-    told.message = UNSERVED.format(parse_reference(ref)[0], error.message)
+    told.message = UNSERVED.format(ref, error.message)
+    told.args = (told.message,)
     return told
 
 

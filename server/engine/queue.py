@@ -52,6 +52,11 @@ class Job:
         self.left = len(self.samples)
         self.results = [None] * self.left
 
+    @property
+    def waiting(self) -> int:
+        """Samples that the engine has not taken."""
+        return len(self.samples) - self.taken
+
 
 @dataclass(frozen=True, slots=True)
 class Slice:
@@ -70,16 +75,18 @@ class Slice:
 
 
 class SampleQueue:
-    """Jobs in order of arrival; what goes on with a request that waited before is next.
+    """Jobs in order of arrival.
 
     A job's rest goes behind the others once a batch took its share, so that a request of 400
-    questions delays its neighbours by one batch and no more.
+    questions delays its neighbours by one batch and no more. What goes on with a request that has
+    waited before is next, in up to half of a batch.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.waiting = 0
         self._jobs: deque[Job] = deque()
+        self._going_on: deque[Job] = deque()
         self._ready = threading.Condition()
         self._closed = False
 
@@ -96,7 +103,7 @@ class SampleQueue:
         with self._ready:
             self.require_room(count, 0, retry_after)
             self.waiting += count
-            (self._jobs.appendleft if again else self._jobs.append)(job)
+            (self._going_on if again else self._jobs).append(job)
 
     def require_room(self, count: int, coming: int, retry_after: int = 1) -> None:
         """Check that `count` more samples could wait, beside those that are `coming`.
@@ -124,9 +131,10 @@ class SampleQueue:
     def remove(self, job: Job) -> None:
         """Take back what the engine has not taken."""
         with self._ready:
-            if job in self._jobs:
-                self._jobs.remove(job)
-                self.waiting -= len(job.samples) - job.taken
+            for jobs in (self._jobs, self._going_on):
+                if job in jobs:
+                    jobs.remove(job)
+                    self.waiting -= job.waiting
 
     @property
     def closed(self) -> bool:
@@ -146,18 +154,27 @@ class SampleQueue:
         """
         with self._ready:
             full = self.waiting >= most or self._closed or busy()
-            if self._jobs and not full and patience:
+            if self.waiting and not full and patience:
                 self._ready.wait(patience)
             while not (batch := self._fill(most)) and not self._closed and not busy():
                 self._ready.wait()
             return batch
 
     def _fill(self, most: int) -> list[Slice]:
+        others = self.waiting - sum(job.waiting for job in self._going_on)
+        first, rest = self._taken(self._going_on, max(most // 2, most - others, 1))
+        room = most - sum(part.stop - part.start for part in first)
+        then, more = self._taken(self._jobs, room)
+        self._jobs.extend(rest + more)
+        return first + then
+
+    def _taken(self, jobs: deque[Job], most: int) -> tuple[list[Slice], list[Job]]:
+        """The first of some jobs, up to so many samples, and what of them is left."""
         now, batch, rest = time.monotonic(), list[Slice](), list[Job]()
-        while self._jobs and most:
-            job = self._jobs.popleft()
+        while jobs and most:
+            job = jobs.popleft()
             if job.future.done() or (job.deadline is not None and job.deadline <= now):
-                self.waiting -= len(job.samples) - job.taken  # its own timer answers it
+                self.waiting -= job.waiting  # its own timer answers it
                 continue
             stop = min(len(job.samples), job.taken + most)
             batch.append(Slice(job, job.taken, stop))
@@ -166,5 +183,4 @@ class SampleQueue:
             job.taken = stop
             if stop < len(job.samples):
                 rest.append(job)
-        self._jobs.extend(rest)
-        return batch
+        return batch, rest

@@ -122,6 +122,15 @@ def test_and_it_is_not_read_for_ever(patient):
         said_to(patient, HEAD + b"Content-Length: 99999999999\r\n\r\n", *[b" " * (1 << 20)] * 64)
 
 
+def test_a_body_that_was_to_be_asked_for_is_not_waited_for(service, patient, monkeypatch):
+    """The next request would be taken for it."""
+    monkeypatch.setattr(service, "require_room", refusing)
+    begun = time.monotonic()
+    said = said_to(patient, HEAD + b"Expect: 100-continue\r\nContent-Length: 100\r\n\r\n")
+    assert said.split()[1] == b"503"
+    assert time.monotonic() - begun < 10
+
+
 def test_trailers_without_end_are_cut(patient):
     chunks = HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nX-Long: "
     with pytest.raises(ConnectionError):

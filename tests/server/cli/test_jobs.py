@@ -48,7 +48,7 @@ def test_a_killed_run_leaves_nothing_behind(tmp_path):
         start_new_session=True,
     )  # fmt: skip
     until(lambda: (tmp_path / "a").exists() and (tmp_path / "a").read_text())
-    assert len(running(run.pid)) > 2, "the run, its job, and what passes on what that reports"
+    assert len(running(run.pid)) > 3, "the run, its job, what passes on reports, and a tracker"
     run.send_signal(signal.SIGKILL)
     run.wait()
     until(lambda: not running(run.pid))

@@ -44,14 +44,29 @@ async def test_the_rest_of_a_large_job_goes_behind_the_others():
 
 
 async def test_what_goes_on_with_a_request_that_waited_is_next():
-    """And waits behind the others with its rest, as any large job does."""
+    """In up to half of a batch; it waits behind the others with its rest, as any large job does."""
     queue = SampleQueue(100)
-    first, onward = job(1), job(6)
-    queue.put(first)
-    queue.put(onward, again=True)
+    new, first, second = job(8), job(1), job(6)
+    queue.put(new)
+    queue.put(first, again=True)
+    queue.put(second, again=True)
     batch = queue.take(4)
-    assert [part.job for part in batch] == [onward]
-    assert [part.job for part in queue.take(4)] == [first, onward]
+    assert [part.job for part in batch] == [first, second, new]
+    assert spans(batch) == [(0, 1), (0, 1), (0, 2)]
+    assert [part.job for part in queue.take(7)] == [second, new]
+    assert queue.waiting == 4
+
+
+async def test_what_goes_on_has_the_room_that_nobody_else_wants():
+    queue = SampleQueue(100)
+    new, onward, gone = job(1), job(9), job(1)
+    for each in (onward, gone):
+        queue.put(each, again=True)
+    queue.put(new)
+    queue.remove(gone)
+    assert spans(queue.take(6)) == [(0, 5), (0, 1)]
+    assert spans(queue.take(6)) == [(5, 9)]
+    assert queue.waiting == 0
 
 
 async def test_a_full_queue_refuses_and_says_when_to_return():
