@@ -68,6 +68,17 @@ class Costs:
         return replace(self, sample=self.sample + experts * self.score)
 
 
+def typical(rounds: Sequence[Sequence[Step]]) -> list[Step]:
+    """Each step from the round in which its mean latency was the median one.
+
+    A machine has slow minutes; of three rounds, one that met such a minute does not count.
+    """
+    return [
+        sorted(step, key=lambda of_round: of_round.mean_ms)[len(step) // 2]
+        for step in zip(*rounds, strict=True)
+    ]
+
+
 def fitted(steps: Sequence[Step], *, score: float = 0.0, load: float = 0.0) -> Costs:
     """The costs that the first and the last step of closed loops have.
 

@@ -82,8 +82,11 @@ def closed(under: Subject, connections: int, seconds: float) -> Step:
 
 
 def at_random(under: Subject, rate: float, seconds: float) -> Step:
-    """Requests at random times, whether or not those before are answered."""
-    rng, arrivals = random.Random(under.at), [0.0]
+    """Requests at random times, whether or not those before are answered.
+
+    The times are those of every other round at this rate.
+    """
+    rng, arrivals = random.Random(rate), [0.0]
     while arrivals[-1] < seconds:
         arrivals.append(arrivals[-1] + rng.expovariate(rate))
     waits, counted = _counted(under, lambda: asyncio.run(_waits(under, arrivals)))

@@ -83,7 +83,8 @@ def _proof(curve: Sequence[Compared], figures: Sequence[Figure]) -> list[str]:
     words = {None: "", True: "yes", False: "**no**"}
     return [
         "## Does the simulation hold?", "",
-        "Each step measured, and simulated from the costs above. The first and the last closed "
+        "Each step measured in three rounds, of which the one in the middle counts, and simulated "
+        "from the costs above. The first and the last closed "
         "loop gave those; the others are foretold. Random arrivals are an open loop: nobody waits "
         "for an answer; the simulation has them at the times at which they were sent. Means and "
         "medians are held to 15%, up to 80% of the most; tails are only told.", "",

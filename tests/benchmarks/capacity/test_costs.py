@@ -1,8 +1,10 @@
 """What follows from two steps of load."""
 
+from dataclasses import replace
+
 import pytest
 
-from benchmarks.capacity.costs import Costs, Step, fitted, mean_seconds, replicas
+from benchmarks.capacity.costs import Costs, Step, fitted, mean_seconds, replicas, typical
 
 COSTS = Costs(request=0.002, batch=0.006, sample=0.009, idle=0.0004)
 
@@ -27,6 +29,13 @@ def test_costs_are_found_again_from_what_they_do():
     for name in ("request", "batch", "sample", "idle"):
         assert getattr(found, name) == pytest.approx(getattr(COSTS, name))
     assert (found.score, found.load) == (1e-7, 0.01)
+
+
+def test_of_each_step_the_round_in_the_middle_counts():
+    """Whichever round that is: each of these three had one slow minute."""
+    quick, middle, slow = (replace(step(1, 1), mean_ms=ms) for ms in (1.0, 2.0, 9.0))
+    rounds = [[quick, slow], [middle, quick], [slow, middle]]
+    assert typical(rounds) == [middle, middle]
 
 
 def test_more_experts_make_each_sample_dearer():
