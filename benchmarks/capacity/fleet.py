@@ -250,7 +250,7 @@ def random_arrivals(fleet: Fleet, rate: float, seconds: float, seed: int = 0) ->
 
 
 def given_arrivals(fleet: Fleet, arrivals: Sequence[float]) -> Seen:
-    """Requests that arrive at these seconds, until most of the last are answered."""
+    """Requests that arrive at these seconds; answers after the last one came are not counted."""
     first, *later = arrivals
     times = iter(later)
 
