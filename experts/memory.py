@@ -2,7 +2,9 @@
 
 A pass allocates and frees tensors of several MB. The C library gives such blocks back to the system
 at once and gets them anew for the next layer, and every page of them then costs a fault: up to a
-fifth of a cold batch on a virtual machine. Knows no tensors.
+fifth of a cold batch on a virtual machine. It also gives threads heaps of their own, of which each
+keeps what its own busiest moment left: one heap serves whoever needs it, and stops growing sooner.
+Knows no tensors.
 """
 
 from __future__ import annotations
@@ -12,13 +14,15 @@ import gc
 import sys
 
 # Of mallopt(3), from <malloc.h>.
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 KEPT = 256 * 2**20
 LARGEST = 32 * 2**20  # glibc takes no more
 
 
 def keep_freed() -> bool:
-    """Keep up to 256 MB of freed memory, and blocks below 32 MB out of the system's hands.
+    """Keep up to 256 MB of freed memory in one heap, and blocks below 32 MB in it.
+
+    For before threads begin: a heap that a thread has stays its own.
 
     Returns:
         Whether it was done: only glibc on Linux has these settings.
@@ -28,7 +32,8 @@ def keep_freed() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    return all([mallopt(M_MMAP_THRESHOLD, LARGEST), mallopt(M_TRIM_THRESHOLD, KEPT)])
+    wanted = {M_MMAP_THRESHOLD: LARGEST, M_TRIM_THRESHOLD: KEPT, M_ARENA_MAX: 1}
+    return all([mallopt(name, value) for name, value in wanted.items()])
 
 
 def give_back_freed() -> bool:

@@ -119,12 +119,12 @@ def build_engine(
             f"library = {str(settings.library)!r}: expected a folder that exists "
             "(an empty one starts a new library)"
         )
+    keep_freed()
     backbone = open_backbone(
         settings.backbone, settings.device, settings.dtype, settings.quantization
     )
     cores = settings.threads or joblib.cpu_count()
     if backbone.device.type == "cpu":
-        keep_freed()
         torch.set_num_threads(1)
         backbone.widen(cores)
     progress = _logged(progress)

@@ -2,6 +2,7 @@
 
 import gc
 import resource
+import subprocess
 import sys
 from pathlib import Path
 
@@ -35,6 +36,30 @@ def test_a_block_that_was_freed_costs_no_page_fault_the_second_time() -> None:
     before = faults()
     make_and_free()
     assert faults() - before < PAGES  # not even one block's worth
+
+
+HEAPS = """
+import ctypes, threading
+from experts.memory import keep_freed
+{before}
+together = threading.Barrier(4)
+def use():
+    together.wait()
+    kept = [bytearray(1000) for _ in range(1000)]
+    together.wait()
+threads = [threading.Thread(target=use) for _ in range(4)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+ctypes.CDLL(None).malloc_stats()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a setting of glibc's allocator")
+@pytest.mark.parametrize(("before", "heaps"), [("", {4, 5}), ("assert keep_freed()", {1})])
+def test_threads_share_one_heap(before: str, heaps: set[int]) -> None:
+    code = HEAPS.format(before=before)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.count("Arena ") in heaps
 
 
 def test_elsewhere_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
