@@ -104,6 +104,9 @@ def _figures(curve: Sequence[plan.Compared]) -> list[Figure]:
             f"{off}mean latency of random arrivals up to 80%",
             100 * max(c.mean_off for c in trusted), OFF,
         ),
+        reported(
+            f"{off}the same, foretold at speed 1", 100 * max(c.foretold_off for c in trusted)
+        ),
         reported(f"{off}p99, the worst", 100 * max(c.p99_off for c in curve)),
         *(
             reported(f"{off}mean latency of random arrivals at 90%", 100 * c.mean_off)

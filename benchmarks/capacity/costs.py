@@ -1,15 +1,19 @@
 """What answering costs one replica with one core, and the formula that follows from it.
 
-Pure functions. Two steps of load say all: one client alone, where each batch is one sample, and so
-many that batches are full. Knows nothing of chance: for percentiles, see `fleet`.
+Pure functions. Closed loops whose clients are all in one batch say all: there, the engine computes
+while nobody reads or writes. Knows nothing of chance: for percentiles, see `fleet`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from math import ceil
+from dataclasses import asdict, dataclass, replace
+from math import ceil, inf
 
+import numpy as np
+
+TOGETHER = 0.95
+"""From this share on, a loop's clients are all in one batch."""
 LOAD_SHARE = 0.7
 """Of what a replica can do, so much is asked of it: the rest is for bursts and for a lost one."""
 
@@ -43,14 +47,16 @@ class Costs:
 
     Attributes:
         request: to read one and to write its answer. batch: per batch, whatever is in it. sample:
-            per sample in it. score: per sample and expert of the library, beyond those that were
-            there when `sample` was measured. load: per expert that is not in memory.
+            per sample in it. wake: of the event loop, half for all that it finds to read, half for
+            all answers of a batch. score: per sample and expert of the library, beyond those that
+            were there when `sample` was measured. load: per expert that is not in memory.
         idle: seconds per request in which nobody computes: sockets, and threads that wake up.
     """
 
     request: float
     batch: float
     sample: float
+    wake: float = 0.0
     score: float = 0.0
     load: float = 0.0
     idle: float = 0.0
@@ -59,9 +65,14 @@ class Costs:
         """Of a batch, of whose experts so many have to be loaded."""
         return self.batch + samples * self.sample + loads * self.load
 
-    def per_request(self, misses: float = 0.0) -> float:
-        """Of a request in batches so large that what they share is nothing."""
-        return self.request + self.sample + misses * self.load
+    def per_request(self, misses: float = 0.0, batch: float = inf) -> float:
+        """Of a request that arrives alone and is answered in a batch of so many on the mean."""
+        shared = self.wake / 2 + self.batch
+        return self.request + self.wake / 2 + self.sample + misses * self.load + shared / batch
+
+    def at(self, speed: float) -> Costs:
+        """The same on a machine so many times as fast."""
+        return Costs(**{name: value / speed for name, value in asdict(self).items()})
 
     def beside(self, experts: int) -> Costs:
         """The same with so many experts more in the library."""
@@ -80,22 +91,33 @@ def typical(rounds: Sequence[Sequence[Step]]) -> list[Step]:
 
 
 def fitted(steps: Sequence[Step], *, score: float = 0.0, load: float = 0.0) -> Costs:
-    """The costs that the first and the last step of closed loops have.
+    """The costs that closed loops have, from those whose clients are all in one batch.
 
-    Alone, a request costs `request + batch + sample`, of which the engine has the last two. In full
-    batches it costs `request + sample + batch / n`.
+    The engine takes `batch + n * sample` for n of them, and each costs `request + wake / n` beside
+    it. Of larger loops, answers are written and requests are read while the engine computes, so
+    that neither has a time of its own.
     """
-    alone, full = steps[0], steps[-1]
-    request = alone.cpu - alone.engine
-    batch = (alone.cpu - full.cpu) / (1 - 1 / full.batch)
+    within = [step for step in steps if step.batch >= TOGETHER * step.connections]
+    sizes = [step.batch for step in within]
+    beside = [step.cpu - step.engine / step.batch for step in within]
+    batch, sample = _line(sizes, [step.engine for step in within])
+    request, wake = _line([1 / size for size in sizes], beside)
+    alone = steps[0]
     return Costs(
         request=request,
         batch=batch,
-        sample=alone.engine - batch,
+        sample=sample,
+        wake=max(0.0, wake),
         score=score,
         load=load,
         idle=max(0.0, alone.mean_ms / 1e3 - alone.cpu),
     )
+
+
+def _line(at: Sequence[float], values: Sequence[float]) -> tuple[float, float]:
+    """Value at 0 and slope of the line with the least relative squares."""
+    slope, start = np.polyfit(at, values, 1, w=1 / np.asarray(values))
+    return float(start), float(slope)
 
 
 def replicas(
@@ -113,13 +135,13 @@ def mean_seconds(rate: float, costs: Costs) -> float:
     """How long a request takes on the mean at a replica that gets `rate` per second; inf: for ever.
 
     Batches grow until they keep up: in the time of one with n samples, n more arrive, so its time
-    is `batch / (1 - rate * per_request)`, and never less than that of one sample alone. A request
-    waits for half of the batch that runs, then for its own.
+    is `(batch + wake / 2) / (1 - rate * per_request)`, and never less than that of one sample
+    alone. A request waits for half of the batch that runs, then for its own.
     """
     free = 1 - rate * costs.per_request()
     if free <= 0:
-        return float("inf")
-    alone = costs.request + costs.batch + costs.sample
+        return inf
+    alone = costs.per_request(batch=1)
     busy = min(1.0, rate * alone)
-    own = max(alone, costs.batch / free)
+    own = max(alone, (costs.batch + costs.wake / 2) / free)
     return costs.idle + own + busy * own / 2

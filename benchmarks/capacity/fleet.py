@@ -1,9 +1,9 @@
 """A simulation of replicas that batch what waits, behind a balancer, event by event.
 
-Each replica has one core. Its event loop reads requests and writes answers. Its engine takes what
-waits, at most a batch, when one is done; an idle one is woken when the loop has read all that came.
-Where both compute, each has half of the core. Experts
-that are not in memory are loaded by the batch that needs them, the least recently used one goes.
+Each replica has one core. Its event loop wakes up for what comes, reads requests and writes
+answers. Its engine takes what waits, at most a batch, when one is done; an idle one is woken when
+the loop has read all that came. Where both compute, each has half of the core. Experts that are not
+in memory are loaded by the batch that needs them, the least recently used one goes.
 Knows costs, arrivals and popularity; no text, no router, no network that fails.
 """
 
@@ -185,7 +185,7 @@ class _Run:
 
     def _to_loop(self, replica: _Replica, requests: Sequence[_Request]) -> None:
         if not replica.loop:
-            replica.loop_left = self.fleet.costs.request / 2
+            replica.loop_left = (self.fleet.costs.wake + self.fleet.costs.request) / 2
         replica.loop.extend(requests)
 
     def _plan(self, replica: _Replica) -> None:

@@ -41,6 +41,7 @@ def write(
 def _head(costs: Costs) -> list[str]:
     rows = [
         ("request: read it, write the answer", costs.request),
+        ("wake: the event loop, to read what came and to write a batch's answers", costs.wake),
         ("batch: whatever is in it", costs.batch),
         ("sample: features, routing, its share of the pass", costs.sample),
         ("score: per sample and 1,000 experts more", 1e3 * costs.score),
@@ -53,8 +54,9 @@ def _head(costs: Costs) -> list[str]:
         "server with one core and the demo library. Your machine has other costs: run it there. "
         "What they are and how the server is loaded: [operations.md](operations.md).", "",
         "## What a request costs", "",
-        "From two steps of load, one client alone and so many that batches are full. The last but "
-        "two are of `python -m benchmarks library`, over 10,000 experts.", "",
+        "From closed loops whose clients are all in one batch, by what the server counts: seconds "
+        "of its engine per batch, and of CPU per request. Score and load are of `python -m "
+        "benchmarks library`, over 10,000 experts.", "",
         *table(("cost", "ms"), [(name, f"{1e3 * value:.2f}") for name, value in rows]),
     ]  # fmt: skip
 
@@ -64,8 +66,9 @@ def _formula(costs: Costs) -> list[str]:
     return [
         "## The formula", "",
         "```text",
-        "replicas = ceil( rate * (request + sample + misses * load) / load_share )",
-        "mean latency = idle + 1.5 * batch / (1 - rate_of_one * (request + sample))"
+        "each = request + wake / 2 + sample + misses * load",
+        "replicas = ceil( rate * each / load_share )",
+        "mean latency = idle + 1.5 * (batch + wake / 2) / (1 - rate_of_one * each)"
         "    once batches grow",
         "```", "",
         f"Here a request costs {1e3 * each:.2f} ms of a core in large batches: a replica answers "
@@ -84,16 +87,23 @@ def _proof(curve: Sequence[Compared], figures: Sequence[Figure]) -> list[str]:
     return [
         "## Does the simulation hold?", "",
         "Each step measured in three rounds, of which the one in the middle counts, and simulated "
-        "from the costs above. The first and the last closed "
-        "loop gave those; the others are foretold. Random arrivals are an open loop: nobody waits "
-        "for an answer; the simulation has them at the times at which they were sent. Means and "
-        "medians are held to 15%, up to 80% of the most; tails are only told.", "",
+        "from the costs above: closed loops of up to one batch gave those, the others are "
+        "foretold. Random arrivals are an open loop: nobody waits for an answer; the simulation "
+        "has them at the times at which they were sent.", "",
+        "Near its limit a server turns a machine that is slower by some percent into queues that "
+        "are longer by many, and this one's speed changes by the minute. `Speed` is what the "
+        "server's counter of CPU says of the minute: what a request should cost in batches of the "
+        "size counted, over what it cost. The simulation has the costs at that speed; `foretold` "
+        "is at speed 1. Means and medians are held to 15%, up to 80% of the most; tails are only "
+        "told.", "",
         f"![]({PICTURE})", "",
         *table(
-            ("load", "answers/s", "simulated", "mean, ms", "simulated", "p99, ms", "simulated"),
+            ("load", "speed", "answers/s", "simulated", "mean, ms", "simulated", "foretold",
+             "p99, ms", "simulated"),
             [
-                (_load(c), f"{c.step.rate:.1f}", f"{c.rate:.1f}", f"{c.step.mean_ms:.0f}",
-                 f"{c.mean_ms:.0f}", f"{c.step.p99_ms:.0f}", f"{c.p99_ms:.0f}")
+                (_load(c), f"{c.speed:.2f}", f"{c.step.rate:.1f}", f"{c.rate:.1f}",
+                 f"{c.step.mean_ms:.0f}", f"{c.mean_ms:.0f}", f"{c.foretold_ms:.0f}",
+                 f"{c.step.p99_ms:.0f}", f"{c.p99_ms:.0f}")
                 for c in curve
             ],
         ),

@@ -30,13 +30,20 @@ ROUNDS = 3
 
 @dataclass(frozen=True)
 class Compared:
-    """A measured step beside the simulated one; latencies in milliseconds."""
+    """A measured step beside the simulated one; latencies in milliseconds.
+
+    Attributes:
+        speed: of the machine in that step, by the CPU that its requests took; 1 in closed loops,
+            whose throughput says the same. foretold_ms: the mean latency at speed 1.
+    """
 
     step: Step
     rate: float
     mean_ms: float
     p50_ms: float
     p99_ms: float
+    speed: float
+    foretold_ms: float
 
     @property
     def rate_off(self) -> float:
@@ -58,6 +65,11 @@ class Compared:
         """Of the mean latency, as a share."""
         return abs(self.mean_ms / self.step.mean_ms - 1)
 
+    @property
+    def foretold_off(self) -> float:
+        """The same at speed 1."""
+        return abs(self.foretold_ms / self.step.mean_ms - 1)
+
 
 def compared(costs: Costs, steps: Sequence[Step]) -> list[Compared]:
     """Each step as the simulation has it."""
@@ -65,12 +77,14 @@ def compared(costs: Costs, steps: Sequence[Step]) -> list[Compared]:
 
 
 def _compared(costs: Costs, step: Step) -> Compared:
-    fleet = Fleet(costs)
     if step.connections:
-        seen = closed_loop(fleet, step.connections, SECONDS)
+        seen = foretold = closed_loop(Fleet(costs), step.connections, SECONDS)
+        speed = 1.0
     else:
-        seen = given_arrivals(fleet, step.arrivals)
-    return Compared(step, seen.rate, *_milliseconds(seen))
+        foretold = given_arrivals(Fleet(costs), step.arrivals)
+        speed = costs.per_request(batch=step.batch) / step.cpu
+        seen = given_arrivals(Fleet(costs.at(speed)), step.arrivals)
+    return Compared(step, seen.rate, *_milliseconds(seen), speed, 1e3 * foretold.mean)
 
 
 def _milliseconds(seen: Seen) -> tuple[float, float, float]:

@@ -1,4 +1,4 @@
-"""What follows from two steps of load."""
+"""What follows from closed loops."""
 
 from dataclasses import replace
 
@@ -6,12 +6,12 @@ import pytest
 
 from benchmarks.capacity.costs import Costs, Step, fitted, mean_seconds, replicas, typical
 
-COSTS = Costs(request=0.002, batch=0.006, sample=0.009, idle=0.0004)
+COSTS = Costs(request=0.002, batch=0.006, sample=0.009, wake=0.001, idle=0.0004)
 
 
 def step(connections, batch):
     """What a server with these costs would show."""
-    cpu = COSTS.request + COSTS.of_batch(batch) / batch
+    cpu = COSTS.request + (COSTS.wake + COSTS.of_batch(batch)) / batch
     return Step(
         connections=connections,
         rate=1 / cpu,
@@ -25,10 +25,20 @@ def step(connections, batch):
 
 
 def test_costs_are_found_again_from_what_they_do():
-    found = fitted([step(1, 1), step(8, 4), step(64, 32)], score=1e-7, load=0.01)
-    for name in ("request", "batch", "sample", "idle"):
+    found = fitted([step(1, 1), step(2, 2), step(8, 8)], score=1e-7, load=0.01)
+    for name in ("request", "batch", "sample", "wake", "idle"):
         assert getattr(found, name) == pytest.approx(getattr(COSTS, name))
     assert (found.score, found.load) == (1e-7, 0.01)
+
+
+def test_loops_that_overlap_with_a_batch_say_nothing_of_costs():
+    within = [step(1, 1), step(4, 4)]
+    overlapping = replace(step(64, 32), cpu=0.1, engine=9.0)
+    assert fitted([*within, overlapping]) == fitted(within)
+
+
+def test_a_slower_machine_has_higher_costs():
+    assert COSTS.at(0.5).per_request(batch=4) == pytest.approx(2 * COSTS.per_request(batch=4))
 
 
 def test_of_each_step_the_round_in_the_middle_counts():
@@ -47,12 +57,12 @@ def test_more_experts_make_each_sample_dearer():
     [(0.001, 0, 1), (63, 0, 1), (64, 0, 2), (6363, 0, 100), (6363, 1, 191)],
 )
 def test_replicas_take_their_share_of_a_rate(rate, misses, count):
-    costs = Costs(request=0.002, batch=0.006, sample=0.009, load=0.01)
+    costs = Costs(request=0.001, wake=0.002, batch=0.006, sample=0.009, load=0.01)
     assert replicas(rate, costs, misses=misses, load_share=0.7) == count
 
 
 def test_a_lone_request_takes_its_own_time_and_too_many_take_for_ever():
-    alone = COSTS.request + COSTS.batch + COSTS.sample + COSTS.idle
+    alone = COSTS.request + COSTS.wake + COSTS.batch + COSTS.sample + COSTS.idle
     assert mean_seconds(0.001, COSTS) == pytest.approx(alone, rel=1e-3)
     assert mean_seconds(1 / COSTS.per_request(), COSTS) == float("inf")
     waits = [mean_seconds(rate, COSTS) for rate in range(1, 90)]

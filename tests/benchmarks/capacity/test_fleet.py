@@ -7,17 +7,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.capacity.costs import Costs
-from benchmarks.capacity.fleet import Fleet, closed_loop, random_arrivals
+from benchmarks.capacity.fleet import Fleet, closed_loop, given_arrivals, random_arrivals
 
 COSTS = Costs(request=0.002, batch=0.006, sample=0.009)
 
 
 def test_alone_each_request_takes_the_sum_of_its_costs():
-    seen = closed_loop(Fleet(replace(COSTS, idle=0.001)), 1, seconds=30)
-    assert seen.percentile(0) == pytest.approx(0.018)
-    assert seen.percentile(1) == pytest.approx(0.018)
-    assert seen.rate == pytest.approx(1 / 0.018, rel=0.01)
+    seen = closed_loop(Fleet(replace(COSTS, idle=0.001, wake=0.002)), 1, seconds=30)
+    assert seen.percentile(0) == pytest.approx(0.020)
+    assert seen.percentile(1) == pytest.approx(0.020)
+    assert seen.rate == pytest.approx(1 / 0.020, rel=0.01)
     assert seen.batch == 1
+
+
+def test_the_loop_wakes_once_for_what_comes_together():
+    # Of 0.8 s to wake, half to read both and half to answer both; 0.1 s for each of the four.
+    fleet = Fleet(Costs(request=0.2, batch=0.0, sample=0.0, wake=0.8))
+    seen = given_arrivals(fleet, [0.0, 100.0, 200.0, 200.01, 300.0])
+    assert seen.latencies == pytest.approx([1.0, 1.1, 1.19], abs=0.01)
 
 
 def test_full_batches_cost_what_the_formula_says():
