@@ -18,6 +18,8 @@ from benchmarks.load import arithmetic as of
 from benchmarks.load.processes import Server, locust, readings, server, watched
 
 SHARE, OVERLOAD = 0.8, 3.0
+NEARLY = 0.95
+"""Of the saturation, at random, the last part of a long phase's warm-up has."""
 USERS = (2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 ENOUGH = 32
 """Users who can fill a batch: fewer say little of what the server can do."""
@@ -49,7 +51,12 @@ class Plan:
     @property
     def warm_up(self) -> float:
         """Before each measurement: loops are compiled, caches and kept memory fill."""
-        return min(180.0, max(20.0, self.steady / 4))
+        return min(90.0, max(10.0, self.steady / 8))
+
+    @property
+    def stir(self) -> float:
+        """After it, before a long phase: memory is kept for bursts of all sizes."""
+        return 2 * self.warm_up
 
     @property
     def step(self) -> float:
@@ -105,13 +112,14 @@ def _point(users: int, seconds: list[dict[str, Any]], watch: Path) -> of.Point:
 def steady(plan: Plan, folder: Path, tell: Tell, top: of.Point) -> dict[str, Any]:
     """Random arrivals at 80%: nothing may fail, and nothing may grow."""
     rate = SHARE * top.rate
-    tell(f"{rate:.1f} requests/s for {plan.warm_up + plan.steady:.0f} s")
+    tell(f"{rate:.1f} requests/s for {plan.steady:.0f} s")
     with server(*SERVER, *_queue(top)) as under, watched(under, folder / "server.jsonl"):
         _warm(plan, under, folder)
-        span = plan.warm_up / 2 + plan.steady
-        seconds = locust(under, folder, "steady", span, "--rate", f"{rate}")
+        nearly = ("--rate", f"{NEARLY * top.rate}", "--allow-refusals")
+        locust(under, folder, "stir", plan.stir, *nearly)
+        seconds = locust(under, folder, "steady", plan.steady, "--rate", f"{rate}")
     begun = seconds[0]["second"]
-    return {"rate": rate, "from": begun + plan.warm_up / 2, "to": begun + span}
+    return {"rate": rate, "from": begun, "to": begun + plan.steady}
 
 
 def overload(plan: Plan, folder: Path, tell: Tell, top: of.Point) -> dict[str, Any]:
@@ -138,7 +146,7 @@ def overload(plan: Plan, folder: Path, tell: Tell, top: of.Point) -> dict[str, A
 def _warm(plan: Plan, under: Server, folder: Path) -> None:
     """As fast as it goes, in batches of all sizes."""
     for users in WARMING:
-        span = round(plan.warm_up / 2 / len(WARMING))  # locust takes whole seconds
+        span = round(plan.warm_up / len(WARMING))  # locust takes whole seconds
         locust(under, folder, f"warm-{users}", span, "--think", "0", users=users)
 
 

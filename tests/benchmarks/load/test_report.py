@@ -125,7 +125,7 @@ def test_a_phase_that_is_done_is_not_run_again_but_for_another_plan(tmp_path):
 @pytest.mark.parametrize("minutes", [1, 2, 30])
 def test_the_whole_takes_about_three_quarters_of_an_hour_and_a_try_minutes(minutes):
     plan = phases.Plan(minutes)
-    steps = 9 * plan.step + plan.warm_up / 2
-    total = steps + plan.warm_up + plan.steady + plan.warm_up + 2 * plan.overload
+    warming = 3 * plan.warm_up + plan.stir
+    total = warming + 9 * plan.step + plan.steady + 2 * plan.overload
     assert total < 60 * (46 if minutes == 30 else 8)
     assert plan.steady == 60 * minutes
