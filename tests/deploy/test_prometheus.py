@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from deploy.prometheus.build import TARGET, document
 from server.errors import INTERNAL, TABLE, NeverFits
 from tests.deploy.material import CASES, DEPLOY, RULES, alerts, recorded
 from tests.deploy.processes import require_tool
@@ -23,6 +24,10 @@ def promtool(*arguments: object) -> str:
 def test_the_configuration_is_one_and_finds_its_rules():
     told = promtool("check", "config", DEPLOY / "prometheus" / "prometheus.yml")
     assert f"{len(RULES)} rule files found" in told
+
+
+def test_the_operators_object_is_made_of_these_rules():
+    assert TARGET.read_text("utf-8") == document(), "python -m deploy.prometheus.build"
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda p: p.stem)

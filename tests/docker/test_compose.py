@@ -68,6 +68,13 @@ def test_one_up_gives_a_server_a_dashboard_and_a_sample_load():
     assert profiles == {"locust": ["load"], "collector": ["tracing"]}
 
 
+def test_one_variable_publishes_the_server_and_nothing_that_asks_for_no_key(monkeypatch):
+    published = yaml.safe_load(TEXT.replace("${PUBLISH:-127.0.0.1}", "0.0.0.0"))["services"]
+    ports = {name: service.get("ports", []) for name, service in published.items()}
+    public = {name for name, all in ports.items() for p in all if not p.startswith("127.0.0.1:")}
+    assert public == {"sailplane"}
+
+
 def test_images_are_pinned_or_built_here():
     assert SAILPLANE["build"]["dockerfile"] == "docker/Dockerfile"
     images = {name: s["image"] for name, s in SERVICES.items() if "build" not in s}

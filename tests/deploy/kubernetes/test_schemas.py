@@ -12,7 +12,7 @@ from tests.deploy.kubernetes.rendering import KEPT, OVERLAYS, needs_kubectl, ren
 
 pytestmark = needs_kubectl
 VERSIONS = ("1.31", kubernetes_validate.latest_version())
-CUSTOM = {"ServiceMonitor"}
+CUSTOM = {"ServiceMonitor", "PrometheusRule"}
 """Kinds that Kubernetes itself does not know."""
 
 
@@ -37,10 +37,11 @@ def test_the_check_sees_a_slip(version):
 
 @pytest.mark.slow  # its models take seconds to import
 @pytest.mark.parametrize("overlay", KEPT)
-def test_the_service_monitor_is_what_the_operator_says_it_is(overlay):
+@pytest.mark.parametrize("kind", sorted(CUSTOM))
+def test_objects_of_the_operator_are_what_it_says_they_are(overlay, kind):
     with warnings.catch_warnings(action="ignore"):
         models = pytest.importorskip("cloudcoil.models.prometheus_operator.v1")
-    given = render(overlay)["ServiceMonitor"]
-    read = models.ServiceMonitor.model_validate(given)
+    given = render(overlay)[kind]
+    read = getattr(models, kind).model_validate(given)
     # What they do not know they pass over: so it must come back whole.
     assert read.model_dump(mode="json", by_alias=True, exclude_unset=True) == given
