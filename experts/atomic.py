@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -110,16 +111,26 @@ def atomic_write(path: Path, data: bytes) -> None:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """`atomic_write` for who holds the lock of its folder."""
+    """`atomic_write` for who holds the lock of its folder; who could read it still can."""
     fresh = _hidden(path, "tmp")
     try:
         fresh.write_bytes(data)
+        _allow_as(path, fresh)
         _fsync(fresh)
         fresh.replace(path)
     except OSError:
         _delete(fresh)
         raise
     _fsync(path.parent)
+
+
+def _allow_as(former: Path, fresh: Path) -> None:
+    """Give a file the mode of the one it replaces, and the owner where one may."""
+    with suppress(FileNotFoundError):
+        told = former.stat()
+        with suppress(PermissionError):
+            os.chown(fresh, told.st_uid, told.st_gid)
+        fresh.chmod(stat.S_IMODE(told.st_mode))
 
 
 def remove_folder(target: Path) -> bool:

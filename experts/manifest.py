@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 
 ExpertId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Provenance = Mapping[str, str | int | float | bool | None]
 TAG_FORM = (
     "a tag has up to 64 letters, digits, dots, hyphens and underscores, and begins with a letter "
     "or a digit"
@@ -112,7 +113,7 @@ class Manifest(TaskCard):
     without_effect: tuple[str, ...] = ()
     files: Mapping[str, Sha256] = Field(default_factory=dict)
     sizes: Mapping[str, int] = Field(default_factory=dict)
-    provenance: Mapping[str, str | int | float | bool | None] = Field(default_factory=dict)
+    provenance: Provenance = Field(default_factory=dict)
     scores: Mapping[str, float] = Field(default_factory=dict)
 
     @property

@@ -33,7 +33,8 @@ def keep_freed() -> bool:
     if mallopt is None:
         return False
     wanted = {M_MMAP_THRESHOLD: LARGEST, M_TRIM_THRESHOLD: KEPT, M_ARENA_MAX: 1}
-    return all([mallopt(name, value) for name, value in wanted.items()])
+    taken = [mallopt(name, value) for name, value in wanted.items()]
+    return all(taken)
 
 
 def give_back_freed() -> bool:

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experts.errors import BadTags, DuplicateExpert, ForbiddenSource
-from experts.manifest import TAG_FORM, Manifest, is_tag
+from experts.manifest import TAG_FORM, Manifest, Provenance, is_tag
+
+NAMES_OTHERS = frozenset({"sources", "start", "memory"})
+"""What of a provenance names experts: what one was merged of, begins at, or was reminded of."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,11 @@ class Scope:
     def shown(self, tags: Iterable[str]) -> list[str]:
         """Those of an expert's tags that exist for this caller."""
         return [tag for tag in tags if self.tags is None or tag in self.tags]
+
+    def provenance(self, manifest: Manifest) -> Provenance:
+        """Where an expert comes from; to a limited caller without what names other experts."""
+        told = manifest.provenance
+        return {n: v for n, v in told.items() if not (self.limited and n in NAMES_OTHERS)}
 
     def tags_for(
         self, given: Sequence[str], known: Manifest | None, former: Manifest | None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from http import HTTPStatus
+from typing import Any
 
 import httpx
 
@@ -77,11 +78,13 @@ class RemoteLibrary:
 
     def _served(self, entry: Entry) -> dict[str, object] | None:
         """What the server tells of an expert of this name that was made in the same way."""
-        made = entry.manifest.provenance
-        found = (e for e in self._experts() if e["id"] == entry.id and e["provenance"] == made)
-        return next(found, None)
+        made = entry.manifest.provenance.items()  # of which a limited key is not told all
+        return next(
+            (e for e in self._experts() if e["id"] == entry.id and e["provenance"].items() <= made),
+            None,
+        )
 
-    def _experts(self) -> list[dict[str, object]]:
+    def _experts(self) -> list[dict[str, Any]]:
         return self._ask("GET", "/v1/experts").json()["data"]
 
     def _ask(self, method: str, path: str, body: object = None) -> httpx.Response:

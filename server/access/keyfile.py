@@ -98,21 +98,23 @@ class KeyStore:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._signature = self._sign()
+        self._trouble = ""  # why it cannot be read, once told
         self.ring = Keyring(read_keys(path))
 
     def look(self) -> None:
-        """Read the file again if it has changed, or was not readable when last looked at."""
+        """Read the file again if it has changed, or could not be read when last looked at."""
         signature = self._sign()
-        if signature == self._signature:
+        if signature == self._signature and not self._trouble:
             return
         try:
             self.ring = Keyring(read_keys(self.path))
         except BadKeyFile as error:
-            if signature is not None or self._signature is not None:
+            if str(error) != self._trouble:
                 log.error("the keys could not be read again, those of before hold: %s", error)
+            self._trouble = str(error)
         else:
             log.info("read %d keys", len(self.ring.keys))
-        self._signature = signature
+            self._signature, self._trouble = signature, ""
 
     def _sign(self) -> tuple[int, int, int] | None:
         """What changes with the file; None where there is none."""

@@ -12,6 +12,7 @@ from fastapi import Request
 from experts.errors import ExpertError
 from experts.scope import EVERYTHING, Scope
 from experts.snapshot import Snapshot
+from routers.types import Selection
 from server.access.caller import ANYONE, Caller, caller_of
 from server.access.rules import TRACE
 from server.api.bounds import DEFAULT_BOUNDS, Bounds
@@ -145,6 +146,13 @@ class Context:
             )
         hidden = {id(option): replace(option, trace="none") for option in options}
         return [hidden[id(option)] for option in options]
+
+    def told(self, selection: Selection) -> Selection:
+        """A selection as far as its caller may see it: all that counts when it is sent back."""
+        if self.caller.may(TRACE):
+            return selection
+        experts = tuple(e.model_copy(update={"score": 0.0}) for e in selection.experts)
+        return selection.model_copy(update={"experts": experts, "reason": ""})
 
     def _require_router(self, option: RoutingOptions, place: str) -> None:
         presets = self.service.engine.presets

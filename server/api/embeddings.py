@@ -132,7 +132,7 @@ async def embed(ctx: Context, body: EmbeddingRequest, deadline: float | None) ->
         "data": _vectors(done, body.encoding_format),
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
         "routing": {
-            "selection": trace.selection,
+            "selection": ctx.told(trace.selection),
             "trace": trace_json(trace, wanted.trace),
         },
     }

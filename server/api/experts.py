@@ -5,6 +5,7 @@ An expert is added from a folder under the roots an operator allowed; nothing is
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
@@ -134,9 +135,10 @@ async def remove_expert(ctx: Context, id: str) -> None:
 def _remove(ctx: Context, id: str) -> None:
     """One piece of work: whoever is interrupted in between would leave old tensors in memory."""
     engine = ctx.service.engine
-    if id in ctx.seen.entries:  # before its files go: a fit that is stopped has not failed
-        ctx.fits.cancel(id)
-    with engine.changing():
+    with ExitStack() as stack:
+        if id in ctx.seen.entries:  # before its files go: a fit that is stopped has not failed
+            stack.enter_context(ctx.fits.without(id))
+        stack.enter_context(engine.changing())
         engine.library.remove(id, ctx.scope)
 
 
@@ -201,6 +203,6 @@ def _body(entry: Entry, seen: Snapshot, ctx: Context) -> ExpertBody:
         without_effect=list(manifest.without_effect),
         backbone=manifest.backbone.id,
         path=str(entry.path) if ctx.caller.may(ADMIN) else None,
-        provenance=manifest.provenance,
+        provenance=ctx.scope.provenance(manifest),
         scores=manifest.scores,
     )

@@ -9,6 +9,7 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fastapi import Request, Response
@@ -82,7 +83,9 @@ async def answer(
     """The response to a request for text, whole or as a stream."""
     deadline = ctx.writing_deadline(body.routing.timeout_ms)
     if not body.stream:
-        return respond(request, await whole(ctx, shape, start, deadline))
+        return respond(
+            request, await whole(ctx, shape, start, deadline, partial(_note_unfinished, request))
+        )
     admitted = ctx.service.admitted()
     submit = admitted.__enter__()
     streams = False
@@ -99,18 +102,34 @@ async def answer(
             admitted.__exit__(None, None, None)
 
 
-async def whole(ctx: Context, shape: Shape, start: Start, deadline: float | None) -> Answered:
+async def whole(
+    ctx: Context, shape: Shape, start: Start, deadline: float | None,
+    unfinished: Callable[[Begun], object] = lambda _: None,
+) -> Answered:  # fmt: skip
     """The answer to a request for text once all of it is written, over HTTP or not.
+
+    Args:
+        unfinished: told of what has begun and does not come to its end.
 
     Raises:
         ServerError, ExpertError: the request cannot be answered.
     """
     with ctx.service.admitted() as submit:
         begun = await start(submit, deadline)
-        await write_all(begun)
-        routing = shape.routing(await begun.routing())
+        try:
+            await write_all(begun)
+            routing = shape.routing(await begun.routing())
+        except BaseException:
+            unfinished(begun)
+            raise
         body = shape.whole(begun) | {"routing": routing}
         return Answered(body, begun.samples, begun.outcomes, begun.written)
+
+
+def _note_unfinished(request: Request, begun: Begun) -> None:
+    """What was read and written in vain counts: a client that leaves early has used it all."""
+    read = sum(outcome.tokens for outcome in begun.outcomes)
+    request.scope[NOTES] = {"tokens": read, "written": begun.written}
 
 
 def require_whole(body: SamplingRequest) -> None:

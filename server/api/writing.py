@@ -94,7 +94,7 @@ class Text:
 
 @dataclass(frozen=True, eq=False)
 class Begun:
-    """Prompts on their way: how each was routed, and the ticket of all."""
+    """Prompts on their way: how each was routed, the ticket of all, and for whom they are."""
 
     samples: Sequence[Sample]
     outcomes: Sequence[Outcome]
@@ -102,6 +102,7 @@ class Begun:
     ticket: Ticket
     submit: Submit
     texts: Sequence[Text]
+    ctx: Context
 
     @property
     def count(self) -> int:
@@ -124,7 +125,10 @@ class Begun:
             trace, selection = outcome.trace, outcome.trace.selection
             if sample.options.trace == "full" and selection.mode == "token":
                 trace = replace(trace, tokens=await self._chosen(sample, prompt))
-            told.append({"selection": selection, "trace": trace_json(trace, sample.options.trace)})
+            told.append({
+                "selection": self.ctx.told(selection),
+                "trace": trace_json(trace, sample.options.trace),
+            })  # fmt: skip
         return told
 
     async def _chosen(self, sample: Sample, prompt: Prompt) -> tuple[TokenTrace, ...]:
@@ -224,7 +228,7 @@ async def begin(
     assert service.writing is not None
     ticket = service.writing.begin(prompts, deadline, since)
     texts = [Text() for _ in range(n * len(asked))]
-    return Begun(samples, outcomes, prompts, ticket, submit, texts)
+    return Begun(samples, outcomes, prompts, ticket, submit, texts, ctx)
 
 
 def _require_few(

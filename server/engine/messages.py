@@ -133,6 +133,7 @@ class Trace:
         dropped: experts left out, with the reason. replaced: those that were chosen and could not
             be loaded. truncated: what was cut.
         confidence: how probably the first expert is the query's own, where the preset tells.
+        top_score: the best of the request router's scores, also where no candidates are told.
     """
 
     router: str
@@ -146,6 +147,7 @@ class Trace:
     calibration_note: str | None = None
     alpha: float | None = None
     confidence: float | None = None
+    top_score: float | None = None
     narrowed: bool = False
     fallback: str | None = None
     dropped: Mapping[str, str] = field(default_factory=dict)

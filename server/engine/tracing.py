@@ -35,6 +35,7 @@ def trace_of(work: Work, clock: Clock, found: Mapping[str, Tier], built: Built) 
         calibration_note=built.note if work.preset else None,
         alpha=decision.alpha,
         confidence=decision.confidence,
+        top_score=_top_score(work),
         narrowed=decision.narrowed,
         fallback=decision.fallback,
         dropped={**decision.dropped, **work.dropped},
@@ -57,6 +58,13 @@ def _milliseconds(work: Work, clock: Clock) -> dict[str, float]:
 def _cache(refs: Sequence[str], found: Mapping[str, Tier]) -> dict[str, int]:
     """How many of the sample's own experts each tier held."""
     return {"device": 0, "host": 0, "disk": 0} | Counter(found[ref] for ref in refs)
+
+
+def _top_score(work: Work) -> float | None:
+    scores = work.scores
+    if scores is None or work.catalogue is None or not len(scores.score_E):
+        return None
+    return float(scores.score_E.max())
 
 
 def _candidates(work: Work) -> tuple[CandidateTrace, ...]:

@@ -26,7 +26,7 @@ ABOUT = "sailplane.about"
 
 
 def audit_to(path: Path) -> None:
-    """Write audit lines to a file as well.
+    """Write audit lines to a file as well, whatever the level of the server's log.
 
     Raises:
         OSError: it cannot be written.
@@ -34,6 +34,7 @@ def audit_to(path: Path) -> None:
     handler = WatchedFileHandler(path)
     handler.setFormatter(logging.Formatter("%(message)s"))
     log.addHandler(handler)
+    log.setLevel(logging.INFO)
 
 
 def about(scope: Scope, **names: object) -> None:

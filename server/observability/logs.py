@@ -32,6 +32,7 @@ def configure_logs(level: str = "INFO", *, access: bool = True) -> None:
     logger = logging.getLogger("sailplane")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
+    handler.setLevel(level)  # the audit log's own file takes more
     logger.handlers[:] = [handler]
     logger.setLevel(level)
     logger.propagate = False

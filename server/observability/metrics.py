@@ -196,8 +196,8 @@ class Metrics:
         selection = trace.selection
         self.modes.labels(selection.mode).inc()
         self.writers.labels(trace.writer).inc()
-        if trace.candidates:
-            self.top_score.observe(max(c.score for c in trace.candidates))
+        if trace.top_score is not None:
+            self.top_score.observe(trace.top_score)
         if trace.confidence is not None:
             self.confidence.observe(trace.confidence)
         if selection.experts:

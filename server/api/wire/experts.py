@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from experts.manifest import ExpertId, Label, Tag, Wording
+from experts.manifest import ExpertId, Label, Provenance, Tag, Wording
 from server.api.wire.base import Text, Wire
 from server.api.wire.examples import Examples
 from server.api.wire.questions import MAX_CHOICES
@@ -105,7 +105,7 @@ class ExpertBody(BaseModel):
     without_effect: list[str]
     backbone: str
     path: str | None
-    provenance: Mapping[str, str | int | float | bool | None]
+    provenance: Provenance
     scores: Mapping[str, float]
 
 

@@ -75,6 +75,28 @@ async def test_a_trace_needs_its_permission(keyed, decision):
     assert embedded.json()["routing"]["trace"] is None
 
 
+async def test_without_that_permission_a_selection_says_who_and_not_why(keyed):
+    asked = {"model": "auto", "input": "A glad day."}
+    heard = {}
+    for sort in ("plain", "tracing"):
+        heard[sort] = (await keyed(sort, "POST", "/v1/embeddings", json=asked)).json()
+    mine, full = (heard[sort]["routing"]["selection"] for sort in ("plain", "tracing"))
+    assert full["reason"]
+    assert (mine["reason"], {e["score"] for e in mine["experts"]}) == ("", {0.0})
+    same = {"mode", "strength", "token_router", "top_k"}
+    assert {n: mine[n] for n in same} == {n: full[n] for n in same}
+    again = {**asked, "routing": {"selection": mine}}
+    told = (await keyed("plain", "POST", "/v1/embeddings", json=again)).json()
+    assert told["data"] == heard["tracing"]["data"]
+
+
+async def test_the_best_score_is_counted_for_those_who_see_no_trace(keyed, decision):
+    asked = {**decision, "routing": {"router": "glider"}}
+    assert (await keyed("plain", "POST", "/v1/decisions", json=asked)).status_code == 200
+    text = (await keyed("scraper", "GET", "/metrics")).text
+    assert f"sailplane_routing_top_score_count {len(decision['questions'])}.0" in text
+
+
 async def test_folders_are_told_to_administrators_only(keyed):
     for sort, shown in (("plain", False), ("root", True)):
         expert = (await keyed(sort, "GET", "/v1/experts/mood")).json()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import mkdtemp
@@ -92,6 +94,30 @@ def test_a_file_that_breaks_or_goes_leaves_the_keys_as_they_were(path, team, cap
     found = store.ring.find(team[1])
     assert found is not None
     assert found.name == "crew"
+
+
+def no_descriptor(_):
+    raise OSError(errno.EMFILE, "Too many open files")
+
+
+def test_a_file_that_could_not_be_read_for_a_moment_is_read_again(path, team, monkeypatch):
+    """As where no descriptor was left, or its owner is put right: time and size stay the same."""
+    store = KeyStore(path)
+    write_keys(path, [])
+    with monkeypatch.context() as without:
+        without.setattr(Path, "read_bytes", no_descriptor)
+        store.look()
+    assert store.ring.find(team[1]) == team[0]
+    store.look()
+    assert store.ring.keys == ()
+
+
+def test_a_change_keeps_mode_and_owner(path):
+    path.chmod(0o640)
+    owner = path.stat().st_uid, path.stat().st_gid
+    change_keys(path, lambda keys: keys)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert (path.stat().st_uid, path.stat().st_gid) == owner
 
 
 def test_a_file_that_did_not_change_is_not_read_again(path):

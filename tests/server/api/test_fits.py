@@ -111,6 +111,15 @@ async def test_a_removal_stops_the_fit(client, app, described):
         assert f'sailplane_fits_total{{state="{state}"}} 0.0' in metrics, "it was stopped: no end"
 
 
+async def test_a_removal_that_is_refused_leaves_the_fit(client, described):
+    assert (await client.post("/v1/experts", json=described)).status_code == 201
+    assert (await client.put("/v1/aliases/prod", json={"expert": "gliding"})).status_code == 200
+    assert (await client.delete("/v1/experts/gliding")).status_code == 409
+    assert (await ended(client))["fit"]["state"] == "done"
+    assert (await client.delete("/v1/experts/gliding")).status_code == 409
+    assert (await client.get("/v1/experts/gliding")).json()["fit"]["state"] == "done"
+
+
 async def test_a_replacement_stops_the_fit_and_may_ask_for_its_own(client, described):
     first = (await client.post("/v1/experts", json=described)).json()["version"]
     plain = {k: v for k, v in described.items() if k not in ("id", "examples")}

@@ -6,6 +6,7 @@ asked about the other's expert by name.
 
 from __future__ import annotations
 
+import json
 from functools import partial
 
 import pytest
@@ -68,6 +69,25 @@ async def tenants(tagged, serve, tmp_path):
             partial(client.request, headers={"Authorization": f"Bearer {token}"})
             for _, token in made
         ]
+
+
+@pytest.mark.parametrize("named", ["sources", "start", "memory"])
+async def test_what_an_expert_is_made_of_is_told_to_none_who_may_not_see_that(
+    tagged, serve, tmp_path, named
+):
+    library = tagged({"p0": ["red"], THEIRS: ["blue"]})
+    path = library / "p0" / "expert.json"
+    manifest = json.loads(path.read_text("utf-8"))
+    manifest["provenance"] = {named: f"p2@1, {THEIRS}@1", "licence": "MIT"}
+    path.write_text(json.dumps(manifest), "utf-8")
+    made = [make_key("red", PERMISSIONS, ["red"]), make_key("all", PERMISSIONS)]
+    write_keys(tmp_path / "keys.json", [key for key, _ in made])
+    async with serve(library, keys=KeyStore(tmp_path / "keys.json")) as client:
+        heard = []
+        for _, token in made:
+            headers = {"Authorization": f"Bearer {token}"}
+            heard.append((await client.get("/v1/experts/p0", headers=headers)).json())
+    assert [h["provenance"] for h in heard] == [{"licence": "MIT"}, manifest["provenance"]]
 
 
 async def test_no_route_tells_one_tenant_of_the_other(tenants):

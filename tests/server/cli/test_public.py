@@ -45,7 +45,7 @@ def test_https_with_keys_an_audit_log_and_metrics_at_a_port_of_their_own(
     scrape = free_port()
     options = [
         "--keys", "keys.json", "--tls-certificate", str(chain), "--tls-key", str(private),
-        "--metrics-port", str(scrape), "--audit-log", "audit.jsonl",
+        "--metrics-port", str(scrape), "--audit-log", "audit.jsonl", "--log-level", "error",
     ]  # fmt: skip
     with serving(library, tmp_path, options, scheme="https") as (_, address):
         trusting = ssl.create_default_context(cafile=chain)
