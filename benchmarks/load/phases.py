@@ -116,10 +116,10 @@ def steady(plan: Plan, folder: Path, tell: Tell, top: of.Point) -> dict[str, Any
     with server(*SERVER, *_queue(top)) as under, watched(under, folder / "server.jsonl"):
         _warm(plan, under, folder)
         nearly = ("--rate", f"{NEARLY * top.rate}", "--allow-refusals")
-        locust(under, folder, "stir", plan.stir, *nearly)
+        stirred = locust(under, folder, "stir", plan.stir, *nearly)
         seconds = locust(under, folder, "steady", plan.steady, "--rate", f"{rate}")
-    begun = seconds[0]["second"]
-    return {"rate": rate, "from": begun, "to": begun + plan.steady}
+    begun, failed = seconds[0]["second"], of.total(stirred, "failed")
+    return {"rate": rate, "from": begun, "to": begun + plan.steady, "failed_before": failed}
 
 
 def overload(plan: Plan, folder: Path, tell: Tell, top: of.Point) -> dict[str, Any]:
