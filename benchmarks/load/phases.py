@@ -25,7 +25,7 @@ ENOUGH = 32
 """Users who can fill a batch: fewer say little of what the server can do."""
 AGAIN = 4
 """So many times as long as a step the best one is asked again."""
-QUEUE_SECONDS = 2.0
+QUEUE_SECONDS = 1.5
 """The queue takes what the server answers in this time: bursts at 80% fit in, and longer queues
 only make all wait."""
 SERVER = ("--feature-entries", "4096")
