@@ -24,7 +24,7 @@ from experts.errors import (
 )
 from experts.files import read_json
 from experts.manifest import ExpertId
-from experts.scope import taken
+from experts.scope import Scope, taken
 from experts.snapshot import Snapshot
 from experts.versions import parse_reference
 
@@ -101,8 +101,16 @@ def require_no_alias(id: str, aliases: Mapping[str, str], seen: Snapshot) -> Non
         raise taken(id)
 
 
-def require_unnamed(id: str, aliases: Mapping[str, str], seen: Snapshot) -> None:
-    """Raises AliasedExpert where aliases stand for an expert that is to go, or for a version."""
+def require_removable(root: Path, now: Snapshot, id: str, scope: Scope) -> None:
+    """Check that an expert may go, by what is known of the library in folder `root`.
+
+    Raises:
+        UnknownExpert: there is none. AliasedExpert: aliases stand for it, or for a version of it.
+    """
+    aliases = read_aliases(root)
+    seen = now.renamed(aliases).within(scope)
+    if id not in seen.bad:
+        seen.get(id)
     naming = [name for name, ref in aliases.items() if parse_reference(ref)[0] == id]
     shown = [name for name in naming if name in seen.aliases or not seen.scope.limited]
     if naming:

@@ -114,9 +114,7 @@ def replace_file(path: Path, data: bytes) -> None:
     """`atomic_write` for who holds the lock of its folder; who could read it still can."""
     fresh = _hidden(path, "tmp")
     try:
-        fresh.write_bytes(data)
-        _allow_as(path, fresh)
-        _fsync(fresh)
+        _write_like(path, fresh, data)
         fresh.replace(path)
     except OSError:
         _delete(fresh)
@@ -124,13 +122,30 @@ def replace_file(path: Path, data: bytes) -> None:
     _fsync(path.parent)
 
 
-def _allow_as(former: Path, fresh: Path) -> None:
-    """Give a file the mode of the one it replaces, and the owner where one may."""
-    with suppress(FileNotFoundError):
-        told = former.stat()
-        with suppress(PermissionError):
-            os.chown(fresh, told.st_uid, told.st_gid)
-        fresh.chmod(stat.S_IMODE(told.st_mode))
+def _write_like(former: Path, fresh: Path, data: bytes) -> None:
+    """Write a file to the disk, with owner and mode of the one whose place it takes."""
+    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+    with os.fdopen(handle, "wb") as file:
+        with suppress(FileNotFoundError):
+            _allow_like(former.stat(), handle)
+        file.write(data)
+        file.flush()
+        os.fsync(handle)
+
+
+def _allow_like(told: os.stat_result, handle: int) -> None:
+    """Where the owner cannot be kept, neither is the mode: it might shut out who could read."""
+    if not _is_of(handle, told):
+        with suppress(OSError):
+            os.fchown(handle, told.st_uid, told.st_gid)
+    if _is_of(handle, told):
+        with suppress(OSError):  # some file systems have modes of their own
+            os.fchmod(handle, stat.S_IMODE(told.st_mode))
+
+
+def _is_of(handle: int, told: os.stat_result) -> bool:
+    now = os.fstat(handle)
+    return (now.st_uid, now.st_gid) == (told.st_uid, told.st_gid)
 
 
 def remove_folder(target: Path) -> bool:

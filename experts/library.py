@@ -16,7 +16,7 @@ from experts.aliases import (
     changed_aliases,
     read_aliases,
     require_no_alias,
-    require_unnamed,
+    require_removable,
     require_unreserved,
     write_aliases,
 )  # fmt: skip
@@ -194,12 +194,9 @@ class Library(LibraryReader):
             UnknownExpert: there is none, or another process was faster.
             AliasedExpert: aliases stand for it.
         """
-        seen = self._snapshot.within(scope)
-        if id not in seen.bad:
-            seen.get(id)
+        require_removable(self.root, self._snapshot, id, scope)
         with self._writing, locked(self.root):
-            aliases = read_aliases(self.root)
-            require_unnamed(id, aliases, self._snapshot.renamed(aliases).within(scope))
+            require_removable(self.root, self._snapshot, id, scope)  # now nobody else changes it
             self._used[id] = self._highest(id)
             there = take_away(self.root / id)
             forget(self.root, id)  # last: who is killed in between has removed it all the same

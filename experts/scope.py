@@ -12,8 +12,9 @@ from pathlib import Path
 from experts.errors import BadTags, DuplicateExpert, ForbiddenSource
 from experts.manifest import TAG_FORM, Manifest, Provenance, is_tag
 
-NAMES_OTHERS = frozenset({"sources", "start", "memory"})
-"""What of a provenance names experts: what one was merged of, begins at, or was reminded of."""
+NAMES_OTHERS = frozenset({"sources", "start", "memory", "tasks"})
+"""What of a provenance names experts, or tasks that go by their names: what one was merged of,
+begins at, was reminded of, or trained on."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,7 @@ class Scope:
 
     def provenance(self, manifest: Manifest) -> Provenance:
         """Where an expert comes from; to a limited caller without what names other experts."""
-        told = manifest.provenance
-        return {n: v for n, v in told.items() if not (self.limited and n in NAMES_OTHERS)}
+        return without_others(manifest.provenance) if self.limited else manifest.provenance
 
     def tags_for(
         self, given: Sequence[str], known: Manifest | None, former: Manifest | None
@@ -96,6 +96,11 @@ class Scope:
                 f"The library has an expert {id!r} already; choose another name, or remove it "
                 "first."
             )
+
+
+def without_others(provenance: Provenance) -> Provenance:
+    """A provenance without what names other experts."""
+    return {name: value for name, value in provenance.items() if name not in NAMES_OTHERS}
 
 
 EVERYTHING = Scope()

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from http import HTTPStatus
-from typing import Any
 
 import httpx
 
 from experts.entries import Entry
+from experts.scope import without_others
 from server.api.wire.examples import MAX_EXAMPLES
 from server.errors import RemoteError
 
@@ -78,13 +78,12 @@ class RemoteLibrary:
 
     def _served(self, entry: Entry) -> dict[str, object] | None:
         """What the server tells of an expert of this name that was made in the same way."""
-        made = entry.manifest.provenance.items()  # of which a limited key is not told all
-        return next(
-            (e for e in self._experts() if e["id"] == entry.id and e["provenance"].items() <= made),
-            None,
-        )
+        made = entry.manifest.provenance
+        told = made, without_others(made)  # to a key for all, to a limited one
+        found = (e for e in self._experts() if e["id"] == entry.id and e["provenance"] in told)
+        return next(found, None)
 
-    def _experts(self) -> list[dict[str, Any]]:
+    def _experts(self) -> list[dict[str, object]]:
         return self._ask("GET", "/v1/experts").json()["data"]
 
     def _ask(self, method: str, path: str, body: object = None) -> httpx.Response:

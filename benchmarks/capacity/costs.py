@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from math import ceil, inf
+from statistics import mean
 
 import numpy as np
 
@@ -102,12 +103,14 @@ def fitted(steps: Sequence[Step], *, score: float = 0.0, load: float = 0.0) -> C
     beside = [step.cpu - step.engine / step.batch for step in within]
     batch, sample = _line(sizes, [step.engine for step in within])
     request, wake = _line([1 / size for size in sizes], beside)
+    if wake < 0:
+        request, wake = mean(beside), 0.0
     alone = steps[0]
     return Costs(
         request=request,
         batch=batch,
         sample=sample,
-        wake=max(0.0, wake),
+        wake=wake,
         score=score,
         load=load,
         idle=max(0.0, alone.mean_ms / 1e3 - alone.cpu),

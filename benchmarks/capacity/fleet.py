@@ -184,9 +184,15 @@ class _Run:
         return one if one.here <= other.here else other
 
     def _to_loop(self, replica: _Replica, requests: Sequence[_Request]) -> None:
-        if not replica.loop:
-            replica.loop_left = (self.fleet.costs.wake + self.fleet.costs.request) / 2
+        idle = not replica.loop
         replica.loop.extend(requests)
+        if idle:
+            self._turn(replica, None)
+
+    def _turn(self, replica: _Replica, before: bool | None) -> None:
+        """Have the loop begin with what is next; it wakes up between reading and answering."""
+        costs, wakes = self.fleet.costs, replica.loop[0].answered is not before
+        replica.loop_left = costs.request / 2 + (costs.wake / 2 if wakes else 0.0)
 
     def _plan(self, replica: _Replica) -> None:
         """Wake an idle engine once the loop has read all, and say when something is done."""
@@ -229,7 +235,8 @@ class _Run:
             self._begin(replica)
         elif replica.loop and replica.loop_left <= tiny:
             request = replica.loop.popleft()
-            replica.loop_left = self.fleet.costs.request / 2
+            if replica.loop:
+                self._turn(replica, request.answered)
             if request.answered:
                 self._answer(replica, request, now)
             else:

@@ -66,8 +66,8 @@ def _formula(costs: Costs) -> list[str]:
     return [
         "## The formula", "",
         "```text",
-        "each = request + wake / 2 + sample + misses * load",
-        "replicas = ceil( rate * each / load_share )",
+        "each = request + wake / 2 + sample",
+        "replicas = ceil( rate * (each + misses * load) / load_share )",
         "mean latency = idle + 1.5 * (batch + wake / 2) / (1 - rate_of_one * each)"
         "    once batches grow",
         "```", "",

@@ -25,7 +25,7 @@ ENOUGH = 32
 """Users who can fill a batch: fewer say little of what the server can do."""
 AGAIN = 4
 """So many times as long as a step the best one is asked again."""
-QUEUE_SECONDS = 2.0
+QUEUE_SECONDS = 1.5
 """The queue takes what the server answers in this time: bursts at 80% fit in, and longer queues
 only make all wait."""
 SERVER = ("--feature-entries", "4096")
@@ -116,10 +116,10 @@ def steady(plan: Plan, folder: Path, tell: Tell, top: of.Point) -> dict[str, Any
     with server(*SERVER, *_queue(top)) as under, watched(under, folder / "server.jsonl"):
         _warm(plan, under, folder)
         nearly = ("--rate", f"{NEARLY * top.rate}", "--allow-refusals")
-        locust(under, folder, "stir", plan.stir, *nearly)
+        stirred = locust(under, folder, "stir", plan.stir, *nearly)
         seconds = locust(under, folder, "steady", plan.steady, "--rate", f"{rate}")
-    begun = seconds[0]["second"]
-    return {"rate": rate, "from": begun, "to": begun + plan.steady}
+    begun, failed = seconds[0]["second"], of.total(stirred, "failed")
+    return {"rate": rate, "from": begun, "to": begun + plan.steady, "failed_before": failed}
 
 
 def overload(plan: Plan, folder: Path, tell: Tell, top: of.Point) -> dict[str, Any]:

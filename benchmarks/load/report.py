@@ -56,7 +56,9 @@ def steady(found: Found, folder: Path) -> list[Figure]:
     return [
         reported("steady: minutes", len(seconds) / 60),
         reported("steady: requests/s", ended / len(seconds)),
-        at_most("steady: failed requests", of.total(lines, "failed"), 0),
+        at_most(
+            "steady: failed requests", of.total(lines, "failed") + found.get("failed_before", 0), 0
+        ),
         reported("steady: latency p50, ms", p50),
         reported("steady: latency p99, ms", p99),
         at_most("steady: p99 / p50", p99 / p50, TAIL),

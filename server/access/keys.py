@@ -32,7 +32,8 @@ class Limits(BaseModel):
 
     Attributes:
         requests_per_minute, tokens_per_minute: as a bucket that holds a minute's worth and fills
-            evenly; tokens are those read and written, counted when an answer is there.
+            evenly; tokens are those read and written, counted when the answer is there, or as far
+            as a text came that nobody waited for.
         concurrent: requests being answered at one time.
     """
 

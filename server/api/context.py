@@ -40,13 +40,14 @@ from server.observability.requests import NOTES, WATCHED
 class Answered:
     """What a request is answered with: the response's body, and what it was made from.
 
-    `written` counts tokens of text.
+    `read` counts the tokens of prompts, where it is not what routing read; `written` those of text.
     """
 
     body: Mapping[str, object]
     samples: Sequence[Sample]
     results: Sequence[object]
     written: int = 0
+    read: int | None = None
 
 
 @dataclass(frozen=True)
@@ -193,9 +194,10 @@ class Context:
             self.routing_log.write(served.lines)
         traces = [r.trace for r in results if isinstance(r, Outcome)]
         first = [t.selection.experts[0].id for t in traces if t.selection.experts]
+        routed = sum(r.tokens for r in results if isinstance(r, Outcome))
         notes: dict[str, object] = {
             "samples": len(samples),
-            "tokens": sum(r.tokens for r in results if isinstance(r, Outcome)),
+            "tokens": routed if answered.read is None else answered.read,
             "experts": list(dict.fromkeys(first))[:8],
         }
         if answered.written:

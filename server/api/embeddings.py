@@ -25,7 +25,7 @@ from server.api.lean import LeanRoute, respond
 from server.api.traces import TraceBody, trace_json
 from server.api.wire.base import Text, Wire, shape_of, unsupported
 from server.api.wire.routing import DEFAULT_OPTIONS, TimedRouting
-from server.engine.messages import Outcome, RoutingOptions, Sample
+from server.engine.messages import Outcome, RoutingOptions, Sample, Shared
 from server.engine.queue import Result, Submit
 from server.errors import RequestError, located
 
@@ -120,12 +120,8 @@ async def embed(ctx: Context, body: EmbeddingRequest, deadline: float | None) ->
             if not tried.lost:
                 break
             tried = await _try(ctx, body, wanted, submit, deadline)
-    samples, done, routed = tried.samples, outcomes(tried.results), tried.routed
-    tokens = sum(outcome.tokens for outcome in done)
-    trace = done[0].trace
-    if routed is not None:
-        trace = replace(routed.trace, tokens=trace.tokens, truncated=trace.truncated)
-        done[0] = replace(done[0], trace=trace)
+    done = outcomes(tried.results)
+    tokens, trace = sum(outcome.tokens for outcome in done), done[0].trace
     told: dict[str, object] = {
         "object": "list",
         "model": body.model,
@@ -136,21 +132,21 @@ async def embed(ctx: Context, body: EmbeddingRequest, deadline: float | None) ->
             "trace": trace_json(trace, wanted.trace),
         },
     }
-    return Answered(told, samples, done)
+    return Answered(told, tried.samples, done)
 
 
 @dataclass(frozen=True)
 class _Tried:
-    """What came of all inputs; `routed` of the first, where it was routed for all of them."""
+    """What came of all inputs, and the selection they share, where one had to be decided."""
 
     samples: Sequence[Sample]
     results: Sequence[Result]
-    routed: Outcome | None
+    shared: Shared | None
 
     @property
     def lost(self) -> bool:
         """Whether an expert that was chosen for the caller has been removed since."""
-        return self.routed is not None and any(isinstance(r, UnknownExpert) for r in self.results)
+        return self.shared is not None and any(isinstance(r, UnknownExpert) for r in self.results)
 
 
 async def _try(
@@ -158,22 +154,18 @@ async def _try(
     deadline: float | None,
 ) -> _Tried:  # fmt: skip
     """Embed all inputs by one selection: that of the first, where they could differ."""
-    options, routed = wanted, None
-    if _must_route_first(body, wanted):
-        first = Sample(body.input[0], None, body.model, wanted, False, ctx.scope)
-        (routed,) = outcomes(await submit([first], deadline=deadline))
-        options = RoutingOptions(
-            selection=routed.trace.selection, truncate=wanted.truncate, trace=wanted.trace
-        )
-    samples = _samples(ctx, body, options)
-    return _Tried(samples, await submit(samples, deadline=deadline), routed)
+    shared = Shared() if _could_differ(body, wanted) else None
+    samples = _samples(ctx, body, wanted, shared)
+    return _Tried(samples, await submit(samples, deadline=deadline), shared)
 
 
-def _samples(ctx: Context, body: EmbeddingRequest, options: RoutingOptions) -> list[Sample]:
+def _samples(
+    ctx: Context, body: EmbeddingRequest, options: RoutingOptions, shared: Shared | None
+) -> list[Sample]:
     """One sample per input. There is one trace, and it is the first input's."""
     quiet = replace(options, trace="none")
     return [
-        Sample(text, None, body.model, options if i == 0 else quiet, scope=ctx.scope)
+        Sample(text, None, body.model, quiet if i else options, scope=ctx.scope, shared=shared)
         for i, text in enumerate(body.input)
     ]
 
@@ -202,7 +194,7 @@ def _options(ctx: Context, body: EmbeddingRequest) -> RoutingOptions:
     return options
 
 
-def _must_route_first(body: EmbeddingRequest, options: RoutingOptions) -> bool:
+def _could_differ(body: EmbeddingRequest, options: RoutingOptions) -> bool:
     """Whether the inputs could be given different selections if each were routed."""
     pinned = options.selection is not None or options.experts is not None
     return body.model == AUTO and not pinned and len(body.input) > 1

@@ -5,12 +5,12 @@ An expert is added from a folder under the roots an operator allowed; nothing is
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
 
+from experts.aliases import require_removable
 from experts.artefacts import Artefacts
 from experts.entries import Entry
 from experts.manifest import Manifest
@@ -135,10 +135,10 @@ async def remove_expert(ctx: Context, id: str) -> None:
 def _remove(ctx: Context, id: str) -> None:
     """One piece of work: whoever is interrupted in between would leave old tensors in memory."""
     engine = ctx.service.engine
-    with ExitStack() as stack:
-        if id in ctx.seen.entries:  # before its files go: a fit that is stopped has not failed
-            stack.enter_context(ctx.fits.without(id))
-        stack.enter_context(engine.changing())
+    require_removable(engine.library.root, engine.library.snapshot, id, ctx.scope)
+    if id in ctx.seen.entries:  # before its files go: a fit that is stopped has not failed
+        ctx.fits.cancel(id)
+    with engine.changing():
         engine.library.remove(id, ctx.scope)
 
 

@@ -91,7 +91,7 @@ async def answer(
     streams = False
     try:
         begun = await start(submit, deadline)
-        ctx.note(request, Answered({}, begun.samples, begun.outcomes))
+        ctx.note(request, Answered({}, begun.samples, begun.outcomes, read=begun.read))
         streams = True
         return EventStream(
             _events(request, begun, shape, body.includes_usage),
@@ -123,13 +123,12 @@ async def whole(
             unfinished(begun)
             raise
         body = shape.whole(begun) | {"routing": routing}
-        return Answered(body, begun.samples, begun.outcomes, begun.written)
+        return Answered(body, begun.samples, begun.outcomes, begun.written, begun.read)
 
 
 def _note_unfinished(request: Request, begun: Begun) -> None:
     """What was read and written in vain counts: a client that leaves early has used it all."""
-    read = sum(outcome.tokens for outcome in begun.outcomes)
-    request.scope[NOTES] = {"tokens": read, "written": begun.written}
+    request.scope[NOTES] = {"tokens": begun.read, "written": begun.written}
 
 
 def require_whole(body: SamplingRequest) -> None:

@@ -12,8 +12,7 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -108,21 +107,6 @@ class Fits:
         """Stop and forget the fit of an expert that was removed or replaced."""
         with self._lock:
             self._drop(id)
-
-    @contextmanager
-    def without(self, id: str) -> Generator[None]:
-        """Stop the fit of an expert that is to be removed; begin it again where that fails."""
-        with self._lock:
-            job, fit = self._wanted.get(id), self._fits.get(id)
-            self._drop(id)
-        try:
-            yield
-        except BaseException:
-            if job is not None:
-                self.put(replace(job))  # its thread may not have noticed yet that it was stopped
-            elif fit is not None:
-                self._fits[id] = fit
-            raise
 
     def close(self, timeout: float | None = None) -> None:
         """Stop all fits and wait for the thread, which notices between two passes."""

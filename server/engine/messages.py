@@ -1,6 +1,7 @@
 """What goes into the engine and what comes out: plain frozen data, no HTTP and no tensors.
 
-A `Sample` is one question about one input, or one text to embed. A request may hold many.
+A `Sample` is one question about one input, or one text to embed. A request may hold many. Only
+`Shared` changes: the engine notes there what one sample was given, for those that come later.
 """
 
 from __future__ import annotations
@@ -63,6 +64,18 @@ class RoutingOptions:
     sees: Literal["input", "choices", "instruction", "all"] = "all"
 
 
+@dataclass(eq=False, slots=True)
+class Shared:
+    """One selection for many samples: the first of them is routed, the others take what it gets.
+
+    Attributes:
+        selection: that one, once it is decided. by: the sample that was routed.
+    """
+
+    selection: Selection | None = None
+    by: Sample | None = field(default=None, repr=False)
+
+
 @dataclass(frozen=True)
 class Sample:
     """One unit of work. `question` None asks for the routed embedding of the input.
@@ -71,7 +84,7 @@ class Sample:
     `scope` is what the caller may use: for it nothing else is there.
     `record` is what has been read and written (token ids): such a sample asks for nothing but the
     token trace of it. `written` is the instruction a writer made before the sample was queued, in
-    `writing_ms`.
+    `writing_ms`. `shared` is held by all samples that take one selection.
     """
 
     input: str
@@ -83,6 +96,13 @@ class Sample:
     written: Instruction | None = None
     writing_ms: float = 0.0
     record: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+    shared: Shared | None = None
+
+    @property
+    def taken(self) -> Selection | None:
+        """The selection of another sample that is this one's, too, where it is decided already."""
+        shared = self.shared
+        return None if shared is None or shared.by is self else shared.selection
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,7 @@ class Routing:
         sample, options = work.sample, work.sample.options
         seen = built.within(sample.scope)
         work.generation = seen.snapshot.generation
-        named = self._named(seen, sample.model, options)
+        named = self._named(seen, sample)
         if named is not None:
             work.decision = Decision(named)
             return
@@ -177,13 +177,14 @@ class Routing:
         work.scores = router.score(features, catalogue, built.calibration)
         work.decision = decide(work.preset, work.scores, catalogue, built.calibration, wishes)
 
-    def _named(self, seen: Seen, model: str, options: RoutingOptions) -> Selection | None:
-        """The selection of a caller who left nothing to a router."""
-        if options.selection is not None:
-            require_sound(options.selection)
-            pinned = [require_version(seen.snapshot, e) for e in options.selection.experts]
+    def _named(self, seen: Seen, sample: Sample) -> Selection | None:
+        """The selection of a caller who left nothing to a router, or that was decided before."""
+        model, options = sample.model, sample.options
+        if selection := options.selection or sample.taken:
+            require_sound(selection)
+            pinned = [require_version(seen.snapshot, e) for e in selection.experts]
             require_one_group(pinned)
-            return options.selection
+            return selection
         weights = options.experts
         if weights is None:
             if model == AUTO:

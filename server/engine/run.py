@@ -35,6 +35,7 @@ from server.engine.queue import Result
 from server.engine.ranking import rank, record
 from server.engine.reading import read
 from server.engine.routing import Routing, presets_with_default
+from server.engine.sharing import follow, parted
 from server.engine.tracing import trace_of
 from server.engine.view import Built
 from server.engine.work import Clock, Work, alive
@@ -76,22 +77,24 @@ class Engine:
     def run(self, samples: Sequence[Sample]) -> list[Result]:
         """Answer a mixed batch. See "Life of a request" in docs/architecture.md."""
         clock, board = Clock(), [Work(sample) for sample in samples]
+        own, led = parted(board)
         before, built = self.library.snapshot, self.routing.current()
         decide = partial(self.routing.decide, built)
         with torch.inference_mode(), ExitStack() as pinned:
             held = Pinned(self.tiers, pinned)
             with clock.stage("instruction"):
-                self._each(board, partial(self.routing.plan, built))
-                held.begin(board)
+                self._each(own, partial(self.routing.plan, built))
+                held.begin(own)
             with clock.stage("embed"):
                 read(self.backbone, self.embedder, board)
-                self.routing.warm(alive(board))
+                self.routing.warm(alive(own))
             with clock.stage("select"):
-                for work in [w for w in alive(board) if w.decision is None]:
+                for work in [w for w in alive(own) if w.decision is None]:
                     self._each([work], decide)
                     held.begin([work])
             with clock.stage("load"):
-                held.load(board, decide, self.library)
+                held.load(own, decide, self.library)
+                follow(own, led)
                 entries = held.entries(self.library)
                 self._each(board, lambda work: require_loaded(work, held, entries))
             self._predict(

@@ -30,10 +30,13 @@ async def with_instructions(
 ) -> Sequence[Sample]:
     """The samples, with `written` set where a router will read it and the caller said nothing.
 
+    Of samples that share a selection, the first alone is routed.
+
     Args:
         deadline: of the request, on the clock of `time.monotonic`.
     """
-    queries = {i: q for i, s in enumerate(samples) if (q := unsaid(s, presets)) is not None}
+    routed = {id(s.shared or s): i for i, s in reversed([*enumerate(samples)])}.values()
+    queries = {i: q for i in sorted(routed) if (q := unsaid(samples[i], presets)) is not None}
     if not queries:
         return samples
     left = None if deadline is None else max(0.0, (deadline - time.monotonic()) * SHARE)

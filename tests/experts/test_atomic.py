@@ -57,6 +57,40 @@ def test_leftovers_of_killed_writers_are_cleared(tmp_path: Path) -> None:
     assert (tmp_path / "three" / "from").read_text() == "three"
 
 
+def access(path: Path) -> tuple[int, int, int]:
+    told = path.stat()
+    return told.st_uid, told.st_gid, told.st_mode & 0o777
+
+
+def test_a_file_keeps_its_mode(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    atomic_write(path, b"one")
+    plain = access(path)
+    path.chmod(0o640)
+    atomic_write(path, b"two")
+    assert access(path) == (*plain[:2], 0o640)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="nobody else may give files away")
+def test_a_file_keeps_its_owner_and_where_it_cannot_who_could_read_it_still_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a"
+    atomic_write(path, b"one")
+    *_, plain = access(path)
+    path.chmod(0o600)
+    os.chown(path, 12345, 12345)
+    atomic_write(path, b"two")
+    assert access(path) == (12345, 12345, 0o600)
+
+    def refused(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "fchown", refused)
+    atomic_write(path, b"three")
+    assert access(path) == (0, 0, plain)
+
+
 def test_files_are_replaced_in_one_step(tmp_path: Path) -> None:
     for data in (b"old", b"new"):
         atomic_write(tmp_path / "new" / "x.json", data)

@@ -1,5 +1,6 @@
 """A stream of tasks against a server that runs: each expert joins, and nothing old is touched."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -195,6 +196,18 @@ def test_an_expert_of_the_same_name_stays_and_is_told(make, server, tmp_path):
         remote.join(changed)
     served = Library.open(tmp_path / "served").get("trec").manifest
     assert served.files[WEIGHTS] == entry.manifest.files[WEIGHTS]
+
+
+def test_a_bare_adapter_of_the_same_name_is_no_expert_of_ours(make, server, tmp_path):
+    (entry,) = make().train(of("trec"), quiet)
+    bare = tmp_path / "streams" / "bare"
+    bare.mkdir()
+    for name in ("adapter_config.json", WEIGHTS):
+        shutil.copy(entry.path / name, bare)
+    added = server.post("/v1/experts", json={"id": "trec", "source": str(bare)})
+    assert (added.status_code, added.json()["provenance"]) == (201, {})
+    with pytest.raises(RemoteError, match="has an expert 'trec' already"):
+        RemoteLibrary(server).join(entry)
 
 
 def test_a_name_that_is_taken_is_told_before_anything_is_trained(make, server):

@@ -37,6 +37,13 @@ def test_loops_that_overlap_with_a_batch_say_nothing_of_costs():
     assert fitted([*within, overlapping]) == fitted(within)
 
 
+def test_a_loop_that_seems_to_wake_for_nothing_has_the_mean_of_what_it_costs():
+    one, many = step(1, 1), step(8, 8)
+    one, many = replace(one, cpu=one.engine + 0.001), replace(many, cpu=many.engine / 8 + 0.003)
+    found = fitted([one, many])
+    assert (found.request, found.wake) == (pytest.approx(0.002), 0.0)
+
+
 def test_a_slower_machine_has_higher_costs():
     assert COSTS.at(0.5).per_request(batch=4) == pytest.approx(2 * COSTS.per_request(batch=4))
 

@@ -27,6 +27,14 @@ def test_the_loop_wakes_once_for_what_comes_together():
     assert seen.latencies == pytest.approx([1.0, 1.1, 1.19], abs=0.01)
 
 
+@pytest.mark.parametrize("connections", [1, 2, 8, 32])
+def test_a_loop_within_a_batch_costs_what_was_taken_from_it(connections):
+    costs = replace(COSTS, wake=0.002)
+    seen = closed_loop(Fleet(costs), connections, seconds=120)
+    shared = (costs.wake + costs.batch) / connections
+    assert seen.rate == pytest.approx(1 / (costs.request + costs.sample + shared), rel=0.01)
+
+
 def test_full_batches_cost_what_the_formula_says():
     seen = closed_loop(Fleet(COSTS), 64, seconds=120)
     assert seen.batch == pytest.approx(32, rel=0.01)

@@ -88,7 +88,7 @@ def test_one_expert_of_several_tasks_says_nothing_that_a_router_could_choose_it_
     train_tasks(backbone, root, "both", two, {"tone": card}, RECIPE)
     library = Library.open(root, fingerprint=backbone.fingerprint)
     entry = library.get("both")
-    assert entry.manifest.title == "All of: tone, noise"
+    assert entry.manifest.title == "2 tasks together"
     assert (entry.manifest.labels, entry.manifest.instructions) == ((), ())
     assert not entry.read_artefacts().routable
     told = entry.manifest.provenance

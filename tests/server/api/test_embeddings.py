@@ -65,12 +65,14 @@ async def test_an_expert_that_is_removed_between_routing_and_reading_is_routed_a
 
     def run_then_remove(samples):
         results = run(samples)
-        if not removed:  # after the first input was routed, before the inputs are read
+        if not removed:  # after the first input was routed, before the others are read
             removed.append(results[0].trace.selection.experts[0].id)
             with engine.changing():
                 engine.library.remove(removed[0])
         return results
 
+    monkeypatch.setattr(service, "max_batch", 1)
+    await embed(client, model="tiny-random", input="The batch that was begun before.")
     monkeypatch.setattr(engine, "run", run_then_remove)
     texts = ["A text about sunny.", "A text about sad."]
     said = await embed(client, model="auto", input=texts, routing={"router": "retrieval"})

@@ -71,7 +71,7 @@ async def tenants(tagged, serve, tmp_path):
         ]
 
 
-@pytest.mark.parametrize("named", ["sources", "start", "memory"])
+@pytest.mark.parametrize("named", ["sources", "start", "memory", "tasks"])
 async def test_what_an_expert_is_made_of_is_told_to_none_who_may_not_see_that(
     tagged, serve, tmp_path, named
 ):

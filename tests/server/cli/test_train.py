@@ -130,7 +130,7 @@ def test_one_expert_of_all_tasks(sailplane, tmp_path):
     assert trained.exit_code == 0, trained.output
     assert "sailplane fit" not in trained.output, "there is nothing to fit it by"
     manifest = Library.open(tmp_path / "made").get("all").manifest
-    assert manifest.title == "All of: openbookqa, subj"
+    assert manifest.title == "2 tasks together"
     assert not manifest.labels
     assert "1 of 1 experts are trained already." in sailplane("train", *quick).output
     assert Library.open(tmp_path / "made").get("all").manifest.version == manifest.version

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -9,7 +10,7 @@ from routers.instructions import Instruction, template
 from routers.presets import PRESETS
 from routers.types import Chosen, Selection
 from server.beside import build_writer
-from server.engine.messages import Choice, Question, RoutingOptions, Sample
+from server.engine.messages import Choice, Question, RoutingOptions, Sample, Shared
 from server.engine.routing import presets_with_default
 from server.engine.service import EngineService
 from server.errors import DeadlinePassed
@@ -75,6 +76,16 @@ async def test_samples_stay_in_order_and_only_the_silent_change(endpoint):
     assert [filled[0], filled[2]] == [said, said]
     assert filled[1].written == Instruction(SENTENCE, "openai")
     assert filled[1].question == SILENT.question
+
+
+async def test_of_samples_that_share_a_selection_the_first_alone_is_written_for(endpoint):
+    shared, other = Shared(), Shared()
+    held = [shared, None, shared, other, shared, other]
+    samples = [replace(SILENT, shared=each) for each in held]
+    writer = OpenAIWriter(endpoint.url, "any")
+    filled = await with_instructions(samples, writer, ALL)
+    await writer.close()
+    assert [s.written is not None for s in filled] == [True, True, False, True, False, False]
 
 
 async def test_half_of_the_time_left_is_kept_for_answering():
