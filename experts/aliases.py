@@ -22,6 +22,7 @@ from experts.errors import (
     UnknownAlias,
     UnknownExpert,
 )
+from experts.exhaustion import raise_if_unreachable
 from experts.files import read_json
 from experts.manifest import ExpertId
 from experts.scope import Scope, taken
@@ -106,8 +107,13 @@ def require_removable(root: Path, now: Snapshot, id: str, scope: Scope) -> None:
 
     Raises:
         UnknownExpert: there is none. AliasedExpert: aliases stand for it, or for a version of it.
+        LibraryUnreachable: the folder cannot be read.
     """
-    aliases = read_aliases(root)
+    try:
+        aliases = read_aliases(root)
+    except OSError as error:
+        raise_if_unreachable(error)
+        raise
     seen = now.renamed(aliases).within(scope)
     if id not in seen.bad:
         seen.get(id)

@@ -123,29 +123,30 @@ def replace_file(path: Path, data: bytes) -> None:
 
 
 def _write_like(former: Path, fresh: Path, data: bytes) -> None:
-    """Write a file to the disk, with owner and mode of the one whose place it takes."""
-    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+    """Write a file to the disk, for those who may read the one whose place it takes."""
+    told = former.stat() if former.exists() else None
+    mode = 0o666 if told is None else stat.S_IMODE(told.st_mode)
+    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     with os.fdopen(handle, "wb") as file:
-        with suppress(FileNotFoundError):
-            _allow_like(former.stat(), handle)
+        if told is not None:
+            _allow_like(told, handle)
         file.write(data)
         file.flush()
         os.fsync(handle)
 
 
 def _allow_like(told: os.stat_result, handle: int) -> None:
-    """Where the owner cannot be kept, neither is the mode: it might shut out who could read."""
-    if not _is_of(handle, told):
+    """Give a file owner, group and mode; where that cannot be, all may read it who could before."""
+    for owner, group in ((told.st_uid, told.st_gid), (-1, told.st_gid)):
         with suppress(OSError):
-            os.fchown(handle, told.st_uid, told.st_gid)
-    if _is_of(handle, told):
-        with suppress(OSError):  # some file systems have modes of their own
-            os.fchmod(handle, stat.S_IMODE(told.st_mode))
-
-
-def _is_of(handle: int, told: os.stat_result) -> bool:
-    now = os.fstat(handle)
-    return (now.st_uid, now.st_gid) == (told.st_uid, told.st_gid)
+            os.fchown(handle, owner, group)
+            break
+    now, mode = os.fstat(handle), stat.S_IMODE(told.st_mode)
+    shut_out = (now.st_uid != told.st_uid and mode & stat.S_IRUSR) or (
+        now.st_gid != told.st_gid and mode & stat.S_IRGRP
+    )
+    with suppress(OSError):  # some file systems have modes of their own
+        os.fchmod(handle, mode | 0o444 if shut_out else mode)
 
 
 def remove_folder(target: Path) -> bool:

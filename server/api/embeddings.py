@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Request, Response
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Discriminator, Field, Tag
 
-from experts.errors import UnknownExpert
+from experts.errors import BadExpert, UnknownExpert
 from routers.types import Selection
 from server.api.context import AUTO, Answered, Context, context
 from server.api.faults import ERROR_RESPONSES
@@ -145,8 +145,9 @@ class _Tried:
 
     @property
     def lost(self) -> bool:
-        """Whether an expert that was chosen for the caller has been removed since."""
-        return self.shared is not None and any(isinstance(r, UnknownExpert) for r in self.results)
+        """Whether an expert that was chosen for the caller has gone, or turned out bad, since."""
+        decided = self.shared is not None and self.shared.selection is not None
+        return decided and any(isinstance(r, UnknownExpert | BadExpert) for r in self.results)
 
 
 async def _try(

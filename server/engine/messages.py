@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from experts.errors import ExpertError
 from experts.scope import EVERYTHING, Scope
 from routers.instructions import Instruction
 from routers.types import Selection
+from server.errors import ServerError
 
 TraceLevel = Literal["none", "summary", "full"]
 
@@ -69,10 +71,12 @@ class Shared:
     """One selection for many samples: the first of them is routed, the others take what it gets.
 
     Attributes:
-        selection: that one, once it is decided. by: the sample that was routed.
+        selection: that one, once it is decided; error: why there is none. by: the sample that was
+            routed.
     """
 
     selection: Selection | None = None
+    error: ExpertError | ServerError | None = None
     by: Sample | None = field(default=None, repr=False)
 
 

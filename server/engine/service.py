@@ -215,12 +215,13 @@ class EngineService:
         Raises:
             QueueFull: the queue could not take the samples afterwards.
         """
-        self._queue.require_room(len(samples), self._writing, self._retry_after())
-        self._writing += len(samples)
+        coming = len({id(sample.shared or sample) for sample in samples})  # written for, at most
+        self._queue.require_room(coming, self._writing, self._retry_after())
+        self._writing += coming
         try:
             return await with_instructions(samples, writer, self.engine.presets, deadline)
         finally:
-            self._writing -= len(samples)
+            self._writing -= coming
 
     def require_room(self) -> None:
         """Raise `QueueFull` unless one more sample could wait."""

@@ -7,12 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from experts.errors import ExpertError
 from routers.policy import Decision
 from server.engine.work import Work
+from server.errors import ServerError
 
 
 def parted(board: Sequence[Work]) -> tuple[list[Work], list[tuple[Work, Work]]]:
-    """Those for whom somebody has to decide, and the others, each with the one it follows."""
+    """Those for whom somebody has to decide, and the others, each with the one it follows.
+
+    What an earlier batch could not decide is no more decided in this one.
+    """
     leads: dict[int, Work] = {}
     for work in board:
         shared = work.sample.shared
@@ -23,6 +28,7 @@ def parted(board: Sequence[Work]) -> tuple[list[Work], list[tuple[Work, Work]]]:
         lead = leads.get(id(work.sample.shared), work)
         if lead is work:
             own.append(work)
+            work.error = _earlier(work)
         else:
             led.append((work, lead))
     return own, led
@@ -32,9 +38,15 @@ def follow(own: Sequence[Work], led: Sequence[tuple[Work, Work]]) -> None:
     """Give those that follow what was decided, and note it for later batches."""
     for work in own:
         shared = work.sample.shared
-        if shared and not work.error and work.sample.taken is None:
-            shared.selection, shared.by = work.selection, work.sample
+        if shared and (shared.by is None or shared.by is work.sample):
+            shared.by, shared.error = work.sample, work.error
+            shared.selection = None if work.error else work.selection
     for work, lead in led:
         work.error = work.error or lead.error
         if not work.error:
             work.decision, work.generation = Decision(lead.selection), lead.generation
+
+
+def _earlier(work: Work) -> ExpertError | ServerError | None:
+    shared = work.sample.shared
+    return shared.error if shared and shared.by is not work.sample else None

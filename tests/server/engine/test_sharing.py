@@ -69,6 +69,12 @@ def test_what_fails_for_the_first_fails_for_all(rich):
     assert all(isinstance(r, InputTooLong) for r in results)
 
 
+def test_nor_is_anything_decided_for_them_in_later_batches(rich):
+    asked = inputs(("grey " * 90, *TEXTS), Shared())
+    (first,), others = rich.run(asked[:1]), rich.run(asked[1:])
+    assert {id(r) for r in others} == {id(first)}
+
+
 def test_one_that_fails_alone_fails_alone(rich):
     first, long, last = rich.run(inputs((TEXTS[0], "grey " * 90, TEXTS[1]), Shared()))
     assert isinstance(long, InputTooLong)
