@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,9 +46,17 @@ def test_a_full_disk_is_told_and_leaves_what_was_there(
     with pytest.raises(SystemExhausted, match="No space left"):
         fill()
     (tmp_path / "b").write_text("old")
-    full = tmp_path / "full"
-    full.symlink_to("/dev/full")
-    monkeypatch.setattr(atomic, "_hidden", lambda path, state: full)
+    real = os.open
+
+    def on_full_disk(path: Path, flags: int, *mode: int) -> int:
+        handle = real(path, flags, *mode)
+        if not str(path).endswith(".tmp"):
+            return handle
+        os.close(handle)
+        return real("/dev/full", os.O_WRONLY)
+
+    monkeypatch.setattr(os, "open", on_full_disk)
+    monkeypatch.setattr(atomic, "_allow_like", lambda *_: None)  # the device keeps its own mode
     with pytest.raises(SystemExhausted, match="No space left"):
         atomic_write(tmp_path / "b", b"new")
     assert (tmp_path / "b").read_text() == "old"
