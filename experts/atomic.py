@@ -136,7 +136,7 @@ def _write_like(former: Path, fresh: Path, data: bytes) -> None:
 
 
 def _allow_like(told: os.stat_result, handle: int) -> None:
-    """Give a file owner, group and mode; where that cannot be, all may read it who could before."""
+    """Give a file owner, group and mode; where that would shut out who could read, all may."""
     for owner, group in ((told.st_uid, told.st_gid), (-1, told.st_gid)):
         with suppress(OSError):
             os.fchown(handle, owner, group)

@@ -103,10 +103,15 @@ class Sample:
     shared: Shared | None = None
 
     @property
+    def leads(self) -> bool:
+        """Whether it is the one that is routed for all that share its selection."""
+        shared = self.shared
+        return shared is not None and (shared.by is None or shared.by is self)
+
+    @property
     def taken(self) -> Selection | None:
         """The selection of another sample that is this one's, too, where it is decided already."""
-        shared = self.shared
-        return None if shared is None or shared.by is self else shared.selection
+        return None if self.shared is None or self.leads else self.shared.selection
 
 
 @dataclass(frozen=True)

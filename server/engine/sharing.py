@@ -20,9 +20,8 @@ def parted(board: Sequence[Work]) -> tuple[list[Work], list[tuple[Work, Work]]]:
     """
     leads: dict[int, Work] = {}
     for work in board:
-        shared = work.sample.shared
-        if shared and (shared.by is None or shared.by is work.sample):
-            leads.setdefault(id(shared), work)
+        if work.sample.leads:
+            leads.setdefault(id(work.sample.shared), work)
     own, led = list[Work](), list[tuple[Work, Work]]()
     for work in board:
         lead = leads.get(id(work.sample.shared), work)
@@ -38,7 +37,7 @@ def follow(own: Sequence[Work], led: Sequence[tuple[Work, Work]]) -> None:
     """Give those that follow what was decided, and note it for later batches."""
     for work in own:
         shared = work.sample.shared
-        if shared and (shared.by is None or shared.by is work.sample):
+        if shared and work.sample.leads:
             shared.by, shared.error = work.sample, work.error
             shared.selection = None if work.error else work.selection
     for work, lead in led:
@@ -49,4 +48,4 @@ def follow(own: Sequence[Work], led: Sequence[tuple[Work, Work]]) -> None:
 
 def _earlier(work: Work) -> ExpertError | ServerError | None:
     shared = work.sample.shared
-    return shared.error if shared and shared.by is not work.sample else None
+    return shared.error if shared and not work.sample.leads else None
