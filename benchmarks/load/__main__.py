@@ -61,8 +61,7 @@ def _figures(folder: Path, found: dict[str, report.Found]) -> list[Figure]:
     if "steady" in found:
         figures += report.steady(found["steady"], folder / "steady")
     if "overload" in found:
-        top = report.top(found["search"])
-        figures += report.overloaded(found["overload"], folder / "overload", top)
+        figures += report.overloaded(found["overload"], folder / "overload")
     return figures
 
 

@@ -1,7 +1,9 @@
 """The phases of a load test, each with a fresh server of its own and kept when it is done.
 
-`search` finds what the server can do, `steady` asks for 80% of that for a long time, `overload`
-for three times it. A run that was cut off goes on with the phase it was in.
+`search` finds with how many users the server does most, `steady` asks for 80% of that for a long
+time, `overload` for three times it. A shared machine is not as fast in every quarter of an hour, so
+each of the two first asks its own server what it can do now, and again at its end. A run that was
+cut off goes on with the phase it was in.
 """
 
 from __future__ import annotations
@@ -59,6 +61,11 @@ class Plan:
         return 2 * self.warm_up
 
     @property
+    def gauge(self) -> float:
+        """To ask a warm server what it can do."""
+        return AGAIN * self.step
+
+    @property
     def step(self) -> float:
         """One step of the search; its first third is not counted."""
         return min(25.0, max(12.0, self.steady / 10))
@@ -75,22 +82,23 @@ def search(plan: Plan, folder: Path, tell: Tell) -> dict[str, Any]:
     The best of many steps was a lucky one too, so it is asked again for longer: that is the top.
     """
     points: list[of.Point] = []
-    with server(*SERVER) as under, watched(under, watch := folder / "server.jsonl"):
-
-        def step(users: int, name: str, span: float) -> of.Point:
-            seconds = locust(under, folder, name, span, "--think", "0", users=users)
-            found = _point(users, seconds, watch)
-            tell(f"{users} users: {found.rate:.1f}/s, p50 {found.p50_ms:.0f} ms")
-            return found
-
+    with server(*SERVER) as under, watched(under, folder / "server.jsonl"):
         _warm(plan, under, folder)
         for users in USERS:
-            points.append(step(users, f"{users}", plan.step))
+            points.append(_asked(under, folder, f"{users}", users, plan.step, tell))
             if users >= ENOUGH and of.levelled(points):
                 break
-        top = step(of.best(points).users, "top", AGAIN * plan.step)
+        top = _asked(under, folder, "top", of.best(points).users, plan.gauge, tell)
     found = [asdict(p) for p in points]
     return {"points": found, "levelled": of.levelled(points), "top": asdict(top)}
+
+
+def _asked(under: Server, folder: Path, name: str, users: int, span: float, tell: Tell) -> of.Point:
+    """What users get who ask again at once, for so many seconds."""
+    seconds = locust(under, folder, name, span, "--think", "0", users=users)
+    found = _point(users, seconds, folder / "server.jsonl")
+    tell(f"{users} users: {found.rate:.1f}/s, p50 {found.p50_ms:.0f} ms")
+    return found
 
 
 def _point(users: int, seconds: list[dict[str, Any]], watch: Path) -> of.Point:
@@ -111,31 +119,44 @@ def _point(users: int, seconds: list[dict[str, Any]], watch: Path) -> of.Point:
 
 def steady(plan: Plan, folder: Path, tell: Tell, top: of.Point) -> dict[str, Any]:
     """Random arrivals at 80%: nothing may fail, and nothing may grow."""
-    rate = SHARE * top.rate
-    tell(f"{rate:.1f} requests/s for {plan.steady:.0f} s")
     with server(*SERVER, *_queue(top)) as under, watched(under, folder / "server.jsonl"):
         _warm(plan, under, folder)
-        nearly = ("--rate", f"{NEARLY * top.rate}", "--allow-refusals")
+        own = _asked(under, folder, "gauge", top.users, plan.gauge, tell)
+        nearly = ("--rate", f"{NEARLY * own.rate}", "--allow-refusals")
         stirred = locust(under, folder, "stir", plan.stir, *nearly)
+        rate = SHARE * own.rate
+        tell(f"{rate:.1f} requests/s for {plan.steady:.0f} s")
         seconds = locust(under, folder, "steady", plan.steady, "--rate", f"{rate}")
-    begun, failed = seconds[0]["second"], of.total(stirred, "failed")
-    return {"rate": rate, "from": begun, "to": begun + plan.steady, "failed_before": failed}
+        after = _asked(under, folder, "after", top.users, plan.gauge, tell)
+    begun = seconds[0]["second"]
+    return {
+        "rate": rate,
+        "own": asdict(own),
+        "after": asdict(after),
+        "from": begun,
+        "to": begun + plan.steady,
+        "failed_before": of.total(stirred, "failed"),
+    }
 
 
 def overload(plan: Plan, folder: Path, tell: Tell, top: of.Point) -> dict[str, Any]:
     """80%, then three times the saturation, then 80% again."""
-    calm, heavy = SHARE * top.rate, OVERLOAD * top.rate
     before = after = plan.overload / 2
-    rates = f"{calm}:{before},{heavy}:{plan.overload},{calm}"
-    tell(f"{heavy:.1f} requests/s for {plan.overload:.0f} s")
     with server(*SERVER, *_queue(top)) as under, watched(under, folder / "server.jsonl"):
         _warm(plan, under, folder)
+        own = _asked(under, folder, "gauge", top.users, plan.gauge, tell)
+        calm, heavy = SHARE * own.rate, OVERLOAD * own.rate
+        rates = f"{calm}:{before},{heavy}:{plan.overload},{calm}"
+        tell(f"{heavy:.1f} requests/s for {plan.overload:.0f} s")
         # Arrivals begin when locust has found out what is served; its first second says when.
         span = before + plan.overload + after
         seconds = locust(under, folder, "overload", span, "--rate", rates, "--allow-refusals")
+        last = _asked(under, folder, "after", top.users, plan.gauge, tell)
     begun = seconds[0]["second"]
     return {
         "rate": heavy,
+        "own": asdict(own),
+        "after": asdict(last),
         "before": begun + before / 3,
         "from": begun + before,
         "to": begun + before + plan.overload,

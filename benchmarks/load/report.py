@@ -45,6 +45,20 @@ def top(found: Found) -> of.Point:
     return of.Point(**found["top"])
 
 
+def own(found: Found) -> of.Point:
+    """What a phase's own server could do right before it."""
+    return of.Point(**found["own"])
+
+
+def _speed(phase: str, found: Found) -> list[Figure]:
+    """What the phase was held to, and whether the machine was as fast at its end."""
+    first, last = own(found), of.Point(**found["after"])
+    return [
+        reported(f"{phase}: saturation right before, answers/s", first.rate),
+        reported(f"{phase}: saturation right after, of that before", last.rate / first.rate),
+    ]
+
+
 def steady(found: Found, folder: Path) -> list[Figure]:
     """A long time at 80%."""
     lines = timeline.read(folder / "steady.jsonl")
@@ -55,6 +69,7 @@ def steady(found: Found, folder: Path) -> list[Figure]:
     ended = of.total(seconds, "answered") + of.total(seconds, "failed")
     return [
         reported("steady: minutes", len(seconds) / 60),
+        *_speed("steady", found),
         reported("steady: requests/s", ended / len(seconds)),
         at_most(
             "steady: failed requests", of.total(lines, "failed") + found.get("failed_before", 0), 0
@@ -68,8 +83,9 @@ def steady(found: Found, folder: Path) -> list[Figure]:
     ]
 
 
-def overloaded(found: Found, folder: Path, top: of.Point) -> list[Figure]:
+def overloaded(found: Found, folder: Path) -> list[Figure]:
     """Far more than the server can do."""
+    top = own(found)
     lines = timeline.read(folder / "overload.jsonl")
     seen = readings(folder / "server.jsonl")
     before = of.between(lines, found["before"], found["from"])
@@ -80,6 +96,7 @@ def overloaded(found: Found, folder: Path, top: of.Point) -> list[Figure]:
     samples = of.counted(seen, "samples", found["from"], found["to"])
     back = of.recovery(lines, found["to"], of.percentile(before, 0.5))
     return [
+        *_speed("overload", found),
         at_least("overload: offered / saturation", offered / top.rate, 0.9 * OVERLOAD),
         reported("overload: refused with Retry-After, /s", refused),
         at_most("overload: failed requests", of.total(lines, "failed"), 0),

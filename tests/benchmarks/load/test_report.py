@@ -18,6 +18,7 @@ SEARCH = {
     ],
     "top": {"users": 8, "rate": 50.0, "queued": 50.0, "samples": 75.0, **STEP},
 }
+AFTER = {**SEARCH["top"], "rate": 45.0}
 
 
 def whole(at, answered, refused=0, failed=0, ms=20.0):
@@ -53,21 +54,22 @@ def folder(tmp_path):
     return tmp_path
 
 
+SPEED = {"own": SEARCH["top"], "after": AFTER}
 FOUND = {
     "search": SEARCH,
-    "steady": {"minutes": 1.0, "rate": 40.0, "from": 1020.0, "to": 1100.0},
+    "steady": {"minutes": 1.0, "rate": 40.0, **SPEED, "from": 1020.0, "to": 1100.0},
     "overload": {
-        "minutes": 1.0, "rate": 150.0, "before": 1020, "from": 1040, "to": 1070, "until": 1094,
+        "minutes": 1.0, "rate": 150.0, **SPEED, "before": 1020, "from": 1040, "to": 1070,
+        "until": 1094,
     },
 }  # fmt: skip
 
 
 def figures(folder):
-    top = report.top(SEARCH)
     found = [
         *report.searched(SEARCH),
         *report.steady(FOUND["steady"], folder / "steady"),
-        *report.overloaded(FOUND["overload"], folder / "overload", top),
+        *report.overloaded(FOUND["overload"], folder / "overload"),
     ]
     return found, {f.figure: f for f in found}
 
@@ -83,6 +85,9 @@ def test_figures_are_what_the_files_say(folder):
     assert growth.holds
     assert by_name["steady: cores others used"].value == pytest.approx(0.2, abs=0.01)
     assert by_name["overload: offered / saturation"].value == 3
+    for phase in ("steady", "overload"):
+        assert by_name[f"{phase}: saturation right before, answers/s"].value == 50
+        assert by_name[f"{phase}: saturation right after, of that before"].value == 0.9
     assert by_name["overload: samples/s, of those at saturation"].value == pytest.approx(0.96)
     assert by_name["overload: seconds to recover"].value == 4
     assert by_name["overload: failed requests"].holds
