@@ -77,6 +77,7 @@ def steady(found: Found, folder: Path) -> list[Figure]:
         reported("steady: latency p50, ms", p50),
         reported("steady: latency p99, ms", p99),
         at_most("steady: p99 / p50", p99 / p50, TAIL),
+        reported("steady: p99 / p50, of the median minute", of.minute_tail(seconds)),
         reported("steady: resident memory at the end, MB", held[-1] / 2**20),
         at_most("steady: growth of resident memory, %", 100 * of.growth(held), GROWTH),
         *_client("steady", seconds, seen),
