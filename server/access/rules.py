@@ -21,11 +21,12 @@ EXACT: dict[tuple[str, str], Permission] = {
     ("POST", "/v1/embeddings"): INFER,
     ("POST", "/v1/feedback"): INFER,
     ("POST", "/v1/route"): TRACE,
+    ("POST", "/v1/map"): TRACE,
     ("GET", "/metrics"): METRICS,
     ("GET", "/docs"): INFER,
     ("GET", "/openapi.json"): INFER,
 }
-READ = ("/v1/models", "/v1/experts", "/v1/aliases")
+READ = ("/v1/models", "/v1/experts", "/v1/aliases", "/v1/routers", "/v1/map")
 """Whoever may ask an expert may look at what there is."""
 
 

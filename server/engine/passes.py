@@ -50,7 +50,7 @@ def row_mix(selection: Selection) -> RowMix:
 
 def wants_tokens(work: Work) -> bool:
     """Whether a sample asked what each token chose, and tokens had a choice."""
-    return work.sample.options.trace == "full" and work.selection.mode == "token"
+    return work.sample.options.listens and work.selection.mode == "token"
 
 
 def by_router(board: Sequence[Work]) -> dict[str | None, list[Work]]:
@@ -91,7 +91,7 @@ def _token_traces(
     row = row_mix(work.selection)
     stack = stacks.get([experts[p.expert] for p in row.parts])
     router = TOKEN_ROUTERS[work.selection.token_router or "constant"]
-    recorder = SiteRecorder(list(stack[0].index))
+    recorder = SiteRecorder(list(stack[0].index), whole=work.sample.options.trace == "tokens")
     backbone.run([work.tokens], build_mix([row], stack, router, recorder))
     return recorder.traces
 

@@ -25,6 +25,8 @@ def read(backbone: Backbone, embedder: Embedder, board: Sequence[Work]) -> None:
     for work in works:
         row = rows[work.sample.input]
         work.tokens = backbone.cut(row)
+        if work.sample.options.trace == "tokens":
+            work.spelled = backbone.spelling.read(work.tokens)
         cuts = [Cut("input", len(row), limit)] if len(row) > limit else []
         cuts += [cut for model in {id(m): m for m in (backbone, embedder)}.values()
                  for cut in _too_long(model, work.sample)]  # fmt: skip

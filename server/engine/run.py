@@ -30,9 +30,9 @@ from server.engine.generation.loop import GenerationLoop
 from server.engine.judging import Judge
 from server.engine.loading import Pinned, require_loaded
 from server.engine.messages import Outcome, Sample
-from server.engine.passes import forward, wants_tokens
+from server.engine.passes import forward
 from server.engine.queue import Result
-from server.engine.ranking import rank, record
+from server.engine.ranking import listen, rank
 from server.engine.reading import read
 from server.engine.routing import Routing, presets_with_default
 from server.engine.sharing import follow, parted
@@ -88,6 +88,7 @@ class Engine:
             with clock.stage("embed"):
                 read(self.backbone, self.embedder, board)
                 self.routing.warm(alive(own))
+                self._each(own, self.routing.tell)
             with clock.stage("select"):
                 for work in [w for w in alive(own) if w.decision is None]:
                     self._each([work], decide)
@@ -118,11 +119,10 @@ class Engine:
                 questions = [w for w in asked if w.sample.question]
                 rank(self.backbone, self.stacks, held.experts, entries, questions)
                 for work in asked:
-                    if work.sample.record and wants_tokens(work):
+                    if work.sample.record:
                         read, written = work.sample.record
-                        work.token_traces = record(
-                            self.backbone, self.stacks, held.experts, work, Ranked(read, [written])
-                        )
+                        said = Ranked(read, [written])
+                        listen(self.backbone, self.stacks, held.experts, work, said)
             asked = [w for w in asked if not (w.sample.question or w.sample.record)]
         with clock.stage("embed"):
             judge = Judge(self.words, self.said, built.placing)

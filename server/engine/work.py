@@ -43,6 +43,9 @@ class Work:
     state_D: Tensor | None = None
     answer: Answer | None = None
     token_traces: tuple[TokenTrace, ...] = ()
+    spelled: tuple[str, ...] = ()
+    written: int = 0
+    instruction_D: Tensor | None = None
 
     @property
     def selection(self) -> Selection:

@@ -10,16 +10,19 @@ from __future__ import annotations
 import logging
 import queue
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from logging.handlers import QueueListener, RotatingFileHandler
 from pathlib import Path
 from typing import Any, cast
 
-from server.evidence.record import AnyLine
+from server.evidence.record import AnyLine, RoutedLine
 
 WAITING = 10_000
 """Requests that may wait to be written; what comes on top is lost."""
+KEPT = 200
+"""Newest lines that stay in memory, to be shown."""
 PAUSE = 0.05
 """Seconds in which lines gather: a thread that woke for each would take turns with the server's."""
 Lines = Callable[[], Iterable[AnyLine]]
@@ -51,6 +54,11 @@ class RoutingLog:
         self._file = _File(path, max_bytes, files, on_lost)
         self._listener = _Listener(self._queue, self._file, on_lost)
         self._running = False
+
+    @property
+    def recent(self) -> list[RoutedLine]:
+        """The newest lines of samples, newest first."""
+        return list(self._listener.newest)
 
     def start(self) -> None:
         """Begin to write."""
@@ -108,6 +116,7 @@ class _Listener(QueueListener):
     def __init__(self, waiting: queue.Queue[object], file: _File, on_lost: Lost) -> None:
         super().__init__(waiting, file)
         self._waiting, self._on_lost = waiting, on_lost
+        self.newest: deque[RoutedLine] = deque(maxlen=KEPT)
 
     def dequeue(self, block: bool) -> Any:
         """The next of what waits; where nothing does, a pause after what comes first."""
@@ -122,9 +131,11 @@ class _Listener(QueueListener):
     def handle(self, record: object) -> None:
         """Write one request's lines; a fault of ours costs them and not the thread."""
         try:
-            lines = [line.model_dump_json() for line in cast("Lines", record)()]
+            lines = list(cast("Lines", record)())
+            self.newest.extendleft(line for line in lines if isinstance(line, RoutedLine))
             if lines:
-                super().handle(logging.makeLogRecord({"msg": "\n".join(lines)}))
+                text = "\n".join(line.model_dump_json() for line in lines)
+                super().handle(logging.makeLogRecord({"msg": text}))
         except Exception:
             self._on_lost("not_written")
             log.exception("lines of the routing log could not be made")

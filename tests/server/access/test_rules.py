@@ -10,17 +10,18 @@ from server.app import ROUTES, routed_app
 EXPECTED = {
     None: {"GET /health", "HEAD /health", "GET /ready", "HEAD /ready"},
     "metrics": {"GET /metrics"},
-    "route:trace": {"POST /v1/route"},
+    "route:trace": {"POST /v1/route", "POST /v1/map"},
     "infer": {
         "POST /v1/decisions", "POST /v1/chat/completions", "POST /v1/completions",
         "POST /v1/embeddings", "POST /v1/feedback", "GET /v1/models", "GET /v1/models/{model}",
-        "GET /v1/experts", "GET /v1/experts/{id}", "GET /v1/aliases", "GET /docs",
-        "GET /openapi.json",
+        "GET /v1/experts", "GET /v1/experts/{id}", "GET /v1/aliases", "GET /v1/routers",
+        "GET /v1/map", "GET /docs", "GET /openapi.json",
     },
     "admin": {
         "POST /v1/experts", "POST /v1/experts/scan", "PUT /v1/experts/{id}",
         "POST /v1/experts/{id}/rollback", "DELETE /v1/experts/{id}", "PUT /v1/aliases/{name}",
         "DELETE /v1/aliases/{name}", "POST /v1/load_lora_adapter", "POST /v1/unload_lora_adapter",
+        "GET /v1/requests",
     },
 }  # fmt: skip
 

@@ -42,6 +42,7 @@ BODIES = {
         {"model": THEIRS, "messages": [{"role": "user", "content": "A."}]},
     ],
     "/v1/feedback": [{"request_id": "r", "correct": True}],
+    "/v1/map": [{"instruction": "Do the work of taskp1."}],
 }
 BODIES["/v1/route"] = BODIES["/v1/decisions"]
 

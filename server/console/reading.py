@@ -1,0 +1,175 @@
+"""What a response says of its routing, as rows for people to look at.
+
+Pure: JSON of the API in, plain rows out. Knows nothing of pages.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from server.console.palette import Mark
+
+STAGES = {
+    "queue": "waiting for a batch",
+    "instruction": "planning, and writing the instruction",
+    "embed": "reading: embeddings and features",
+    "select": "scoring experts and deciding",
+    "load": "bringing experts to where they compute",
+    "forward": "the mixed forward pass",
+    "generate": "writing the text",
+}
+FALLBACKS = {
+    "no_fit": "No expert surely fits this; the nearest answer at less strength.",
+    "no_expert": "No expert can be chosen; the bare backbone answers.",
+}
+LAYER = re.compile(r"(?:^|\.)(\d+)(?:\.|$)")
+
+
+@dataclass(frozen=True)
+class CandidateRow:
+    """One expert that was looked at: its score, its parts, and its weight if it was chosen."""
+
+    id: str
+    score: float | None
+    weight: float
+    views: Mapping[str, float]
+
+    @property
+    def chosen(self) -> bool:
+        """Whether it answers."""
+        return self.weight > 0
+
+
+def candidates(trace: Mapping[str, Any]) -> list[CandidateRow]:
+    """Those that were chosen first, by weight; then the others, by score."""
+    weights = {e["id"]: float(e["weight"]) for e in trace["selection"]["experts"]}
+    scored = {c["id"]: c for c in trace["candidates"]}
+    ids = [*weights, *(id for id in scored if id not in weights)]
+    rows = [
+        CandidateRow(
+            id, scored[id]["score"] if id in scored else None, weights.get(id, 0.0),
+            scored[id]["views"] if id in scored else {},
+        )
+        for id in ids
+    ]  # fmt: skip
+    return sorted(rows, key=lambda r: (-r.weight, -(r.score if r.score is not None else -1e9)))
+
+
+def remarks(trace: Mapping[str, Any]) -> list[str]:
+    """What a person should know of a trace beside its selection, a sentence each."""
+    said: list[str] = []
+    if code := trace["fallback"]:
+        said.append(FALLBACKS.get(code, f"Fallback: {code}."))
+    if trace["narrowed"]:
+        said.append("The preset wants all experts, and got fewer.")
+    said += [f"{id} was left out: {why}" for id, why in trace["dropped"].items()]
+    said += [f"{id} could not be loaded; the next candidate took its place."
+             for id in trace["replaced"]]  # fmt: skip
+    said += [f"{cut['part']} was cut from {cut['tokens_sent']} to {cut['tokens_kept']} tokens."
+             for cut in trace["truncated"]]  # fmt: skip
+    said += [note for name in ("writer_note", "calibration_note") if (note := trace[name])]
+    return said
+
+
+@dataclass(frozen=True)
+class StageRow:
+    """A stretch of time: in milliseconds, and as parts of the whole."""
+
+    name: str
+    says: str
+    milliseconds: float
+    begins: float
+    share: float
+    offset: float
+
+
+def waterfall(stages: Sequence[Mapping[str, Any]]) -> list[StageRow]:
+    """Stages in the order in which they began."""
+    whole = max((s["begins"] + s["milliseconds"] for s in stages), default=0.0) or 1.0
+    return [
+        StageRow(s["stage"], STAGES.get(s["stage"], ""), s["milliseconds"], s["begins"],
+                 s["milliseconds"] / whole, s["begins"] / whole)
+        for s in sorted(stages, key=lambda s: s["begins"])
+    ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class HeatRow:
+    """A site of the heat map.
+
+    Attributes:
+        layer: its number, -1 of a site outside all layers. stack: what the layers are of, such as
+            "encoder". part: the rest of its name. first: place of the first token that it sees.
+        weights_ET: of each expert of the map, at each of those tokens.
+    """
+
+    site: str
+    stack: str
+    layer: int
+    part: str
+    first: int
+    weights_ET: list[list[float]]
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """Which expert weighed how much, for every token at every site.
+
+    Attributes:
+        tokens: as they read. written: how many of them, at the end, are the answer's. experts: with
+            their marks, in the order of weights. even: whether all tokens are mixed alike, so that
+            there is one row.
+    """
+
+    tokens: list[str]
+    written: int
+    experts: list[dict[str, str]]
+    rows: list[HeatRow]
+    even: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """For the page's component."""
+        return asdict(self)
+
+
+def heat_map(trace: Mapping[str, Any], marks: Mapping[str, Mark]) -> HeatMap | None:
+    """The heat map of a trace of all tokens; None where no expert answered.
+
+    Experts merged for a whole sample weigh the same at every token: they have one row for all.
+    """
+    chosen = trace["selection"]["experts"]
+    spelled: list[str] = trace.get("spelled") or []
+    sites = trace.get("tokens") or []
+    if not chosen or not spelled:
+        return None
+    ids = [id for id in marks if any(id in s["weights"] for s in sites)] if sites else [
+        e["id"] for e in chosen
+    ]  # fmt: skip
+    rows = list(_rows(sites, ids)) if sites else [_even(trace["selection"], len(spelled))]
+    shown = [{"id": id, **asdict(marks[id])} for id in ids]
+    return HeatMap(spelled, trace.get("written") or 0, shown, rows, not sites)
+
+
+def _rows(sites: Sequence[Mapping[str, Any]], ids: Sequence[str]) -> Iterator[HeatRow]:
+    for site in sites:
+        weights = site["weights"]
+        count = len(next(iter(weights.values()), ()))
+        columns = [list(weights.get(id, [0.0] * count)) for id in ids]
+        yield HeatRow(site["site"], *placed(site["site"]), site["first"], columns)
+
+
+def _even(selection: Mapping[str, Any], count: int) -> HeatRow:
+    columns = [[round(float(e["weight"]), 4)] * count for e in selection["experts"]]
+    return HeatRow("every site", "", -1, "every site", 0, columns)
+
+
+def placed(site: str) -> tuple[str, int, str]:
+    """What stack of layers a site is in, the layer's number, and the rest of its name."""
+    found = LAYER.search(site)
+    if found is None:
+        return "", -1, site
+    stack = site[: found.start()].split(".")[0]
+    return stack, int(found[1]), site[found.end() :] or site
