@@ -90,7 +90,7 @@ $(BIN)/python:
 
 # One pip call: the range of torch must be in it when what depends on torch is chosen.
 .venv/.ready-serve: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --editable '.[demo,fast]'
+	$(BIN)/python -m pip install --editable '.[demo,fast,console]'
 	@touch $@
 
 .venv/.ready-dev: pyproject.toml | $(BIN)/python

@@ -53,6 +53,11 @@ class Connection(HttpToolsProtocol):
         cycle = cast("RequestResponseCycle | None", self.cycle)  # None until the first one
         return cycle is not None and not cycle.response_complete
 
+    @property
+    def _upgrades(self) -> bool:
+        """Whether what was asked for is a websocket, and websockets are served."""
+        return bool(self.parser.should_upgrade()) and self._should_upgrade()
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client is there: the head of its request is due."""
         super().connection_made(transport)
@@ -92,7 +97,8 @@ class Connection(HttpToolsProtocol):
         self._passed_over = self._bodyless_bytes = 0
         self._unasked = self.expect_100_continue
         super().on_headers_complete()
-        self.cycle.transport = cast("asyncio.Transport", _Parting(self, self.cycle))
+        if not self._upgrades:
+            self.cycle.transport = cast("asyncio.Transport", _Parting(self, self.cycle))
 
     def on_body(self, body: bytes) -> None:
         """Some of the body."""
@@ -103,6 +109,8 @@ class Connection(HttpToolsProtocol):
         """The request is here as a whole; if its answer is out, the client may send the next."""
         self._in_body = False
         super().on_message_complete()
+        if self._upgrades:  # another protocol takes over
+            return
         if self._parting:
             self.transport.close()
         elif not self.answering:
@@ -192,8 +200,12 @@ class _Parting:
 
 
 async def end_late(connections: Iterable[object], patience: float) -> None:
-    """Close late connections, again and again: cheaper than a timer for every request."""
+    """Close late connections, again and again: cheaper than a timer for every request.
+
+    Websockets are none of ours: they are pinged, and closed when nothing comes back.
+    """
     while True:
         await asyncio.sleep(min(1.0, patience / 4))
         for connection in list(connections):
-            cast("Connection", connection).end_if_late(patience)
+            if isinstance(connection, Connection):
+                connection.end_if_late(patience)

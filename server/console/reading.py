@@ -28,6 +28,29 @@ FALLBACKS = {
 LAYER = re.compile(r"(?:^|\.)(\d+)(?:\.|$)")
 
 
+def spoken(answer: Mapping[str, Any]) -> str:
+    """An answer of `/v1/decisions` in a word; why there is none, where there is none."""
+    match answer["type"]:
+        case "choice":
+            return str(answer["choice"])
+        case "predicate":
+            return "true" if answer["probability"] >= 0.5 else "false"
+        case "score":
+            best = max(answer["probabilities"], key=lambda share: share["probability"])
+            return f"{best['label']} (score {answer['score']:.2f})"
+        case _:
+            return str(answer["reason"])
+
+
+def shares(answer: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """Every option of an answer, and how probable it is."""
+    if answer["type"] == "predicate":
+        share = answer["probability"]
+        return [("true", share), ("false", 1 - share)]
+    name = "label" if answer["type"] == "score" else "value"
+    return [(str(s[name]), s["probability"]) for s in answer.get("probabilities", ())]
+
+
 @dataclass(frozen=True)
 class CandidateRow:
     """One expert that was looked at: its score, its parts, and its weight if it was chosen."""

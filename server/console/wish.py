@@ -5,7 +5,7 @@ A link keeps it behind `#`, which browsers send to nobody: no text of a request 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Self, cast
 from urllib.parse import parse_qsl, urlencode
@@ -127,3 +127,14 @@ def _number(text: str) -> float | None:
     except ValueError:
         return None
     return value if 0 <= value <= 1000 else None
+
+
+def to_links(wishes: Sequence[Wish]) -> str:
+    """Several wishes as one link."""
+    return urlencode([("wish", wish.to_link()) for wish in wishes])
+
+
+def of_links(link: str) -> list[Wish]:
+    """Several wishes from one link; none where it holds none."""
+    pairs = parse_qsl(link.removeprefix("#"), keep_blank_values=True)
+    return [Wish.of_link(said) for name, said in pairs if name == "wish"]

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from experts.exhaustion import as_exhausted
 from server.access.caller import caller_of
+from server.access.rules import PAGE, is_page
 from server.api.faults import ERROR_CODE, render_error
 from server.engine.timeline import TIMELINE, Timeline
 from server.errors import row_of
@@ -28,7 +29,7 @@ NOTES = "sailplane.notes"
 """Key of the ASGI scope: what a handler adds to the log line (numbers and ids, no text)."""
 WATCHED = "sailplane.watched"
 """Key of the ASGI scope: the `Watched` of the request."""
-QUIET = frozenset({"/health", "/ready", "/metrics"})
+QUIET = frozenset({"/health", "/ready", "/metrics", PAGE})
 REQUEST_ID = re.compile(rb"^[\x21-\x7e]{1,128}$")
 TRACEPARENT = re.compile(r"^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -99,7 +100,7 @@ class RequestWatch:
     def _tell(self, scope: Scope, watched: Watched, timeline: Timeline | None) -> None:
         now = time.perf_counter()
         seconds = now - watched.begun
-        route = getattr(scope.get("route"), "path", "unmatched")
+        route = _route(scope)
         code = scope.get(ERROR_CODE)
         key = caller_of(scope).name
         self.metrics.request(route, watched.status, seconds, code)
@@ -131,6 +132,13 @@ class RequestWatch:
             **scope.get(NOTES, {}),
         }
         log.info(json.dumps(line))
+
+
+def _route(scope: Scope) -> str:
+    """What a request is counted under: the route's own path, and one for all of the console."""
+    if is_page(scope["path"]):
+        return PAGE
+    return getattr(scope.get("route"), "path", "unmatched")
 
 
 def _identity(scope: Scope) -> tuple[bytes, str | None]:

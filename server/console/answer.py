@@ -1,0 +1,134 @@
+"""How an answer is shown, with all that its trace tells: who was asked, who won which token, when.
+
+Takes what the API said; asks nothing itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nicegui import ui
+
+from server.console import reading
+from server.console.heat import Heat
+from server.console.palette import REST, Mark, marks
+from server.console.parts import bar, heading, letter, note
+
+Trace = Mapping[str, Any]
+SHOWN = 12
+
+
+def marks_of(trace: Trace) -> dict[str, Mark]:
+    """A mark for every expert of a trace: those that were chosen first."""
+    named = [row.id for row in reading.candidates(trace)]
+    heard = [id for site in trace.get("tokens") or () for id in site["experts"]]
+    return marks([*named, *heard])
+
+
+def show_answer(answer: Mapping[str, Any]) -> None:
+    """The answer to a question, with its probabilities."""
+    with ui.element("p").classes("said").props('role="status"').mark("answer"):
+        ui.label(reading.spoken(answer))
+    shares = sorted(reading.shares(answer), key=lambda pair: -pair[1])
+    with ui.element("div").classes("shares"):
+        for value, share in shares[:SHOWN]:
+            ui.label(value).classes("share-name")
+            bar(share, "var(--accent)", f"{value}: {share:.1%}")
+            ui.label(f"{share:.1%}").classes("number")
+    if len(shares) > SHOWN:
+        note(f"and {len(shares) - SHOWN} less likely ones")
+
+
+def show_trace(trace: Trace, heat: bool = True) -> None:
+    """All of a trace, part by part."""
+    found = marks_of(trace)
+    show_instruction(trace)
+    show_candidates(trace, found)
+    if heat:
+        show_heat(trace, found)
+    show_stages(trace.get("stages") or [])
+
+
+def show_instruction(trace: Trace) -> None:
+    """The instruction that was used, and who wrote it."""
+    if not trace["instruction"]:
+        return
+    heading("Instruction", 3)
+    writer = {"caller": "by you", "template": "by the server's template"}.get(
+        trace["writer"], f"by {trace['writer']}"
+    )
+    ui.label(trace["instruction"]).classes("instruction").mark("instruction")
+    note(f"written {writer}")
+
+
+def show_candidates(trace: Trace, found: Mapping[str, Mark]) -> None:
+    """Experts that were looked at, as bars, and the reason in words."""
+    selection = trace["selection"]
+    heading("Who answers", 3)
+    ui.label(selection["reason"] or "You said who answers.").classes("reason").mark("reason")
+    facts = [f"router {trace['router']}", f"mode {selection['mode']}",
+             f"strength {selection['strength']:.2f}"]  # fmt: skip
+    if trace["confidence"] is not None:
+        facts.append(f"confidence {trace['confidence']:.2f}")
+    if trace["alpha"] is not None:
+        facts.append(f"alpha {trace['alpha']:.2f}")
+    note(", ".join(facts))
+    for remark in reading.remarks(trace):
+        note(remark, "warning")
+    rows = reading.candidates(trace)
+    with ui.element("ul").classes("candidates").props('aria-label="Candidate experts"'):
+        for row in rows[:SHOWN]:
+            show_candidate(row, found[row.id])
+
+
+def show_candidate(row: reading.CandidateRow, mark: Mark) -> None:
+    """One expert: its letter, weight and score."""
+    score = "" if row.score is None else f"score {row.score:.3f}"
+    chosen = "chosen" if row.chosen else "not chosen"
+    views = ", ".join(f"{name} {value:.2f}" for name, value in row.views.items())
+    with ui.element("li").classes(f"candidate {'chosen' if row.chosen else ''}").mark(row.id):
+        letter(mark)
+        ui.label(row.id).classes("expert-name")
+        says = f"{row.id}: {chosen}, weight {row.weight:.2f}, {score}"
+        bar(row.weight, mark.colour if row.chosen else REST, says)
+        ui.label(f"{row.weight:.2f}" if row.chosen else "").classes("number")
+        ui.label(score).classes("score").tooltip(views or "no score: named by you")
+
+
+def show_heat(trace: Trace, found: Mapping[str, Mark]) -> Heat | None:
+    """The heat map, with its legend."""
+    map = reading.heat_map(trace, found)
+    if map is None:
+        return None
+    heading("Tokens", 3)
+    if map.even:
+        note("These experts act as one merged expert: every token at every site is mixed alike. "
+             "Ask in mode token to have each token choose.")  # fmt: skip
+    with ui.element("div").classes("legend").props('role="list" aria-label="Colours of experts"'):
+        for expert in map.experts:
+            with ui.element("div").props('role="listitem"'):
+                letter(found[expert["id"]])
+                ui.label(expert["id"])
+    heat = Heat().mark("heat")
+    heat.show(map)
+    return heat
+
+
+def show_stages(stages: Sequence[Mapping[str, Any]]) -> None:
+    """Time per stage, as a waterfall."""
+    rows = reading.waterfall(stages)
+    if not rows:
+        return
+    heading("Time", 3)
+    whole = max(r.begins + r.milliseconds for r in rows)
+    note(f"{whole:.1f} ms in all; a batch shares its stages")
+    with ui.element("div").classes("waterfall").props('role="list" aria-label="Stages"'):
+        for row in rows:
+            says = f"{row.name}: {row.milliseconds:.1f} ms from {row.begins:.1f} ms on"
+            ui.label(row.name).classes("stage-name").tooltip(row.says or row.name)
+            with ui.element("div").classes("lane").props(f'role="listitem" aria-label="{says}"'):
+                ui.element("div").classes("lane-part").style(
+                    f"left: {row.offset:.2%}; width: max(2px, {row.share:.2%})"
+                )
+            ui.label(f"{row.milliseconds:.1f} ms").classes("number")

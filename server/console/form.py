@@ -1,0 +1,135 @@
+"""The form of a request: what is asked, and how it is to be routed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from nicegui import ui
+
+from server.console.visit import Visit
+from server.console.wish import AUTO, SORTS, Wish
+
+SERVERS_OWN = "the server's own"
+MODES = {"": "as the preset does", "merge": "merge: one mix a request",
+         "token": "token: each token its own"}  # fmt: skip
+ROUTED_ONLY = "Only where the model is auto."
+
+
+class Form:
+    """Fields that make a `Wish`.
+
+    Args:
+        asks: whether it has the question, or takes another form's. routes: whether it says how to
+            route.
+    """
+
+    def __init__(self, visit: Visit, *, asks: bool = True, routes: bool = True) -> None:
+        self._visit, self._asks, self._routes = visit, asks, routes
+        self._weights: dict[str, float] = {}
+        if asks:
+            self._question()
+        if routes:
+            self._routing()
+        self.fill(Wish(sort="text" if visit.writes else "choice"))
+
+    def _question(self) -> None:
+        sorts = {sort: says for sort, says in SORTS.items() if sort != "text" or self._visit.writes}
+        self.sort = ui.toggle(sorts, on_change=self._settle).props("no-caps").mark("sort")
+        self.text = ui.textarea("Input").props("outlined autogrow").classes("wide").mark("input")
+        self.instruction = (
+            ui.textarea("Instruction: what the task is (may be empty)")
+            .props("outlined autogrow").classes("wide").mark("asked")
+        )  # fmt: skip
+        self.options = (
+            ui.textarea("Choices, one a line (empty: the chosen expert's own labels)")
+            .props("outlined autogrow").classes("wide").mark("options")
+        )  # fmt: skip
+
+    def _routing(self) -> None:
+        visit = self._visit
+        models = {AUTO: "auto: the server chooses", visit.backbone: f"{visit.backbone}: no expert"}
+        models |= {id: id for id in visit.experts}
+        presets = {"": f"{SERVERS_OWN} ({visit.default})"}
+        presets |= {p["id"]: f"{p['id']}: {p['says']}" for p in visit.routers}
+        with ui.element("div").classes("fields"):
+            self.model = (
+                ui.select(models, label="Model", with_input=True, on_change=self._settle)
+                .props("outlined dense")
+                .mark("model")
+            )
+            self.router = ui.select(presets, label="Router").props("outlined dense").mark("router")
+            self.mode = ui.select(MODES, label="Mode").props("outlined dense").mark("mode")
+            self.top_k = ui.number("Experts at most (0: as the preset does)", min=0, max=64, step=1,
+                                   format="%d").props("outlined dense").mark("top-k")  # fmt: skip
+        with ui.expansion("Weights by hand").classes("wide").mark("by-hand"):
+            self._by_hand()
+
+    def _by_hand(self) -> None:
+        """Experts in the place of a router, with a slider each."""
+        self.experts = ui.select(
+            list(self._visit.experts), label="Experts", multiple=True, with_input=True,
+            on_change=self._sliders,
+        ).props("outlined dense use-chips").classes("wide").mark("experts")  # fmt: skip
+        self.sliders = ui.element("div").classes("sliders")
+
+    def _sliders(self) -> None:
+        """A slider for every expert that was picked."""
+        chosen: list[str] = self.experts.value or []
+        self._weights = {id: self._weights.get(id, 1.0) for id in chosen}
+        self.sliders.clear()
+        with self.sliders:
+            for id, weight in self._weights.items():
+                ui.label(id)
+                slider = ui.slider(min=0, max=1, step=0.05, value=min(1.0, weight)).props(
+                    f'label aria-label="Weight of {id}"'
+                )
+                slider.on_value_change(lambda e, id=id: self._weights.update({id: e.value}))
+        self._settle()
+
+    def _settle(self) -> None:
+        """Show the fields that count for what is chosen."""
+        if self._routes:
+            routed = self._routed
+            for field in (self.router, self.top_k):
+                field.set_enabled(routed)
+            self.mode.set_enabled(routed or len(self._weights) > 1)
+        if self._asks:
+            self.options.set_visibility(self.sort.value in ("choice", "score"))
+
+    @property
+    def _routed(self) -> bool:
+        return self.model.value == AUTO and not self._weights
+
+    def wish(self, of: Wish | None = None) -> Wish:
+        """What the form says; one that does not ask takes the question of another's."""
+        question = of or self._asked()
+        if not self._routes:
+            return question
+        routed, auto = self._routed, self.model.value == AUTO
+        return replace(
+            question, model=self.model.value, router=self.router.value if routed else "",
+            mode=self.mode.value or "", top_k=int(self.top_k.value or 0) if routed else 0,
+            experts=dict(self._weights) if auto else {},
+        )  # fmt: skip
+
+    def _asked(self) -> Wish:
+        return Wish(
+            sort=self.sort.value, text=self.text.value or "",
+            instruction=(self.instruction.value or "").strip(),
+            options=tuple(o.strip() for o in (self.options.value or "").splitlines() if o.strip()),
+        )  # fmt: skip
+
+    def fill(self, wish: Wish) -> None:
+        """Have the form say this; names that are not there are left out."""
+        if self._asks:
+            self.sort.value = wish.sort if wish.sort in self.sort.options else "choice"
+            self.text.value, self.instruction.value = wish.text, wish.instruction
+            self.options.value = "\n".join(wish.options)
+        if self._routes:
+            self.model.value = wish.model if wish.model in self.model.options else AUTO
+            self.router.value = wish.router if wish.router in self.router.options else ""
+            self.mode.value = wish.mode if wish.mode in MODES else ""
+            self.top_k.value = wish.top_k
+            self._weights = {id: w for id, w in wish.experts.items() if id in self._visit.experts}
+            self.experts.value = list(self._weights)
+        self._settle()
