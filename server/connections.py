@@ -2,7 +2,8 @@
 
 uvicorn ends connections between two requests (`timeout_keep_alive`) and no others: who opens one
 and says nothing, sends a header a byte a second or never reads an answer would hold it for ever.
-How long a body may take is `server.api.lean`'s. Knows nothing of routes.
+How long a body may take is `server.api.lean`'s. Knows nothing of routes, but that websockets are the
+console's alone.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from server.access.rules import is_page
 from server.api.faults import explain
 from server.errors import HeadTooLarge, MalformedHead, ServerError, TooSlow, row_of
 
@@ -55,8 +57,12 @@ class Connection(HttpToolsProtocol):
 
     @property
     def _upgrades(self) -> bool:
-        """Whether what was asked for is a websocket, and websockets are served."""
+        """Whether what was asked for is a websocket, and is served."""
         return bool(self.parser.should_upgrade()) and self._should_upgrade()
+
+    def _should_upgrade(self) -> bool:
+        path, _, _ = self.url.decode("latin-1").partition("?")
+        return is_page(path) and super()._should_upgrade()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client is there: the head of its request is due."""

@@ -1,7 +1,8 @@
 """The gate: every request passes here before anything else is known of it.
 
 Says who calls, and refuses who may not, or may not now. A request without a key is answered before
-its body is read. Without a file of keys everybody may do everything, and the gate stands open.
+its body is read. Without a file of keys everybody may do everything, and the gate stands open to
+all but pages of other sites.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from server.access.keyfile import KeyStore
 from server.access.keys import Key
 from server.access.limits import Meter, Meters
 from server.access.rules import needed
+from server.access.sites import LOOKING, from_another_site
 from server.api.refusal import refuse
 from server.errors import NotAllowed, ServerError, UnknownCaller
 from server.observability.requests import NOTES
@@ -40,8 +42,15 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with its caller, or refuse it."""
+        if scope["type"] == "websocket" and from_another_site(Headers(scope=scope)):
+            await send({"type": "websocket.close", "code": 1008})
+            return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
+            return
+        if scope["method"] not in LOOKING and from_another_site(Headers(scope=scope)):
+            error = NotAllowed("A browser sent this for a page of another site.")
+            await refuse(error, self._routes, scope, receive, send)
             return
         scope[NEEDED] = permission = needed(scope["method"], scope["path"])
         if self._store is None or permission is None:

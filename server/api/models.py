@@ -15,8 +15,8 @@ from server.errors import UnknownModel
 
 router = APIRouter(prefix="/v1", tags=["models"])
 OWNER = "sailplane"
-READS = ["/v1/decisions", "/v1/embeddings", "/v1/route"]
-WRITES = ["/v1/completions", "/v1/chat/completions"]
+READS = ("/v1/decisions", "/v1/embeddings", "/v1/route")
+WRITES, CHATS = "/v1/completions", "/v1/chat/completions"
 
 
 class ModelBody(BaseModel):
@@ -63,8 +63,7 @@ async def get_model(model: str, request: Request) -> ModelBody:
 
 def _models(ctx: Context) -> list[ModelBody]:
     backbone = ctx.backbone_id
-    answers = [*READS, *WRITES] if isinstance(ctx.service.engine.backbone, LanguageModel) else READS
-    special = [ModelBody(id=id, created=ctx.started, root=id, answers=answers)
+    special = [ModelBody(id=id, created=ctx.started, root=id, answers=_answers(ctx))
                for id in (AUTO, backbone)]  # fmt: skip
     seen = ctx.seen
     aliases = {name: seen.find(name) for name, ref in seen.aliases.items() if seen.stands(ref)}
@@ -75,3 +74,11 @@ def _models(ctx: Context) -> list[ModelBody]:
         for name, entry in (*sorted(seen.entries.items()), *sorted(aliases.items()))
     ]  # fmt: skip
     return [*special, *experts]
+
+
+def _answers(ctx: Context) -> list[str]:
+    """The routes that the backbone answers."""
+    backbone = ctx.service.engine.backbone
+    if not isinstance(backbone, LanguageModel):
+        return [*READS]
+    return [*READS, WRITES, *([CHATS] if backbone.chats else ())]

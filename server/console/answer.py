@@ -28,7 +28,7 @@ def marks_of(trace: Trace) -> dict[str, Mark]:
 
 def show_answer(answer: Mapping[str, Any]) -> None:
     """The answer to a question, with its probabilities."""
-    with ui.element("p").classes("said").props('role="status"').mark("answer"):
+    with ui.element("p").classes("said").props('role="status"').classes("at-answer"):
         ui.label(reading.spoken(answer))
     shares = sorted(reading.shares(answer), key=lambda pair: -pair[1])
     with ui.element("div").classes("shares"):
@@ -38,6 +38,30 @@ def show_answer(answer: Mapping[str, Any]) -> None:
             ui.label(f"{share:.1%}").classes("number")
     if len(shares) > SHOWN:
         note(f"and {len(shares) - SHOWN} less likely ones")
+
+
+class Written:
+    """A text as it comes, token by token, each underlined by who weighed most in writing it."""
+
+    def __init__(self) -> None:
+        self._marks: dict[str, Mark] = {}
+        self.text = ui.element("p").classes("said written at-answer").props('role="status"')
+
+    def add(self, event: Mapping[str, Any]) -> None:
+        """Show what is new."""
+        wrote = event.get("routing", {}).get("wrote") or [{}]
+        for choice in event["choices"]:
+            with self.text:
+                piece = ui.label(reading.piece_of(choice)).classes("piece")
+            if wrote[-1]:
+                self._sign(piece, wrote[-1])
+
+    def _sign(self, piece: ui.label, by: Mapping[str, float]) -> None:
+        best = max(by, key=by.__getitem__)
+        self._marks = marks([*self._marks, best])
+        piece.style(f"border-color: {self._marks[best].colour}").tooltip(
+            ", ".join(f"{id} {weight:.2f}" for id, weight in by.items())
+        )
 
 
 def show_trace(trace: Trace, heat: bool = True) -> None:
@@ -58,7 +82,7 @@ def show_instruction(trace: Trace) -> None:
     writer = {"caller": "by you", "template": "by the server's template"}.get(
         trace["writer"], f"by {trace['writer']}"
     )
-    ui.label(trace["instruction"]).classes("instruction").mark("instruction")
+    ui.label(trace["instruction"]).classes("instruction").classes("at-instruction")
     note(f"written {writer}")
 
 
@@ -66,7 +90,7 @@ def show_candidates(trace: Trace, found: Mapping[str, Mark]) -> None:
     """Experts that were looked at, as bars, and the reason in words."""
     selection = trace["selection"]
     heading("Who answers", 3)
-    ui.label(selection["reason"] or "You said who answers.").classes("reason").mark("reason")
+    ui.label(selection["reason"] or "You said who answers.").classes("reason").classes("at-reason")
     facts = [f"router {trace['router']}", f"mode {selection['mode']}",
              f"strength {selection['strength']:.2f}"]  # fmt: skip
     if trace["confidence"] is not None:
@@ -87,7 +111,7 @@ def show_candidate(row: reading.CandidateRow, mark: Mark) -> None:
     score = "" if row.score is None else f"score {row.score:.3f}"
     chosen = "chosen" if row.chosen else "not chosen"
     views = ", ".join(f"{name} {value:.2f}" for name, value in row.views.items())
-    with ui.element("li").classes(f"candidate {'chosen' if row.chosen else ''}").mark(row.id):
+    with ui.element("li").classes(f"candidate {'chosen' if row.chosen else ''}"):
         letter(mark)
         ui.label(row.id).classes("expert-name")
         says = f"{row.id}: {chosen}, weight {row.weight:.2f}, {score}"
@@ -110,7 +134,7 @@ def show_heat(trace: Trace, found: Mapping[str, Mark]) -> Heat | None:
             with ui.element("div").props('role="listitem"'):
                 letter(found[expert["id"]])
                 ui.label(expert["id"])
-    heat = Heat().mark("heat")
+    heat = Heat().classes("at-heat")
     heat.show(map)
     return heat
 

@@ -7,11 +7,12 @@ from typing import Any
 
 from nicegui import ui
 
-from server.console.answer import show_answer, show_trace
+from server.console.answer import Written, show_answer, show_trace
+from server.console.api import Refused
 from server.console.examples import Example, examples
 from server.console.form import Form
-from server.console.palette import marks
 from server.console.parts import heading, note, snippets, told
+from server.console.reading import trace_of
 from server.console.visit import Visit
 from server.console.wish import Wish
 
@@ -32,7 +33,7 @@ class Ask:
                 self._examples()
                 self.form = Form(visit)
                 with ui.row():
-                    self.button = ui.button("Ask", on_click=self.ask).mark("ask")
+                    self.button = ui.button("Ask", on_click=self.ask).classes("at-ask")
                     ui.button("Copy link", on_click=self._copy).props("flat")
             self.shown = ui.element("section").classes("right").props('aria-label="Answer"')
         with self.shown:
@@ -40,16 +41,18 @@ class Ask:
 
     def _examples(self) -> None:
         """One example an expert, to click."""
-        found = examples(self.visit.experts)
+        found = examples(self.visit.experts, self.visit.sort)
         if not found:
             return
         with (
-            ui.expansion("Examples, one an expert", value=True).classes("wide").mark("examples"),
+            ui.expansion("Examples, one an expert", value=True)
+            .classes("wide")
+            .classes("at-examples"),
             ui.element("div").classes("chips"),
         ):
             for example in found:
                 button = ui.button(example.title, on_click=lambda e=example: self._try(e))
-                button.props("flat dense no-caps").mark(f"example-{example.expert}")
+                button.props("flat dense no-caps").classes(f"at-example-{example.expert}")
 
     async def _try(self, example: Example) -> None:
         self.form.fill(example.wish)
@@ -57,7 +60,7 @@ class Ask:
 
     async def _copy(self) -> None:
         self._keep(self.form.wish().to_link())
-        await ui.clipboard.write(await ui.run_javascript("return location.href"))
+        ui.clipboard.write(await ui.run_javascript("return location.href"))
         ui.notify("Copied.")
 
     @told
@@ -67,49 +70,48 @@ class Ask:
         self._keep(wish.to_link())
         self.button.props("loading")
         try:
-            if wish.sort == "text":
-                await self._write(wish)
-            else:
-                await self._decide(wish)
+            await self._ask(wish)
+        except Refused as refused:
+            if not self.visit.refused_trace(refused):
+                raise
+            await self._ask(wish)
         finally:
             self.button.props(remove="loading")
 
-    async def _decide(self, wish: Wish) -> None:
-        said = await self.visit.api.post(wish.path, wish.body())
-        self.shown.clear()
-        with self.shown:
-            heading("Answer")
-            show_answer(said["answers"][0])
-            self._explain(wish, said["routing"]["questions"][0])
-
-    async def _write(self, wish: Wish) -> None:
-        """Text as it comes, each token coloured by who wrote it."""
-        self.shown.clear()
-        with self.shown:
-            heading("Answer")
-            text = ui.element("p").classes("said written").props('role="status"').mark("answer")
-            rest = ui.element("div").classes("stack")
-        last: Mapping[str, Any] = {}
-        found = marks(())
-        async for event in self.visit.api.stream(wish.path, wish.body()):
-            last = event
-            for choice in event["choices"]:
-                wrote = event.get("routing", {}).get("wrote") or [{}]
-                best = max(wrote[-1].items(), key=lambda pair: pair[1], default=None)
-                found = marks([*found, *([best[0]] if best else [])])
-                with text:
-                    piece = ui.label(choice["text"]).classes("piece")
-                if best:
-                    mark = found[best[0]]
-                    piece.style(f"border-color: {mark.colour}").tooltip(
-                        ", ".join(f"{id} {w:.2f}" for id, w in wrote[-1].items())
-                    )
-        with rest:
-            self._explain(wish, last["routing"]["prompts"][0]["trace"])
-
-    def _explain(self, wish: Wish, trace: Mapping[str, Any] | None) -> None:
-        if trace is None:
-            note("This key may not see traces.")
+    async def _ask(self, wish: Wish) -> None:
+        body = wish.body("tokens" if self.visit.traced else None)
+        if wish.writes:
+            trace = await self._write(wish.path, body)
         else:
-            show_trace(trace)
-        snippets(self.visit, "POST", wish.path, wish.body())
+            trace = await self._decide(wish.path, body)
+        with self.shown:
+            if trace is None:
+                note("This key may not see traces.")
+            else:
+                show_trace(trace)
+            snippets(self.visit, "POST", wish.path, body)
+
+    async def _decide(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Show an answer; its trace."""
+        said = await self.visit.api.post(path, body)
+        self._clear()
+        with self.shown:
+            show_answer(said["answers"][0])
+        return trace_of(said)
+
+    async def _write(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Show text as it comes, each token coloured by who wrote it; the trace."""
+        last, text = dict[str, Any](), None
+        async for event in self.visit.api.stream(path, body):
+            if text is None:
+                self._clear()
+                with self.shown:
+                    text = Written()
+            last = event
+            text.add(event)
+        return trace_of(last)
+
+    def _clear(self) -> None:
+        self.shown.clear()
+        with self.shown:
+            heading("Answer")

@@ -32,11 +32,11 @@ class Atlas:
         self.about = note("")
         with ui.row().classes("wide"):
             self.sentence = ui.input("A task in a sentence").props("outlined dense").classes("grow")
-            self.sentence.mark("map-sentence").on("keydown.enter", self.place)
-            ui.button("Where is it?", on_click=self.place).mark("map-place")
+            self.sentence.classes("at-map-sentence").on("keydown.enter", self.place)
+            ui.button("Where is it?", on_click=self.place).classes("at-map-place")
         self.chart = ui.echart(self._options(None), on_point_click=self._clicked).classes("map")
-        self.chart.props('role="img" aria-label="Map of instructions"').mark("map")
-        self.near = ui.element("div").mark("near")
+        self.chart.props('role="img" aria-label="Map of instructions"').classes("at-map")
+        self.near = ui.element("div").classes("at-near")
         snippets(self.visit, "GET", "/v1/map")
         await self.look()
 

@@ -12,7 +12,7 @@ from server.console.answer import marks_of, show_answer, show_candidates, show_s
 from server.console.api import Refused
 from server.console.form import Form
 from server.console.parts import heading, note, snippets, told
-from server.console.reading import spoken
+from server.console.reading import spoken, text_of, trace_of
 from server.console.visit import Visit
 from server.console.wish import Wish, of_links, to_links
 
@@ -33,13 +33,15 @@ class Compare:
         with ui.element("div").classes("stack"):
             self.question = Form(visit, routes=False)
             self.question.fill(wishes[0])
-            self.settings = ui.element("div").classes("beside").mark("settings")
+            self.settings = ui.element("div").classes("beside").classes("at-settings")
             with ui.row():
-                self.button = ui.button("Compare", on_click=self.ask).mark("compare")
-                ui.button("Add a setting", on_click=self._add).props("flat").mark("add-setting")
+                self.button = ui.button("Compare", on_click=self.ask).classes("at-compare")
+                ui.button("Add a setting", on_click=self._add).props("flat").classes(
+                    "at-add-setting"
+                )
                 ui.button("Remove the last", on_click=self._remove).props("flat")
                 ui.button("Copy link", on_click=self._copy).props("flat")
-            self.shown = ui.element("div").classes("beside").mark("compared")
+            self.shown = ui.element("div").classes("beside").classes("at-compared")
         self.forms: list[Form] = []
         for wish in wishes[:MOST]:
             self._add(wish)
@@ -68,7 +70,7 @@ class Compare:
 
     async def _copy(self) -> None:
         self._keep(to_links(self.wishes()))
-        await ui.clipboard.write(await ui.run_javascript("return location.href"))
+        ui.clipboard.write(await ui.run_javascript("return location.href"))
         ui.notify("Copied.")
 
     @told
@@ -78,7 +80,7 @@ class Compare:
         self._keep(to_links(wishes))
         self.button.props("loading")
         try:
-            found = await asyncio.gather(*(self._one(wish) for wish in wishes))
+            found = await self._all(wishes)
         finally:
             self.button.props(remove="loading")
         self.shown.clear()
@@ -88,42 +90,43 @@ class Compare:
                     ui.element("section")
                     .classes("setting")
                     .props(f'aria-label="Answer of setting {LETTERS[i]}"')
-                    .mark(f"answer-{i}")
+                    .classes(f"at-answer-{i}")
                 ):
                     heading(f"Setting {LETTERS[i]}")
                     self._show(wish, said, found)
 
+    async def _all(self, wishes: Sequence[Wish]) -> list[Mapping[str, Any] | Refused]:
+        found = await asyncio.gather(*(self._one(wish) for wish in wishes))
+        if any(isinstance(said, Refused) and self.visit.refused_trace(said) for said in found):
+            return await self._all(wishes)
+        return found
+
     async def _one(self, wish: Wish) -> Mapping[str, Any] | Refused:
         """An answer, or why there is none: one setting that is refused hides no other."""
-        body = {**wish.body("full"), "stream": False} if wish.sort == "text" else wish.body("full")
         try:
-            return await self.visit.api.post(wish.path, body)
+            return await self.visit.api.post(wish.path, self._body(wish))
         except Refused as refused:
             return refused
+
+    def _body(self, wish: Wish) -> dict[str, Any]:
+        return wish.body("full" if self.visit.traced else None, stream=False)
 
     def _show(self, wish: Wish, said: Any, found: Sequence[Any]) -> None:
         if isinstance(said, Refused):
             note(str(said), "warning")
             return
         if _word(said) != next((_word(f) for f in found if not isinstance(f, Refused)), None):
-            note("Another answer than the first setting's.", "warning").mark("differs")
-        if wish.sort == "text":
-            ui.label(said["choices"][0]["text"]).classes("said written")
+            note("Another answer than the first setting's.", "warning").classes("at-differs")
+        if wish.writes:
+            ui.label(text_of(said)).classes("said written at-answer")
         else:
             show_answer(said["answers"][0])
-        if trace := _trace(said):
+        if trace := trace_of(said):
             show_candidates(trace, marks_of(trace))
             show_stages(trace.get("stages") or [])
-        snippets(self.visit, "POST", wish.path, wish.body("full"))
+        snippets(self.visit, "POST", wish.path, self._body(wish))
 
 
 def _word(said: Mapping[str, Any]) -> str:
     """The answer in short, to tell whether two are the same."""
-    return spoken(said["answers"][0]) if "answers" in said else said["choices"][0]["text"]
-
-
-def _trace(said: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    routing = said["routing"]
-    if "prompts" in routing:
-        return routing["prompts"][0]["trace"]
-    return routing["questions"][0]
+    return spoken(said["answers"][0]) if "answers" in said else text_of(said)

@@ -58,7 +58,7 @@ def _samples(visit: Visit, expert: Mapping[str, Any]) -> None:
         return
     heading("To try it with", 3)
     for i, sample in enumerate(expert["samples"]):
-        link = example(expert, i).wish.to_link()
+        link = example(expert, visit.sort, i).wish.to_link()
         with ui.element("p").classes("sample"):
-            ui.link(sample["input"], f"#ask&{link}").mark(f"sample-{i}")
+            ui.link(sample["input"], f"#ask&{link}").classes(f"at-sample-{i}")
             note(f"right: {sample['answer']}")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from server.console.wish import Wish
+from server.console.wish import Sort, Wish
 
 
 @dataclass(frozen=True)
@@ -23,17 +23,21 @@ class Example:
     answer: str
 
 
-def examples(experts: Mapping[str, Mapping[str, Any]]) -> list[Example]:
-    """One for each expert that has samples, in the library's order."""
-    return [example(expert) for expert in experts.values() if expert["samples"]]
+def examples(experts: Mapping[str, Mapping[str, Any]], sort: Sort) -> list[Example]:
+    """One for each expert that has samples, in the library's order; `sort`: see `example`."""
+    return [example(expert, sort) for expert in experts.values() if expert["samples"]]
 
 
-def example(expert: Mapping[str, Any], number: int = 0) -> Example:
-    """One of an expert's samples, asked with its first instruction."""
+def example(expert: Mapping[str, Any], sort: Sort, number: int = 0) -> Example:
+    """One of an expert's samples, asked with its first instruction.
+
+    Args:
+        sort: how it is asked where there is nothing to choose from.
+    """
     sample = expert["samples"][number]
     options = tuple(sample["choices"] or expert["labels"])
     wish = Wish(
-        sort="choice" if options else "text", text=sample["input"],
+        sort="choice" if options else sort, text=sample["input"],
         instruction=next(iter(expert["instructions"]), ""), options=options,
     )  # fmt: skip
     return Example(expert["id"], expert["title"] or expert["id"], wish, sample["answer"])

@@ -36,41 +36,40 @@ class Experts:
 
     async def build(self, link: str) -> None:
         """The view, and one expert in detail where the link names it."""
-        told_ = await self.visit.look_at_library()
-        with ui.element("div").classes("columns library"):
-            with ui.element("section").classes("left").props('aria-label="Experts"'):
-                heading("Experts")
-                self._search()
-                self._table(told_)
-                self._bad(told_["bad"])
-                self._change()
-                snippets(self.visit, "GET", "/v1/experts")
-            with (
-                ui.element("section").classes("right").props('aria-label="One expert, and the map"')
-            ):
-                self.one = ui.element("div").classes("stack").mark("one")
-                with self.one:
-                    note("Choose an expert to see all that is known of it.")
+        listed = await self.visit.look_at_library()
+        with ui.element("section").classes("stack").props('aria-label="Experts"'):
+            heading("Experts")
+            self._search()
+            self._table(listed)
+            self._bad(listed["bad"])
+            self._change()
+            snippets(self.visit, "GET", "/v1/experts")
+        with ui.element("div").classes("columns"):
+            self.one = ui.element("section").classes("left").props('aria-label="One expert"')
+            self.one.classes("at-one")
+            with ui.element("section").classes("right").props('aria-label="Map"'):
                 self.atlas = Atlas(self.visit, self.choose)
-        await self.atlas.build()
+                await self.atlas.build()
+        with self.one:
+            note("Choose an expert to see all that is known of it.")
         if link in self.visit.experts:
             await self.choose(link)
 
     def _search(self) -> None:
         self.search = ui.input("Search", on_change=self._filter).props(
             "outlined dense clearable"
-        ).classes("wide").mark("search")  # fmt: skip
+        ).classes("wide").classes("at-search")  # fmt: skip
 
     def _filter(self) -> None:
         self.table.filter = self.search.value or ""
 
-    def _table(self, told_: Mapping[str, Any]) -> None:
+    def _table(self, listed: Mapping[str, Any]) -> None:
         columns = [{"name": n, "label": says, "field": n, "align": align, "sortable": True}
                    for n, says, align in COLUMNS]  # fmt: skip
         self.table = ui.table(
-            rows=[row_of(e) for e in told_["data"]], columns=columns, row_key="id",
+            rows=[row_of(e) for e in listed["data"]], columns=columns, row_key="id",
             pagination={"rowsPerPage": 20},
-        ).props("dense flat wrap-cells").classes("wide").mark("experts-table")  # fmt: skip
+        ).props("dense flat wrap-cells").classes("wide").classes("at-experts-table")  # fmt: skip
         self.table.on("rowClick", lambda e: self.choose(e.args[1]["id"]))
         with self.table.add_slot("no-data"):
             note("No expert of that name.")
@@ -83,16 +82,16 @@ class Experts:
 
     def _change(self) -> None:
         """Load an adapter from a folder that the operator allowed."""
-        with ui.expansion("Load an expert").classes("wide").mark("load"):
+        with ui.expansion("Load an expert").classes("wide").classes("at-load"):
             note("A folder with a PEFT adapter or an expert, below --adapter-root. One sentence of "
                  "instruction lets the router choose it.")  # fmt: skip
             self.source = ui.input("Folder on the server").props("outlined dense").classes("wide")
-            self.source.mark("source")
-            self.id = ui.input("Name").props("outlined dense").classes("wide").mark("new-id")
+            self.source.classes("at-source")
+            self.id = ui.input("Name").props("outlined dense").classes("wide").classes("at-new-id")
             self.says = ui.input("Instruction").props("outlined dense").classes("wide")
-            self.says.mark("new-instruction")
-            ui.button("Load", on_click=self._load).mark("load-button")
-            self.why = note("", "warning").mark("why")
+            self.says.classes("at-new-instruction")
+            ui.button("Load", on_click=self._load).classes("at-load-button")
+            self.why = note("", "warning").classes("at-why")
             self.why.set_visibility(False)
 
     async def _load(self) -> None:
@@ -112,7 +111,7 @@ class Experts:
         with ui.dialog() as dialog, ui.card():
             ui.label(f"Remove {id} from the library? Its files are deleted.")
             with ui.row():
-                ui.button("Remove", on_click=lambda: dialog.submit(True)).mark("really")
+                ui.button("Remove", on_click=lambda: dialog.submit(True)).classes("at-really")
                 ui.button("Keep", on_click=lambda: dialog.submit(False)).props("flat")
         if await dialog:
             await self._remove_now(id)
@@ -125,8 +124,8 @@ class Experts:
 
     async def _again(self, id: str | None) -> None:
         """The table and the map as they are now."""
-        told_ = await self.visit.look_at_library()
-        self.table.rows = [row_of(e) for e in told_["data"]]
+        listed = await self.visit.look_at_library()
+        self.table.rows = [row_of(e) for e in listed["data"]]
         self.table.update()
         await self.atlas.look()
         if id is None:
@@ -144,7 +143,7 @@ class Experts:
             show_expert(self.visit, expert)
             ui.button("Remove", on_click=lambda: self._remove(id)).props(
                 "flat color=negative"
-            ).mark("remove")
+            ).classes("at-remove")
 
 
 def row_of(expert: Mapping[str, Any]) -> dict[str, Any]:

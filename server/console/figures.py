@@ -5,7 +5,7 @@ Reads Prometheus' text format with its own parser. Pure; knows nothing of pages.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -39,6 +39,11 @@ class Look:
     def value(self, name: str, **labels: str) -> float:
         """The sum of a name's values whose labels are these, and any others."""
         return sum(self._each(name, labels))
+
+    def without(self, label: str, values: Collection[str]) -> Look:
+        """The same, but for numbers whose label has one of these values."""
+        kept = {key: v for key, v in self.values.items() if dict(key[1]).get(label) not in values}
+        return Look(self.at, kept)
 
     def by(self, name: str, label: str) -> dict[str, float]:
         """The sums of a name's values by one label."""

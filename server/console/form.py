@@ -7,7 +7,7 @@ from dataclasses import replace
 from nicegui import ui
 
 from server.console.visit import Visit
-from server.console.wish import AUTO, SORTS, Wish
+from server.console.wish import AUTO, Wish
 
 SERVERS_OWN = "the server's own"
 MODES = {"": "as the preset does", "merge": "merge: one mix a request",
@@ -30,19 +30,22 @@ class Form:
             self._question()
         if routes:
             self._routing()
-        self.fill(Wish(sort="text" if visit.writes else "choice"))
+        self.fill(Wish(sort=visit.sort))
 
     def _question(self) -> None:
-        sorts = {sort: says for sort, says in SORTS.items() if sort != "text" or self._visit.writes}
-        self.sort = ui.toggle(sorts, on_change=self._settle).props("no-caps").mark("sort")
-        self.text = ui.textarea("Input").props("outlined autogrow").classes("wide").mark("input")
+        self.sort = (
+            ui.toggle(self._visit.sorts, on_change=self._settle).props("no-caps").classes("at-sort")
+        )
+        self.text = (
+            ui.textarea("Input").props("outlined autogrow").classes("wide").classes("at-input")
+        )
         self.instruction = (
             ui.textarea("Instruction: what the task is (may be empty)")
-            .props("outlined autogrow").classes("wide").mark("asked")
+            .props("outlined autogrow").classes("wide").classes("at-asked")
         )  # fmt: skip
         self.options = (
             ui.textarea("Choices, one a line (empty: the chosen expert's own labels)")
-            .props("outlined autogrow").classes("wide").mark("options")
+            .props("outlined autogrow").classes("wide").classes("at-options")
         )  # fmt: skip
 
     def _routing(self) -> None:
@@ -55,13 +58,16 @@ class Form:
             self.model = (
                 ui.select(models, label="Model", with_input=True, on_change=self._settle)
                 .props("outlined dense")
-                .mark("model")
+                .classes("at-model")
             )
-            self.router = ui.select(presets, label="Router").props("outlined dense").mark("router")
-            self.mode = ui.select(MODES, label="Mode").props("outlined dense").mark("mode")
-            self.top_k = ui.number("Experts at most (0: as the preset does)", min=0, max=64, step=1,
-                                   format="%d").props("outlined dense").mark("top-k")  # fmt: skip
-        with ui.expansion("Weights by hand").classes("wide").mark("by-hand"):
+            self.router = (
+                ui.select(presets, label="Router").props("outlined dense").classes("at-router")
+            )
+            self.mode = ui.select(MODES, label="Mode").props("outlined dense").classes("at-mode")
+            self.top_k = ui.number(
+                "Experts at most (0: as the preset does)", min=0, max=64, step=1, format="%d"
+            ).props("outlined dense").classes("at-top-k")  # fmt: skip
+        with ui.expansion("Weights by hand").classes("wide").classes("at-by-hand"):
             self._by_hand()
 
     def _by_hand(self) -> None:
@@ -69,7 +75,7 @@ class Form:
         self.experts = ui.select(
             list(self._visit.experts), label="Experts", multiple=True, with_input=True,
             on_change=self._sliders,
-        ).props("outlined dense use-chips").classes("wide").mark("experts")  # fmt: skip
+        ).props("outlined dense use-chips").classes("wide").classes("at-experts")  # fmt: skip
         self.sliders = ui.element("div").classes("sliders")
 
     def _sliders(self) -> None:

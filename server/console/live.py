@@ -18,6 +18,8 @@ from server.console.visit import Visit
 EVERY = 2.0
 """Seconds between two looks."""
 SHOWN = 12
+OWN = frozenset({"/metrics", "/v1/requests", "/console", "/health", "/ready"})
+"""Routes that look at the server: what they count would hide what they look at."""
 STAGES = ("instruction", "embed", "select", "load", "forward")
 
 
@@ -26,12 +28,11 @@ class Live:
 
     def __init__(self, visit: Visit) -> None:
         self.visit, self.history = visit, History()
-        self._lost = False
 
     async def build(self) -> None:
         """The frame; figures come with the first looks."""
-        self.status = note("Waiting for two looks at the server ...").mark("live-status")
-        self.cards = ui.element("div").classes("cards").mark("cards")
+        self.status = note("Waiting for two looks at the server ...").classes("at-live-status")
+        self.cards = ui.element("div").classes("cards").classes("at-cards")
         with ui.element("div").classes("charts"):
             self.rates = _chart("Requests and samples a second")
             self.latency = _chart("Milliseconds")
@@ -41,7 +42,7 @@ class Live:
             self.fallbacks = _chart("Fallbacks a second")
             self.tiers = _chart("Experts in memory, MB")
         heading("Recent requests")
-        self.recent = ui.element("div").classes("wide").mark("recent")
+        self.recent = ui.element("div").classes("wide").classes("at-recent")
         snippets(self.visit, "GET", "/metrics")
         await self.look()
         ui.timer(EVERY, self.look, immediate=False)
@@ -53,7 +54,7 @@ class Live:
         except Refused as refused:
             self.status.set_text(str(refused))
             return
-        self.history.add(Look.of(time.monotonic(), text))
+        self.history.add(Look.of(time.monotonic(), text).without("route", OWN))
         if (span := self.history.last) is None:
             return
         self.status.set_text(f"Every {EVERY:g} seconds, without a reload.")

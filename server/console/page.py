@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from nicegui import ui
+from nicegui import events, ui
 
 from server.console.api import Api, Refused
 from server.console.ask import Ask
@@ -26,6 +26,7 @@ VIEWS = {"ask": "Ask", "compare": "Compare", "library": "Library", "live": "Live
 REMEMBERED = """return {
   key: sessionStorage.getItem("sailplane-key") || "", hash: location.hash.slice(1),
   base: location.origin }"""
+FOLLOWED = """addEventListener("hashchange", () => emitEvent("moved", location.hash.slice(1)))"""
 
 
 class Page:
@@ -46,11 +47,22 @@ class Page:
             ui.skeleton().classes("wide")
         await ui.context.client.connected()
         known = await ui.run_javascript(REMEMBERED, timeout=10)
-        self._base, link = known["base"], known["hash"]
+        self._base = known["base"]
+        self._turn_to(known["hash"])
+        ui.on("moved", self._moved)
+        ui.run_javascript(FOLLOWED)
+        await self.enter(known["key"])
+
+    def _turn_to(self, link: str) -> None:
         view, _, asked = link.partition("&")
         self.view = view if view in VIEWS else "ask"
         self._links[self.view] = asked
-        await self.enter(known["key"])
+
+    async def _moved(self, event: events.GenericEventArguments) -> None:
+        """Somebody followed a link to another view, or changed the address by hand."""
+        self._turn_to(event.args)
+        self.tabs.value = self.view
+        await self._show()
 
     def _header(self) -> None:
         with ui.header().classes("top"):
@@ -60,7 +72,7 @@ class Page:
                     ui.tab(name, label=says)
             ui.space()
             self.who = ui.button("Key", on_click=self._ask_key).props("flat dense no-caps")
-            self.who.mark("key")
+            self.who.classes("at-key")
             ui.button(icon="contrast", on_click=self._turn_light).props(
                 'flat dense aria-label="Light or dark"'
             )
@@ -80,7 +92,7 @@ class Page:
         """Say what the server says, and offer to try a key."""
         self.body.clear()
         with self.body:
-            note(str(refused), "warning").mark("refused")
+            note(str(refused), "warning").classes("at-refused")
             if refused.status in (401, 403):
                 self._key_field()
             else:
@@ -89,7 +101,7 @@ class Page:
     def _key_field(self) -> None:
         field = ui.input("Key of this server (sp-...)", password=True).props(
             "outlined autocomplete=off"
-        ).classes("wide").mark("key-field")  # fmt: skip
+        ).classes("wide").classes("at-key-field")  # fmt: skip
         note("It stays in this tab of your browser and is sent with each request.")
 
         async def take() -> None:
@@ -98,7 +110,7 @@ class Page:
             await self.enter(key)
 
         field.on("keydown.enter", take)
-        ui.button("Use this key", on_click=take).mark("use-key")
+        ui.button("Use this key", on_click=take).classes("at-use-key")
 
     async def _ask_key(self) -> None:
         self.body.clear()

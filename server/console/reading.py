@@ -51,6 +51,26 @@ def shares(answer: Mapping[str, Any]) -> list[tuple[str, float]]:
     return [(str(s[name]), s["probability"]) for s in answer.get("probabilities", ())]
 
 
+def piece_of(choice: Mapping[str, Any]) -> str:
+    """What is new of a text, in a chunk of either route."""
+    return choice["text"] if "text" in choice else choice["delta"].get("content", "")
+
+
+def text_of(said: Mapping[str, Any]) -> str:
+    """The whole text of an answer of either route."""
+    choice = said["choices"][0]
+    return choice["text"] if "text" in choice else choice["message"]["content"]
+
+
+def trace_of(said: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The trace of an answer's first part, or of a stream's last chunk; None where none is told."""
+    routing = said.get("routing", {})
+    if "questions" in routing:
+        return routing["questions"][0]
+    told = routing["prompts"][0] if "prompts" in routing else routing
+    return told.get("trace")
+
+
 @dataclass(frozen=True)
 class CandidateRow:
     """One expert that was looked at: its score, its parts, and its weight if it was chosen."""

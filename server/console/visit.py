@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from server.console.api import Api
+from server.console.api import Api, Refused
+from server.console.wish import PATHS, SORTS, Sort
 
-WRITING = "/v1/completions"
+FORBIDDEN = 403
 
 
 @dataclass
@@ -21,7 +22,8 @@ class Visit:
     Attributes:
         api: as this visitor may use it. base: address of the server, as the browser has it.
         answers: routes that the backbone answers. backbone: its name. routers: the presets.
-        default: the preset that routes where none is named. experts: by id.
+        default: the preset that routes where none is named. experts: by id. traced: whether this
+            key may see traces, as far as is known.
     """
 
     api: Api
@@ -31,6 +33,7 @@ class Visit:
     routers: list[Mapping[str, Any]] = field(default_factory=list)
     default: str = ""
     experts: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    traced: bool = True
 
     async def look(self) -> None:
         """Ask what there is.
@@ -57,6 +60,19 @@ class Visit:
         return bool(self.api.key)
 
     @property
-    def writes(self) -> bool:
-        """Whether the backbone writes."""
-        return WRITING in self.answers
+    def sorts(self) -> dict[str, str]:
+        """What may be asked of this backbone, and how it is called."""
+        return {sort: says for sort, says in SORTS.items()
+                if sort not in PATHS or PATHS[sort] in self.answers}  # fmt: skip
+
+    @property
+    def sort(self) -> Sort:
+        """What is asked of this backbone at first."""
+        return next((sort for sort in PATHS if PATHS[sort] in self.answers), "choice")
+
+    def refused_trace(self, refused: Refused) -> bool:
+        """Whether an answer was refused for the sake of its trace; the next is asked without."""
+        if self.traced and refused.status == FORBIDDEN and refused.param == "routing.trace":
+            self.traced = False
+            return True
+        return False

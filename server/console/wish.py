@@ -10,13 +10,16 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Self, cast
 from urllib.parse import parse_qsl, urlencode
 
-Sort = Literal["choice", "predicate", "score", "text"]
+Sort = Literal["choice", "predicate", "score", "chat", "text"]
 SORTS: dict[Sort, str] = {
     "choice": "Which of these?",
     "predicate": "Is it so?",
     "score": "How much?",
-    "text": "Write",
+    "chat": "Write an answer",
+    "text": "Go on with a text",
 }
+PATHS: dict[Sort, str] = {"chat": "/v1/chat/completions", "text": "/v1/completions"}
+"""Of what is written; all else is decided."""
 AUTO = "auto"
 MAX_TOKENS = 64
 
@@ -26,8 +29,8 @@ class Wish:
     """One request of a visitor.
 
     Attributes:
-        sort: of question, or "text" to be written. text: the input, or the prompt. instruction:
-            what the task is, "" for the library's writer. options: choices or levels. model: auto,
+        sort: of question, or of what is to be written. text: the input, or the prompt. instruction:
+            what the task is, "" for the server's writer. options: choices or levels. model: auto,
             an expert or the backbone. router, mode: "" for the server's own. top_k: 0 likewise.
             experts: weights by hand, in the place of a router. max_tokens: of a text.
     """
@@ -46,20 +49,33 @@ class Wish:
     @property
     def path(self) -> str:
         """The route that answers it."""
-        return "/v1/completions" if self.sort == "text" else "/v1/decisions"
+        return PATHS.get(self.sort, "/v1/decisions")
 
-    def body(self, trace: str = "tokens") -> dict[str, Any]:
-        """The request's body."""
-        routing = {**self._routing(), "trace": trace}
+    @property
+    def writes(self) -> bool:
+        """Whether text is asked for."""
+        return self.sort in PATHS
+
+    def body(self, trace: str | None = "tokens", *, stream: bool = True) -> dict[str, Any]:
+        """The request's body.
+
+        Args:
+            trace: how much of it to ask for; None asks for nothing. stream: whether text is to come
+                as it is written.
+        """
+        routing = {**self._routing(), **({} if trace is None else {"trace": trace})}
+        asked = {"model": self.model} | self._asked()
+        if self.writes:
+            asked |= {"max_tokens": self.max_tokens, "temperature": 0, "stream": stream}
+        return asked | ({"routing": routing} if routing else {})
+
+    def _asked(self) -> dict[str, Any]:
         if self.sort == "text":
-            return {
-                "model": self.model, "prompt": self.text, "max_tokens": self.max_tokens,
-                "temperature": 0, "stream": True, "routing": routing,
-            }  # fmt: skip
-        return {
-            "model": self.model, "input": self.text, "questions": [self._question()],
-            "routing": routing,
-        }  # fmt: skip
+            return {"prompt": self.text}
+        if self.sort == "chat":
+            told = [{"role": "system", "content": self.instruction}] if self.instruction else []
+            return {"messages": [*told, {"role": "user", "content": self.text}]}
+        return {"input": self.text, "questions": [self._question()]}
 
     def _question(self) -> dict[str, Any]:
         asked: dict[str, Any] = {"type": self.sort}

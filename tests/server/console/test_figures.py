@@ -40,6 +40,14 @@ def test_a_rate_is_a_rise_by_the_second(server):
     assert span.after.by("requests_total", "route") == {"/v1/decisions": 40, "/v1/route": 2}
 
 
+def test_some_routes_may_be_left_out(server):
+    server.asked.labels("/v1/decisions", "200").inc(3)
+    server.asked.labels("/metrics", "200").inc(5)
+    look = server.look(0).without("route", {"/metrics"})
+    assert look.by("requests_total", "route") == {"/v1/decisions": 3}
+    assert look.value("queue_samples") == 0
+
+
 def test_what_is_not_ours_is_passed_by(server):
     server.other.inc()
     assert all("gc" not in name for name, _ in server.look(0).values)
