@@ -13,7 +13,7 @@ TEXTS := benchmarks/.cache/writer
 OFFLINE := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
-.PHONY: help serve serve-text test test-all faults load capacity check format library library-text bench bench-generation bench-peers quality quality-quick continual
+.PHONY: help serve serve-text test test-all images faults load capacity check format library library-text bench bench-generation bench-peers quality quality-quick continual
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ library-text: .venv/.ready-dev  ## build library/writer again; trains what is no
 	$(OFFLINE) $(BIN)/sailplane fit --config $(WRITER) --tasks $(TEXTS) --calibrate
 	$(OFFLINE) $(BIN)/sailplane evaluate --config $(WRITER) --tasks $(TEXTS) --router base,oracle --record
 	$(BIN)/sailplane card --config $(WRITER)
+
+images: .venv/.ready-dev  ## pictures of the console in a browser; writes docs/images
+	$(OFFLINE) $(BIN)/pytest tests/server/console -m "" --images docs/images
 
 faults: .venv/.ready-all  ## every fault against real servers, half an hour; writes docs/faults.md
 	$(OFFLINE) $(BIN)/pytest tests/faults -m "" --faults benchmarks/results/faults.json

@@ -88,6 +88,7 @@ class Ask:
             if trace is None:
                 note("This key may not see traces.")
             else:
+                self.visit.asked = trace["instruction"]
                 show_trace(trace)
             snippets(self.visit, "POST", wish.path, body)
 

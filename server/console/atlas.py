@@ -39,6 +39,9 @@ class Atlas:
         self.near = ui.element("div").classes("at-near")
         snippets(self.visit, "GET", "/v1/map")
         await self.look()
+        if self.visit.asked and self.visit.traced:  # what was asked in the other view
+            self.sentence.value = self.visit.asked
+            await self.place()
 
     async def look(self) -> None:
         """Ask for the points again."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -12,6 +11,7 @@ from nicegui import ui
 from server.console.api import Refused
 from server.console.atlas import Atlas
 from server.console.detail import show_expert
+from server.console.listing import row_of, words_of
 from server.console.parts import heading, note, snippets, told
 from server.console.visit import Visit
 
@@ -21,7 +21,8 @@ COLUMNS = (
     ("tier", "Where", "left"), ("times", "Used", "right"), ("last", "Last used", "left"),
     ("licence", "Licence", "left"),
 )  # fmt: skip
-MEGA = 2**20
+MOST = 500
+"""Rows that a browser is given at a time: a search brings the others."""
 
 
 class Experts:
@@ -56,23 +57,33 @@ class Experts:
             await self.choose(link)
 
     def _search(self) -> None:
-        self.search = ui.input("Search", on_change=self._filter).props(
-            "outlined dense clearable"
-        ).classes("wide").classes("at-search")  # fmt: skip
-
-    def _filter(self) -> None:
-        self.table.filter = self.search.value or ""
+        self.search = ui.input("Search names, titles, tags and licences").props(
+            "outlined dense clearable debounce=200"
+        ).classes("wide")  # fmt: skip
+        self.search.on_value_change(self._filter)
+        self.count = note("")
 
     def _table(self, listed: Mapping[str, Any]) -> None:
         columns = [{"name": n, "label": says, "field": n, "align": align, "sortable": True}
                    for n, says, align in COLUMNS]  # fmt: skip
         self.table = ui.table(
-            rows=[row_of(e) for e in listed["data"]], columns=columns, row_key="id",
-            pagination={"rowsPerPage": 20},
-        ).props("dense flat wrap-cells").classes("wide").classes("at-experts-table")  # fmt: skip
+            rows=[], columns=columns, row_key="id", pagination={"rowsPerPage": 20}
+        ).props("dense flat wrap-cells").classes("wide")  # fmt: skip
         self.table.on("rowClick", lambda e: self.choose(e.args[1]["id"]))
-        with self.table.add_slot("no-data"):
-            note("No expert of that name.")
+        self._fill(listed["data"])
+
+    def _fill(self, experts: Sequence[Mapping[str, Any]]) -> None:
+        self._rows = [(words_of(expert), row_of(expert)) for expert in experts]
+        self._filter()
+
+    def _filter(self) -> None:
+        """Show the rows that have all that is searched for; of very many the first."""
+        wanted = (self.search.value or "").lower().split()
+        found = [row for words, row in self._rows if all(word in words for word in wanted)]
+        self.table.rows = found[:MOST]
+        self.table.update()
+        more = f", of which {MOST} are shown" if len(found) > MOST else ""
+        self.count.set_text(f"{len(found)} of {len(self._rows)} experts{more}")
 
     def _bad(self, bad: list[Mapping[str, str]]) -> None:
         if bad:
@@ -125,8 +136,7 @@ class Experts:
     async def _again(self, id: str | None) -> None:
         """The table and the map as they are now."""
         listed = await self.visit.look_at_library()
-        self.table.rows = [row_of(e) for e in listed["data"]]
-        self.table.update()
+        self._fill(listed["data"])
         await self.atlas.look()
         if id is None:
             self.one.clear()
@@ -144,34 +154,3 @@ class Experts:
             ui.button("Remove", on_click=lambda: self._remove(id)).props(
                 "flat color=negative"
             ).classes("at-remove")
-
-
-def row_of(expert: Mapping[str, Any]) -> dict[str, Any]:
-    """An expert as a row of the table."""
-    use = expert["use"] or {}
-    provenance = expert["provenance"]
-    size = expert["bytes"]
-    return {
-        "id": expert["id"], "title": expert["title"], "kind": expert["kind"],
-        "version": expert["version"], "state": expert["state"],
-        "bytes": None if size is None else round(size / MEGA, 2),
-        "tier": use.get("tier"), "times": use.get("times"), "last": ago(use.get("last")),
-        "licence": licence_of(provenance),
-    }  # fmt: skip
-
-
-def licence_of(provenance: Mapping[str, Any]) -> str:
-    """The licence of the data behind an expert, where it is told."""
-    found = provenance.get("licence") or provenance.get("license") or ""
-    return str(found)
-
-
-def ago(moment: float | None, now: float | None = None) -> str:
-    """How long ago something was, in a word."""
-    if moment is None:
-        return ""
-    seconds = max(0.0, (time.time() if now is None else now) - moment)
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= size:
-            return f"{int(seconds // size)} {unit} ago"
-    return "now" if seconds < 5 else f"{int(seconds)} s ago"

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 from nicegui import ui
 
+from server.console.names import Names
 from server.console.visit import Visit
 from server.console.wish import AUTO, Wish
 
 SERVERS_OWN = "the server's own"
 MODES = {"": "as the preset does", "merge": "merge: one mix a request",
          "token": "token: each token its own"}  # fmt: skip
-ROUTED_ONLY = "Only where the model is auto."
 
 
 class Form:
@@ -55,11 +55,7 @@ class Form:
         presets = {"": f"{SERVERS_OWN} ({visit.default})"}
         presets |= {p["id"]: f"{p['id']}: {p['says']}" for p in visit.routers}
         with ui.element("div").classes("fields"):
-            self.model = (
-                ui.select(models, label="Model", with_input=True, on_change=self._settle)
-                .props("outlined dense")
-                .classes("at-model")
-            )
+            self.model = Names("Model", models, self._settle)
             self.router = (
                 ui.select(presets, label="Router").props("outlined dense").classes("at-router")
             )
@@ -72,16 +68,14 @@ class Form:
 
     def _by_hand(self) -> None:
         """Experts in the place of a router, with a slider each."""
-        self.experts = ui.select(
-            list(self._visit.experts), label="Experts", multiple=True, with_input=True,
-            on_change=self._sliders,
-        ).props("outlined dense use-chips").classes("wide").classes("at-experts")  # fmt: skip
+        known = {id: id for id in self._visit.experts}
+        self.experts = Names("Experts", known, self._sliders, several=True)
+        self.experts.field.classes("wide")
         self.sliders = ui.element("div").classes("sliders")
 
     def _sliders(self) -> None:
         """A slider for every expert that was picked."""
-        chosen: list[str] = self.experts.value or []
-        self._weights = {id: self._weights.get(id, 1.0) for id in chosen}
+        self._weights = {id: self._weights.get(id, 1.0) for id in self.experts.chosen}
         self.sliders.clear()
         with self.sliders:
             for id, weight in self._weights.items():
@@ -103,17 +97,21 @@ class Form:
             self.options.set_visibility(self.sort.value in ("choice", "score"))
 
     @property
+    def _model(self) -> str:
+        return next(iter(self.model.chosen), AUTO)
+
+    @property
     def _routed(self) -> bool:
-        return self.model.value == AUTO and not self._weights
+        return self._model == AUTO and not self._weights
 
     def wish(self, of: Wish | None = None) -> Wish:
         """What the form says; one that does not ask takes the question of another's."""
         question = of or self._asked()
         if not self._routes:
             return question
-        routed, auto = self._routed, self.model.value == AUTO
+        routed, auto = self._routed, self._model == AUTO
         return replace(
-            question, model=self.model.value, router=self.router.value if routed else "",
+            question, model=self._model, router=self.router.value if routed else "",
             mode=self.mode.value or "", top_k=int(self.top_k.value or 0) if routed else 0,
             experts=dict(self._weights) if auto else {},
         )  # fmt: skip
@@ -132,10 +130,12 @@ class Form:
             self.text.value, self.instruction.value = wish.text, wish.instruction
             self.options.value = "\n".join(wish.options)
         if self._routes:
-            self.model.value = wish.model if wish.model in self.model.options else AUTO
+            self.model.choose([wish.model])
+            if not self.model.chosen:
+                self.model.choose([AUTO])
             self.router.value = wish.router if wish.router in self.router.options else ""
             self.mode.value = wish.mode if wish.mode in MODES else ""
             self.top_k.value = wish.top_k
             self._weights = {id: w for id, w in wish.experts.items() if id in self._visit.experts}
-            self.experts.value = list(self._weights)
+            self.experts.choose(list(self._weights))
         self._settle()

@@ -9,8 +9,8 @@ from typing import Any
 from nicegui import ui
 
 from server.console.api import Refused
-from server.console.experts import ago
 from server.console.figures import History, Look, Span
+from server.console.listing import ago
 from server.console.palette import COLOURS
 from server.console.parts import heading, note, snippets, table
 from server.console.visit import Visit

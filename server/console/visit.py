@@ -23,7 +23,7 @@ class Visit:
         api: as this visitor may use it. base: address of the server, as the browser has it.
         answers: routes that the backbone answers. backbone: its name. routers: the presets.
         default: the preset that routes where none is named. experts: by id. traced: whether this
-            key may see traces, as far as is known.
+            key may see traces, as far as is known. asked: the instruction that was routed by last.
     """
 
     api: Api
@@ -34,6 +34,7 @@ class Visit:
     default: str = ""
     experts: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     traced: bool = True
+    asked: str = ""
 
     async def look(self) -> None:
         """Ask what there is.

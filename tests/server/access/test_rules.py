@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from server.access.rules import needed
+from server.access.rules import is_page, needed
 from server.app import ROUTES, routed_app
 
 EXPECTED = {
@@ -46,6 +46,19 @@ def test_every_route_needs_what_is_said_here():
 )  # fmt: skip
 def test_what_is_not_named_is_closed(method, path):
     assert needed(method, path) == "admin"
+
+
+@pytest.mark.parametrize("path", ["/console", "/console/", "/console/_nicegui/3/static/x.js"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+def test_the_page_is_open_and_holds_nothing(method, path):
+    assert needed(method, path) is None
+    assert is_page(path)
+
+
+@pytest.mark.parametrize("path", ["/consoles", "/Console", "/v1/console", "//console", "/"])
+def test_what_looks_like_the_page_is_closed(path):
+    assert needed("GET", path) == "admin"
+    assert not is_page(path)
 
 
 def test_the_document_asks_for_a_key_wherever_one_is_needed():

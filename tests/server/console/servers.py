@@ -60,25 +60,28 @@ class Server:
 
 
 @contextmanager
-def serving(folder: Path, *options: str, library: str = "minilm") -> Iterator[Server]:
-    """A server over a copy of one of the repository's libraries."""
-    shutil.copytree(ROOT / "library" / library, folder / "library",
-                    ignore=shutil.ignore_patterns(".*"))  # fmt: skip
+def serving(
+    folder: Path, *options: str, library: str | Path = "minilm"
+) -> Iterator[Server]:
+    """A server over a copy of one of the repository's libraries, or over the folder of another."""
+    source = ROOT / "library" / library
+    served = source if source == Path(library) else folder / "library"
+    if served != source:
+        shutil.copytree(source, served, ignore=shutil.ignore_patterns(".*"))
     adapters = folder / "adapters"
     adapters.mkdir()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    config = folder / "library" / "sailplane.toml"
+    writes = (served / "sailplane.toml").exists()
     command = [
-        *SAILPLANE, "serve", "--port", str(port), "--library", str(folder / "library"),
+        *SAILPLANE, "serve", "--port", str(port), "--library", str(served),
         "--adapter-root", str(adapters), "--linger-seconds", "0", "--routing-log",
         str(folder / "routing.jsonl"), "--log-level", "warning",
-        *(("--backbone", str(folder / "library" / "byte-llama-3m"), "--embedder", "demo")
-          if config.exists() else ()),
+        *(("--backbone", str(served / "byte-llama-3m"), "--embedder", "demo") if writes else ()),
         *options,
     ]  # fmt: skip
-    server = Server(f"http://127.0.0.1:{port}", folder, folder / "library", adapters, command)
+    server = Server(f"http://127.0.0.1:{port}", folder, served, adapters, command)
     server.start()
     try:
         yield server

@@ -213,6 +213,14 @@ def test_an_adapter_is_loaded_answers_and_is_removed(tab, picture):
 
 
 @pytest.mark.slow
+def test_what_was_asked_is_a_point_on_the_map(tab):
+    page = tab.open()
+    try_example(page, "mrpc")
+    page.get_by_role("tab", name="Library").click()
+    assert marked(page, "near").get_by_role("button").first.inner_text() == "mrpc"
+
+
+@pytest.mark.slow
 def test_experts_are_searched_and_shown(tab):
     page = tab.open("library")
     page.get_by_label("Search").fill("emotion")
@@ -353,3 +361,75 @@ def test_every_view_fits_the_window(tab_of, demo, width, height, scheme, picture
     assert tab.faults == []
     if width == 390:
         picture(tab.open("ask"), f"console-phone-{scheme}")
+
+
+@pytest.fixture(scope="module")
+def thousands(tmp_path_factory):
+    """A server over 10,000 experts, which are made once and kept beside the benchmarks'."""
+    from benchmarks.many import Maker
+    from experts.backbones import open_backbone
+
+    library = Maker(open_backbone("demo")).library(10_000)
+    with serving(tmp_path_factory.mktemp("thousands"), library=library) as server:
+        yield server
+
+
+@pytest.mark.slow
+def test_ten_thousand_experts_stay_fluid(tab_of, thousands):
+    tab = tab_of(thousands)
+    page = tab.open()
+    began = time.perf_counter()
+    page.reload()
+    page.get_by_role("button", name="Ask", exact=True).wait_for()
+    assert time.perf_counter() - began < 3.0
+    page.get_by_role("tab", name="Library").click()
+    page.get_by_text("40000 instructions of 10000 experts").wait_for()
+    page.get_by_label("Search").fill("e04321")
+    page.get_by_role("cell", name="e04321", exact=True).wait_for()
+    page.get_by_label("A task in a sentence").fill("Do the work of another expert.")
+    page.get_by_role("button", name="Where is it?").click()
+    assert marked(page, "near").get_by_role("button").count() == 8
+    told = page.evaluate(WALK_MAP)
+    assert told["rate"] > 20, told
+    assert tab.faults == []
+
+
+WALK_MAP = """() => new Promise(done => {
+  const map = document.querySelector(".at-map canvas"), box = map.getBoundingClientRect();
+  const began = performance.now();
+  let frames = 0, last = began, worst = 0;
+  const at = { bubbles: true, cancelable: true };
+  const step = (now) => {
+    frames += 1; worst = Math.max(worst, now - last); last = now;
+    const where = { clientX: box.left + 100 + frames * 3 % 400, clientY: box.top + 100 + frames % 200 };
+    map.dispatchEvent(new MouseEvent("mousemove", { ...at, ...where }));
+    if (frames % 10 === 0)
+      map.dispatchEvent(new WheelEvent("wheel", { ...at, ...where, deltaY: frames % 20 ? -120 : 120 }));
+    if (now - began < 3000) requestAnimationFrame(step); else done({ rate: frames / 3, worst });
+  };
+  requestAnimationFrame(step); })"""
+
+
+NAMELESS = re.compile(
+    r"^\s*- (button|textbox|combobox|tab|link|slider|checkbox|spinbutton|img)( \[.*\])?:?$"
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("view", ["ask", "compare", "library", "live"])
+def test_everything_has_a_name_that_is_read_out_and_is_reached_by_keys(tab, view):
+    page = tab.open(view)
+    page.reload()
+    page.get_by_role("tab", name="Ask").wait_for()
+    if view == "ask":
+        try_example(page, "snips")
+    page.wait_for_timeout(1500)
+    told = page.locator("body").aria_snapshot().splitlines()
+    assert [line for line in told if NAMELESS.match(line)] == []
+    reached = set()
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("() => document.activeElement.innerText || "
+                                  "document.activeElement.getAttribute('aria-label') || ''"))  # fmt: skip
+    wanted = {"ask": "ASK", "compare": "COMPARE", "library": "WHERE IS IT?", "live": "Key"}
+    assert any(wanted[view].lower() == word.strip().lower() for word in reached), reached
