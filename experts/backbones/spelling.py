@@ -34,6 +34,7 @@ class Spelling:
         )
         self._falls_back = b'"ByteFallback"' in told
         self._marks_inner = b'"WordPiece"' in told
+        self._special = frozenset(getattr(tokenizer, "all_special_tokens", ()))
 
     def bytes_of(self, token: int) -> bytes:
         """What a token adds to a text, special ones as they are written."""
@@ -54,7 +55,7 @@ class Spelling:
         if not self._marks_inner:
             return readable(self.bytes_of(token))
         piece = self._tokenizer.convert_ids_to_tokens(token) or ""
-        begins = piece not in self._tokenizer.all_special_tokens and not piece.startswith(GOES_ON)
+        begins = piece not in self._special and not piece.startswith(GOES_ON)
         return f" {piece}" if begins else piece.removeprefix(GOES_ON)
 
 

@@ -191,7 +191,7 @@ class Context:
             served = Served(
                 watched.id.decode(), round(time.time(), 3), watched.milliseconds, samples, results
             )
-            self.routing_log.write(served.lines)
+            self.routing_log.write(served.lines, self.scope)
         traces = [r.trace for r in results if isinstance(r, Outcome)]
         first = [t.selection.experts[0].id for t in traces if t.selection.experts]
         routed = sum(r.tokens for r in results if isinstance(r, Outcome))

@@ -213,6 +213,6 @@ def _body(entry: Entry, seen: Snapshot, ctx: Context) -> ExpertBody:
 
 
 def _use(entry: Entry, ctx: Context) -> UseBody:
-    used = ctx.service.metrics.usage.of(entry.id)
+    used = ctx.service.metrics.usage.of(entry.ref)
     where = ctx.service.engine.tiers.where(entry.ref)
     return UseBody(tier=where, times=used.times, last=used.last)

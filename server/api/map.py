@@ -6,11 +6,8 @@ The plane keeps what it can of the distances between embeddings, so its places a
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
 from typing import Annotated, Literal
 
-import torch
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
@@ -19,7 +16,6 @@ from server.api.context import Context, context
 from server.api.faults import ERROR_RESPONSES
 from server.api.lean import LeanRoute, json_response
 from server.api.wire.base import Text, Wire
-from server.engine.messages import Outcome, RoutingOptions, Sample
 
 router = APIRouter(prefix="/v1", tags=["experts"], route_class=LeanRoute)
 NEIGHBOURS = 8
@@ -71,24 +67,14 @@ class PlaceBody(BaseModel):
 async def show_map(request: Request) -> Response:
     """All instructions of the experts that the caller may use, on one plane."""
     ctx = context(request)
-    generation, catalogue = _catalogue(ctx)
-    told = await asyncio.to_thread(_told, ctx, generation, catalogue)
-    return json_response(told)
+    return json_response(await ctx.service.run_blocking(_told, ctx))
 
 
 @router.post("/map", response_model=PlaceBody, responses=ERROR_RESPONSES)
 async def place_on_map(body: PlaceRequest, request: Request) -> Response:
-    """Where a sentence lies among them."""
+    """Where a sentence lies among them. Nothing is routed, and no expert is loaded."""
     ctx = context(request)
-    options = RoutingOptions(instruction=body.instruction, trace="tokens", truncate=True)
-    asked = Sample(body.instruction, None, options=options, predict=False, scope=ctx.scope)
-    (result,) = await ctx.service.submit([asked], deadline=ctx.deadline(None))
-    if not isinstance(result, Outcome):
-        raise result
-    generation, catalogue = _catalogue(ctx)
-    vector = result.trace.instruction_vector
-    placed = await asyncio.to_thread(_placed, generation, catalogue, vector, body.neighbours)
-    return json_response(placed)
+    return json_response(await ctx.service.run_blocking(_placed, ctx, body))
 
 
 def _catalogue(ctx: Context) -> tuple[str, Catalogue]:
@@ -97,7 +83,8 @@ def _catalogue(ctx: Context) -> tuple[str, Catalogue]:
     return seen.snapshot.generation, seen.shortlist.catalogue
 
 
-def _told(ctx: Context, generation: str, catalogue: Catalogue) -> MapBody:
+def _told(ctx: Context) -> MapBody:
+    generation, catalogue = _catalogue(ctx)
     made = catalogue.map
     x, y = made.plane.told_2.tolist()
     points = zip(
@@ -112,14 +99,13 @@ def _told(ctx: Context, generation: str, catalogue: Catalogue) -> MapBody:
     )
 
 
-def _placed(
-    generation: str, catalogue: Catalogue, vector: Sequence[float], count: int
-) -> PlaceBody:
-    vector_D = torch.tensor(vector)
+def _placed(ctx: Context, body: PlaceRequest) -> PlaceBody:
+    generation, catalogue = _catalogue(ctx)
+    vector_D = ctx.service.engine.embedder.embed([body.instruction])[0].cpu()
     x, y = catalogue.map.place(vector_D)
     near = [
         NeighbourBody(expert=n.expert, instruction=n.instruction,
                       similarity=round(n.similarity, DIGITS))
-        for n in catalogue.map.near(vector_D, count)
+        for n in catalogue.map.near(vector_D, body.neighbours)
     ]  # fmt: skip
     return PlaceBody(generation=generation, x=round(x, DIGITS), y=round(y, DIGITS), near=near)

@@ -30,15 +30,8 @@ class RequestList(BaseModel):
 async def recent_requests(
     request: Request, limit: Annotated[int, Query(ge=1, le=KEPT)] = 50
 ) -> Response:
-    """How recent samples were routed: those whose experts the caller may use."""
+    """How recent samples were routed: of a limited caller, those that could use no more than it."""
     ctx = context(request)
     newest = ctx.require_routing_log().recent
-    seen = ctx.seen.entries if ctx.scope.limited else None
-    shown = [line for line in newest if seen is None or names(line) <= seen.keys()]
+    shown = [line for scope, line in newest if scope.within(ctx.scope)]
     return json_response(RequestList(data=shown[:limit]))
-
-
-def names(line: RoutedLine) -> set[str]:
-    """The experts that a line names."""
-    chosen = {e.id for e in line.selection.experts}
-    return chosen | {c.id for c in line.candidates} | set(line.replaced)

@@ -20,7 +20,7 @@ from server.api.traces import TraceBody, trace_json
 from server.api.wire.sampling import SamplingRequest
 from server.engine.generation.messages import Finish, Piece, Prompt, Sampling, Written
 from server.engine.generation.request import Ticket
-from server.engine.messages import Outcome, RoutingOptions, Sample, Stage
+from server.engine.messages import Outcome, RoutingOptions, Sample, Stage, Trace
 from server.engine.queue import Result, Submit
 from server.errors import ContextExceeded, RequestError, TooManyTokens, Unavailable, located
 
@@ -124,37 +124,35 @@ class Begun:
         A full trace tells of the tokens of the prompt and of its first text, and what they chose,
         unless the server is too busy to look.
         """
+        ended = time.perf_counter()
         told: list[dict[str, object]] = []
         for sample, outcome, prompt in zip(self.samples, self.outcomes, self.prompts, strict=True):
             if sample.options.listens:
-                outcome = await self._heard(sample, prompt, outcome)
+                wrote = Stage("generate", self.begun, ended)
+                trace = await self._heard(sample, prompt, outcome.trace)
+                outcome = replace(outcome, trace=trace, stages=(*outcome.stages, wrote))
             told.append({
                 "selection": self.ctx.told(outcome.trace.selection),
                 "trace": trace_json(outcome, sample.options.trace),
             })  # fmt: skip
         return told
 
-    async def _heard(self, sample: Sample, prompt: Prompt, outcome: Outcome) -> Outcome:
-        """The outcome with the stage that wrote, and with what the trace tells of tokens."""
-        wrote = Stage("generate", self.begun, time.perf_counter())
-        outcome = replace(outcome, stages=(*outcome.stages, wrote))
+    async def _heard(self, sample: Sample, prompt: Prompt, trace: Trace) -> Trace:
+        """The trace with what is told of tokens: what they are, and what they chose."""
         written = tuple(t.token for t in self.texts[prompt.first].tokens)
+        backbone = writer_of(self.ctx)
+        spelled = backbone.spelling.read([*prompt.tokens, *backbone.start, *written])
+        trace = replace(trace, spelled=spelled, written=len(written))
+        if prompt.selection.mode != "token":
+            return trace
         level = sample.options.trace
-        if level != "tokens" and prompt.selection.mode != "token":
-            return outcome
         options = RoutingOptions(selection=prompt.selection, trace=level, truncate=True)
         again = replace(sample, options=options, predict=True, record=(prompt.tokens, written))
         try:
             (found,) = await self.submit([again])
         except Unavailable:  # what is written is worth more than how
-            return outcome
-        if not isinstance(found, Outcome):
-            return outcome
-        heard = found.trace
-        trace = replace(
-            outcome.trace, tokens=heard.tokens, spelled=heard.spelled, written=heard.written
-        )
-        return replace(outcome, trace=trace)
+            return trace
+        return replace(trace, tokens=found.trace.tokens) if isinstance(found, Outcome) else trace
 
     @property
     def written(self) -> int:

@@ -1,39 +1,24 @@
-"""Small pieces that several views are made of: bars, notes, snippets, and how an error is shown."""
+"""Small pieces that several views are made of: headings, bars, notes, letters, tables, snippets."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from functools import wraps
-from typing import Any, ParamSpec
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 from nicegui import ui
 
-from server.console.api import Refused
 from server.console.palette import Mark
 from server.console.snippets import as_curl, as_openai
 from server.console.visit import Visit
 
-P = ParamSpec("P")
-KEY_CODES = ("invalid_api_key", "not_allowed")
+E = TypeVar("E", bound=ui.element)
 
 
-def told(work: Callable[P, Awaitable[None]]) -> Callable[P, Awaitable[None]]:
-    """Show what the server refuses as its own sentence, and go on."""
-
-    @wraps(work)
-    async def careful(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            await work(*args, **kwargs)
-        except Refused as refused:
-            say(refused)
-
-    return careful
-
-
-def say(refused: Refused) -> None:
-    """A refusal, until somebody closes it."""
-    ui.notify(str(refused), type="negative", close_button="Close", timeout=0, multi_line=True,
-              position="top")  # fmt: skip
+def named(element: E, name: str) -> E:
+    """Give an element the name that is read out."""
+    element.props["aria-label"] = name
+    return element
 
 
 def heading(text: str, level: int = 2) -> ui.element:
@@ -50,7 +35,7 @@ def note(text: str, sort: str = "plain") -> ui.label:
 
 def bar(share: float, colour: str, says: str) -> ui.element:
     """A horizontal bar of a share of 1; `says` is what a screen reader hears."""
-    with ui.element("div").classes("bar").props(f'role="img" aria-label="{quoted(says)}"') as made:
+    with named(ui.element("div").classes("bar").props("role=img"), says) as made:
         width = f"{max(0.0, min(1.0, share)) * 100:.1f}%"
         ui.element("div").classes("bar-part").style(f"width: {width}; background: {colour}")
     return made
@@ -64,9 +49,14 @@ def letter(mark: Mark) -> ui.label:
     )  # fmt: skip
 
 
-def quoted(text: str) -> str:
-    """Text inside an attribute of props."""
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
+def legend(marks: Mapping[str, Mark]) -> ui.element:
+    """Which colour and letter is which expert."""
+    with named(ui.element("ul").classes("legend"), "Colours of experts") as made:
+        for id, mark in marks.items():
+            with ui.element("li"):
+                letter(mark)
+                ui.label(id)
+    return made
 
 
 def snippets(
@@ -75,20 +65,30 @@ def snippets(
     """The request behind a view, for a shell and for the `openai` client."""
     streams = bool(body and body.get("stream"))
     curl = as_curl(visit.base, method, path, body, keyed=visit.keyed, streams=streams)
-    python = as_openai(visit.base, path, body or {}, keyed=visit.keyed)
-    with ui.expansion("The same by curl and Python").classes("snippets") as made:
-        ui.code(curl, language="bash").classes("code")
+    python = as_openai(visit.base, method, path, body, keyed=visit.keyed)
+    title = "The same by curl and Python" if python else "The same by curl"
+    with ui.expansion(title).classes("snippets wide") as made:
+        _code(curl)
         if python:
-            ui.code(python, language="python").classes("code")
+            _code(python)
     return made
 
 
-def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> ui.element:
+def _code(text: str) -> None:
+    """Code to copy."""
+    with ui.element("div").classes("code-box"):
+        ui.label(text).classes("code")
+        ui.button("Copy").props("flat dense no-caps").on(
+            "click", js_handler=f"() => navigator.clipboard?.writeText({json.dumps(text)})"
+        )
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> ui.element:
     """A plain table of text."""
     with ui.element("table").classes("plain") as made:
         with ui.element("thead"), ui.element("tr"):
             for word in head:
-                with ui.element("th").props('scope="col"'):
+                with ui.element("th").props("scope=col"):
                     ui.label(word)
         with ui.element("tbody"):
             for row in rows:
@@ -97,3 +97,13 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> ui.element:
                         with ui.element("td"):
                             ui.label(word)
     return made
+
+
+async def copy_address() -> None:
+    """Put the page's address, which says what is asked, on the clipboard."""
+    done = await ui.run_javascript(
+        "if (!navigator.clipboard) return false; "
+        "await navigator.clipboard.writeText(location.href); return true",
+        timeout=10,
+    )
+    ui.notify("Copied." if done else "Copy the address of this page: it says what is asked.")

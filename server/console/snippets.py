@@ -17,9 +17,11 @@ CALLS = {
     "/v1/chat/completions": "client.chat.completions.create",
     "/v1/embeddings": "client.embeddings.create",
 }
-"""What of the client sends a body to each route."""
+"""What of the client sends a body to each route; others go by its plain `get`, `post`, `delete`."""
 EXTENSIONS = ("routing",)
 """Fields that are not OpenAI's: the client sends them as `extra_body`."""
+ROOT = "/v1"
+"""Below it is what the client reaches."""
 
 
 def as_curl(
@@ -46,24 +48,32 @@ def as_curl(
 
 
 def as_openai(
-    base: str, path: str, body: Mapping[str, object], *, keyed: bool = False
-) -> str | None:
-    """A request as a program; None where the client has no call for it."""
-    call = CALLS.get(path)
-    if call is None:
+    base: str, method: str, path: str, body: Mapping[str, object] | None = None, *,
+    keyed: bool = False,
+) -> str | None:  # fmt: skip
+    """A request as a program; None where the client does not reach."""
+    if not path.startswith(f"{ROOT}/"):
         return None
-    own = {name: value for name, value in body.items() if name not in EXTENSIONS}
-    extra = {name: value for name, value in body.items() if name in EXTENSIONS}
-    given = own | ({"extra_body": extra} if extra else {})
-    arguments = "".join(f"    {name}={_literal(value)},\n" for name, value in given.items())
     key = f'os.environ["{VARIABLE}"]' if keyed else '"none"'
     return (
         ("import os\n\n" if keyed else "")
         + "from openai import OpenAI\n\n"
-        + f'client = OpenAI(base_url="{base}/v1", api_key={key})\n'
-        + f"said = {call}(\n{arguments})\n"
-        + ("for part in said:\n    print(part)\n" if body.get("stream") else "print(said)\n")
+        + f'client = OpenAI(base_url="{base}{ROOT}", api_key={key})\n'
+        + f"said = {_call(method, path, body)}\n"
+        + ("for part in said:\n    print(part)\n" if body and body.get("stream") else "print(said)\n")
     )
+
+
+def _call(method: str, path: str, body: Mapping[str, object] | None) -> str:
+    if body is None or path not in CALLS:
+        sent = "" if body is None else f"    body={_literal(body)},\n"
+        where = path.removeprefix(ROOT)
+        return f'client.{method.lower()}(\n    "{where}",\n{sent}    cast_to=object,\n)'
+    own = {name: value for name, value in body.items() if name not in EXTENSIONS}
+    extra = {name: value for name, value in body.items() if name in EXTENSIONS}
+    given = own | ({"extra_body": extra} if extra else {})
+    arguments = "".join(f"    {name}={_literal(value)},\n" for name, value in given.items())
+    return f"{CALLS[path]}(\n{arguments})"
 
 
 def _literal(value: object) -> str:

@@ -172,7 +172,6 @@ class Trace:
             be loaded. truncated: what was cut.
         confidence: how probably the first expert is the query's own, where the preset tells.
         top_score: the best of the request router's scores, also where no candidates are told.
-        instruction_vector: its embedding, at the level "tokens".
         tokens: what each site's tokens chose, in token mode. spelled: how each token reads, what
             was read and then what was written, at the level "tokens". written: how many of them
             were.
@@ -198,7 +197,6 @@ class Trace:
     tokens: tuple[TokenTrace, ...] = ()
     spelled: tuple[str, ...] = ()
     written: int = 0
-    instruction_vector: tuple[float, ...] = ()
     cache: Mapping[str, int] = field(default_factory=dict)
     milliseconds: Mapping[str, float] = field(default_factory=dict)
 

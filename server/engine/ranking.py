@@ -22,9 +22,16 @@ from experts.weights import ExpertWeights
 from routers.token import TOKEN_ROUTERS
 from server.engine.answering import judges_statement, offered
 from server.engine.messages import Answer, Choice, Question
-from server.engine.passes import board_mix, by_router, row_mix, wants_tokens
+from server.engine.passes import (
+    board_mix,
+    by_router,
+    require_few_weights,
+    row_mix,
+    wants_tokens,
+)
 from server.engine.recorder import SiteRecorder
 from server.engine.work import Work, alive
+from server.errors import RequestError
 
 TRUTH = (Choice(True), Choice(False))
 NOTHING = "The question has no choices and no selected expert has labels."
@@ -50,8 +57,12 @@ def rank(
         for work, mean_C in zip(works, found, strict=True):
             choices, ranked = ranked_of[id(work)]
             work.answer = _answer(work, choices, ranked, mean_C)
-            best = Ranked(ranked.text, [ranked.choices[int(mean_C.argmax())]])
-            listen(backbone, stacks, experts, work, best)
+            if work.sample.options.listens:
+                best = Ranked(ranked.text, [ranked.choices[int(mean_C.argmax())]])
+                try:
+                    listen(backbone, stacks, experts, work, best)
+                except RequestError as error:
+                    work.error = error
 
 
 def listen(
@@ -69,6 +80,8 @@ def listen(
     if not wants_tokens(work):
         return
     row = row_mix(work.selection)
+    if whole:
+        require_few_weights(len(work.spelled), len(backbone.sites), len(row.parts))
     stack = stacks.get([experts[p.expert] for p in row.parts])
     first = partial(_first, backbone, len(ranked.text))
     recorder = SiteRecorder(list(stack[0].index), whole=whole, first=first)
@@ -77,7 +90,7 @@ def listen(
     work.token_traces = recorder.traces
 
 
-def _first(backbone: LanguageModel, read: int, site: str, _seen: int) -> int:
+def _first(backbone: LanguageModel, read: int, site: str) -> int:
     """The first token that a site sees, where a text of `read` tokens stands before the others."""
     anatomy = backbone.anatomy
     own = read if anatomy.source else 0

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from torch import Tensor
+
 from experts.kernels import Use
 from experts.versions import parse_reference
 from server.engine.messages import TokenTrace
@@ -15,8 +17,8 @@ from server.engine.messages import TokenTrace
 SHOWN_TOKENS = 16
 DIGITS = 4
 
-First = Callable[[str, int], int]
-"""Given a site and how many tokens it saw: the place of the first of them among all tokens."""
+First = Callable[[str], int]
+"""The place, among all tokens, of the first that a site sees."""
 
 
 class SiteRecorder:
@@ -29,7 +31,7 @@ class SiteRecorder:
     """
 
     def __init__(
-        self, references: Sequence[str], *, whole: bool = False, first: First = lambda *_: 0
+        self, references: Sequence[str], *, whole: bool = False, first: First = lambda _: 0
     ) -> None:
         self._ids = names_of(references)
         self._whole, self._first = whole, first
@@ -54,10 +56,15 @@ class SiteRecorder:
         experts = {id: round(mean, DIGITS) for id, mean in ranked}
         weights, first = dict[str, tuple[float, ...]](), 0
         if self._whole:
-            column = dict(zip(self._ids, weight_NE.T.tolist(), strict=True))
-            weights = {id: tuple(round(w, DIGITS) for w in column[id]) for id in experts}
-            first = self._first(site, len(weight_NE))
+            columns_EN = rounded(weight_NE[:, [self._ids.index(id) for id in experts]].T)
+            weights = {id: tuple(c) for id, c in zip(experts, columns_EN.tolist(), strict=True)}
+            first = self._first(site)
         self._traces.append(TokenTrace(site, experts, tokens, weights, first))
+
+
+def rounded(weight: Tensor) -> Tensor:
+    """Weights to as many digits as are told, in double precision: 0.3 and not 0.30000001."""
+    return weight.double().mul(10**DIGITS).round().div(10**DIGITS)
 
 
 def names_of(references: Sequence[str]) -> list[str]:

@@ -159,11 +159,6 @@ class Routing:
             )
         )
 
-    def tell(self, work: Work) -> None:
-        """Set the vector of the instruction, where the trace is to tell of it."""
-        if work.sample.options.trace == "tokens" and (sentence := _sentence(work)):
-            work.instruction_D = self.words.get(sentence)
-
     def decide(self, built: Built, work: Work, without: Collection[str] = ()) -> None:
         """Score and decide; features are in the store by now.
 

@@ -88,7 +88,6 @@ class Engine:
             with clock.stage("embed"):
                 read(self.backbone, self.embedder, board)
                 self.routing.warm(alive(own))
-                self._each(own, self.routing.tell)
             with clock.stage("select"):
                 for work in [w for w in alive(own) if w.decision is None]:
                     self._each([work], decide)
@@ -122,7 +121,8 @@ class Engine:
                     if work.sample.record:
                         read, written = work.sample.record
                         said = Ranked(read, [written])
-                        listen(self.backbone, self.stacks, held.experts, work, said)
+                        hear = partial(listen, self.backbone, self.stacks, held.experts)
+                        self._each([work], lambda work, said=said: hear(work, said))
             asked = [w for w in asked if not (w.sample.question or w.sample.record)]
         with clock.stage("embed"):
             judge = Judge(self.words, self.said, built.placing)

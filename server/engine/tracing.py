@@ -43,7 +43,6 @@ def trace_of(work: Work, clock: Clock, found: Mapping[str, Tier], built: Built) 
         tokens=work.token_traces,
         spelled=work.spelled,
         written=work.written,
-        instruction_vector=() if work.instruction_D is None else tuple(work.instruction_D.tolist()),
         cache=_cache(decision.selection.refs, found) if work.sample.options.listens else {},
         milliseconds=_milliseconds(work, clock),
     )

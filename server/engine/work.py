@@ -45,7 +45,6 @@ class Work:
     token_traces: tuple[TokenTrace, ...] = ()
     spelled: tuple[str, ...] = ()
     written: int = 0
-    instruction_D: Tensor | None = None
 
     @property
     def selection(self) -> Selection:

@@ -17,6 +17,7 @@ from logging.handlers import QueueListener, RotatingFileHandler
 from pathlib import Path
 from typing import Any, cast
 
+from experts.scope import EVERYTHING, Scope
 from server.evidence.record import AnyLine, RoutedLine
 
 WAITING = 10_000
@@ -56,8 +57,8 @@ class RoutingLog:
         self._running = False
 
     @property
-    def recent(self) -> list[RoutedLine]:
-        """The newest lines of samples, newest first."""
+    def recent(self) -> list[tuple[Scope, RoutedLine]]:
+        """The newest lines of samples, newest first, and what their callers might use."""
         return list(self._listener.newest)
 
     def start(self) -> None:
@@ -65,17 +66,17 @@ class RoutingLog:
         self._listener.start()
         self._running = True
 
-    def write(self, lines: Lines) -> bool:
+    def write(self, lines: Lines, scope: Scope = EVERYTHING) -> bool:
         """Hand lines over.
 
         Args:
-            lines: makes the lines; called in the writer's thread.
+            lines: makes the lines; called in the writer's thread. scope: of whose request they are.
 
         Returns:
             Whether they will be written; False where too many wait already.
         """
         try:
-            self._queue.put_nowait(lines)
+            self._queue.put_nowait((lines, scope))
         except queue.Full:
             self._lost("queue_full")
             return False
@@ -116,7 +117,7 @@ class _Listener(QueueListener):
     def __init__(self, waiting: queue.Queue[object], file: _File, on_lost: Lost) -> None:
         super().__init__(waiting, file)
         self._waiting, self._on_lost = waiting, on_lost
-        self.newest: deque[RoutedLine] = deque(maxlen=KEPT)
+        self.newest: deque[tuple[Scope, RoutedLine]] = deque(maxlen=KEPT)
 
     def dequeue(self, block: bool) -> Any:
         """The next of what waits; where nothing does, a pause after what comes first."""
@@ -131,8 +132,10 @@ class _Listener(QueueListener):
     def handle(self, record: object) -> None:
         """Write one request's lines; a fault of ours costs them and not the thread."""
         try:
-            lines = list(cast("Lines", record)())
-            self.newest.extendleft(line for line in lines if isinstance(line, RoutedLine))
+            make, scope = cast("tuple[Lines, Scope]", record)
+            lines = list(make())
+            routed = ((scope, line) for line in lines if isinstance(line, RoutedLine))
+            self.newest.extendleft(routed)
             if lines:
                 text = "\n".join(line.model_dump_json() for line in lines)
                 super().handle(logging.makeLogRecord({"msg": text}))

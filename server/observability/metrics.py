@@ -204,7 +204,7 @@ class Metrics:
             self.confidence.observe(trace.confidence)
         if selection.experts:
             self.entropy.observe(entropy([e.weight for e in selection.experts]))
-        self.usage.note(expert.id for expert in selection.experts)
+        self.usage.note(selection.refs)
         for expert in selection.experts:
             self.selected.labels(self.expert_label(expert.id)).inc()
         for reason in fallbacks(trace):

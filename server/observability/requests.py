@@ -38,12 +38,13 @@ log = logging.getLogger("sailplane.access")
 
 @dataclass(slots=True)
 class Watched:
-    """One request on its way."""
+    """One request on its way; `page`: for the console, whose parts count as one route."""
 
     id: bytes
     traceparent: str | None
     begun: float
     status: int = 0
+    page: bool = False
 
     @property
     def milliseconds(self) -> float:
@@ -72,7 +73,9 @@ class RequestWatch:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        watched = Watched(*_identity(scope), begun=time.perf_counter())
+        watched = Watched(
+            *_identity(scope), begun=time.perf_counter(), page=is_page(scope["path"])
+        )
         scope[WATCHED] = watched
         timeline = Timeline() if self.tracer else None
         noting = TIMELINE.set(timeline)
@@ -100,7 +103,7 @@ class RequestWatch:
     def _tell(self, scope: Scope, watched: Watched, timeline: Timeline | None) -> None:
         now = time.perf_counter()
         seconds = now - watched.begun
-        route = _route(scope)
+        route = PAGE if watched.page else getattr(scope.get("route"), "path", "unmatched")
         code = scope.get(ERROR_CODE)
         key = caller_of(scope).name
         self.metrics.request(route, watched.status, seconds, code)
@@ -132,13 +135,6 @@ class RequestWatch:
             **scope.get(NOTES, {}),
         }
         log.info(json.dumps(line))
-
-
-def _route(scope: Scope) -> str:
-    """What a request is counted under: the route's own path, and one for all of the console."""
-    if is_page(scope["path"]):
-        return PAGE
-    return getattr(scope.get("route"), "path", "unmatched")
 
 
 def _identity(scope: Scope) -> tuple[bytes, str | None]:

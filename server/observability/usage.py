@@ -1,7 +1,8 @@
 """How often each expert was selected since the server started, and when last.
 
-What `/metrics` counts under a few labels, for all experts: a number and a time for each id that was
-ever chosen. Knows nothing of who asked.
+What `/metrics` counts under a few labels, for all experts: a number and a time for each version
+(`id@version`) that was ever chosen, so that no expert takes over what another of its name counted.
+Knows nothing of who asked.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ class Usage:
     def __init__(self) -> None:
         self._used: dict[str, Used] = {}
 
-    def note(self, ids: Iterable[str]) -> None:
+    def note(self, refs: Iterable[str]) -> None:
         """Count experts that one sample was given."""
         now = time.time()
-        for id in ids:
-            self._used[id] = Used(self.of(id).times + 1, now)
+        for ref in refs:
+            self._used[ref] = Used(self.of(ref).times + 1, now)
 
-    def of(self, id: str) -> Used:
+    def of(self, ref: str) -> Used:
         """What is known of one."""
-        return self._used.get(id, NEVER)
+        return self._used.get(ref, NEVER)

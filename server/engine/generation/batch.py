@@ -7,7 +7,7 @@ where their experts are, as far as that keeps the decks even. Chooses no token a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from experts.bank import Banks
@@ -22,6 +22,7 @@ from server.engine.generation.request import Request
 from server.engine.generation.sampling import Drawing
 from server.engine.generation.text import TextStream
 from server.engine.passes import row_mix
+from server.engine.recorder import DIGITS, names_of
 
 
 @dataclass(eq=False)
@@ -66,7 +67,7 @@ class RunningBatch:
     """Rows on decks, one deck a lane.
 
     Args:
-        passing: sites that see nothing of what is written; see `server.engine.generation.hearing`.
+        passing: sites that see nothing of what is written, and so do not tell who writes it.
     """
 
     def __init__(self, decks: Sequence[Deck], passing: Collection[str] = frozenset()) -> None:
@@ -187,12 +188,18 @@ class RunningBatch:
         )  # fmt: skip
         mix = Mix(groups, len(selections))
         if any(row.listens for row in rows):
-            return listening(mix, self._passing)
+            return listening(mix, [self._heard_at(row) for row in rows])
         return mix
+
+    def _heard_at(self, row: Row) -> frozenset[str]:
+        """The sites at which it is told who weighs how much in what a row writes."""
+        if not row.listens:
+            return frozenset()
+        return row.request.sites - self._passing
 
 
 def signed(found: Sequence[Found], mix: Mix | None, on: Sequence[Row]) -> Sequence[Found]:
-    """What rows write, with the experts that wrote it where a row asked to be told.
+    """What rows write, with the experts that wrote it for those that asked to be told.
 
     Args:
         mix: of the pass, for the rows `on` in order. Others write what the first beside them read.
@@ -201,7 +208,17 @@ def signed(found: Sequence[Found], mix: Mix | None, on: Sequence[Row]) -> Sequen
         return found
     by = dict(zip(on, heard(mix), strict=True))
     return [
-        (rows, [token and replace(token, experts=by.get(row, by[rows[0]]))
+        (rows, [token and _by(row, token, by.get(row, by[rows[0]]))
                 for row, token in zip(rows, tokens, strict=True)])
         for rows, tokens in found
     ]  # fmt: skip
+
+
+def _by(row: Row, token: Written, weights: Mapping[str, float]) -> Written:
+    """A token of a row, and by which of its experts it was written, as its trace calls them."""
+    if not row.listens:
+        return token
+    refs = row.selection.refs
+    names = zip(refs, names_of(refs), strict=True)
+    told = {name: round(weights[ref], DIGITS) for ref, name in names if ref in weights}
+    return replace(token, experts=told)

@@ -13,56 +13,58 @@ from torch import Tensor
 
 from experts.kernels import Use
 from experts.mix import Mix
-from server.engine.recorder import DIGITS, names_of
 
 
 class Ear:
     """An `experts.token_routing.TokenRecorder` of one merge group of a running batch.
 
+    A row is heard at the sites of its own experts alone: what stands beside it in the batch has
+    others. A site that comes again begins another pass, and what was heard before it is forgotten.
+
     Args:
-        references: of the stack's experts, in order. passing: sites that it passes over, since
-            they see other tokens than those that are written.
+        references: of the stack's experts, in order. sites_B: those at which each row is heard.
     """
 
-    def __init__(self, references: Sequence[str], passing: Collection[str] = frozenset()) -> None:
-        self._ids, self._passing = names_of(references), passing
-        self._sum_BE: Tensor | None = None
-        self._sites_B: Tensor | None = None
+    def __init__(self, references: Sequence[str], sites_B: Sequence[Collection[str]]) -> None:
+        self._references, self._sites_B = list(references), sites_B
+        self._begin()
+
+    def _begin(self) -> None:
+        self._seen: set[str] = set()
+        rows, experts = len(self._sites_B), len(self._references)
+        self._sum_BE = torch.zeros(rows, experts)
+        self._count_B = torch.zeros(rows)
 
     def __call__(self, site: str, use: Use) -> None:
         """Add the weights that each row's last token has at a site."""
-        if site in self._passing:
-            return
-        if self._sum_BE is None or self._sites_B is None:
-            self._sum_BE = use.weight.new_zeros(use.rows, use.experts)
-            self._sites_B = use.weight.new_zeros(use.rows)
-        rows = [row for row, _ in use.spans]
-        if rows:
-            there = torch.tensor(rows, device=use.weight.device)
-            last = torch.tensor([span.stop - 1 for _, span in use.spans], device=there.device)
-            self._sum_BE.index_add_(0, there, use.dense_weight_NE[last])
-            self._sites_B[there] += 1
+        if site in self._seen:
+            self._begin()
+        self._seen.add(site)
+        last = {row: span.stop - 1 for row, span in use.spans if site in self._sites_B[row]}
+        if last:
+            there = torch.tensor([*last])
+            weight_NE = use.dense_weight_NE.detach()
+            self._sum_BE[there] += weight_NE[[*last.values()]].float().cpu()
+            self._count_B[there] += 1
 
     def take(self) -> list[Mapping[str, float]]:
-        """The mean over sites of each row's weights since the last time, of those that have any."""
-        if self._sum_BE is None or self._sites_B is None:
-            return []
-        mean_BE = self._sum_BE / self._sites_B.clamp_min(1).unsqueeze(1)
-        self._sum_BE = self._sites_B = None
+        """The mean over sites of what each row weighs, by reference, where it weighs any."""
+        mean_BE: Tensor = self._sum_BE / self._count_B.clamp_min(1).unsqueeze(1)
+        self._begin()
         return [
-            {id: round(w, DIGITS) for id, w in zip(self._ids, row, strict=True) if w > 0}
+            {ref: w for ref, w in zip(self._references, row, strict=True) if w > 0}
             for row in mean_BE.tolist()
         ]
 
 
-def listening(mix: Mix, passing: Collection[str]) -> Mix:
-    """A mix that is listened to; `passing`: see `Ear`."""
-    groups = (replace(g, recorder=Ear(list(g.stack.index), passing)) for g in mix.groups)
+def listening(mix: Mix, sites_B: Sequence[Collection[str]]) -> Mix:
+    """A mix that is listened to; `sites_B`: see `Ear`."""
+    groups = (replace(g, recorder=Ear(list(g.stack.index), sites_B)) for g in mix.groups)
     return Mix(tuple(groups), mix.size)
 
 
 def heard(mix: Mix) -> list[Mapping[str, float]]:
-    """What each row of a mix weighed since the last time; nothing of one without weights by token.
+    """What each row of a mix weighed in its last pass, by reference.
 
     Raises:
         TypeError: nobody listens to it.

@@ -1,4 +1,4 @@
-"""What a browser sends for a page of another site is refused, whatever it is; other clients pass."""
+"""What a browser sends for a page of another site is refused; other clients pass."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ ELSEWHERE = [
     {"sec-fetch-site": "same-site", "origin": "http://test:9000"},
     {"origin": "http://evil.example"},
     {"origin": "null"},
+    {"origin": "http://["},
 ]
 HERE = [
     {},
@@ -20,6 +21,7 @@ HERE = [
     {"sec-fetch-site": "none"},
     {"origin": "http://test"},
     {"origin": "https://models.example", "x-forwarded-host": "models.example"},
+    {"origin": "https://models.example", "x-forwarded-host": "models.example, inner"},
 ]
 
 

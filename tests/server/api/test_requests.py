@@ -8,7 +8,10 @@ import httpx
 import pytest
 
 from server.app import create_app
+from server.build import build_engine
+from server.engine.service import EngineService
 from server.evidence.writer import RoutingLog
+from server.settings import Settings
 
 pytestmark = pytest.mark.anyio
 
@@ -67,27 +70,33 @@ async def test_without_a_log_there_is_nothing_to_tell(client):
 
 @pytest.mark.parametrize("limit", ["0", "201", "many"])
 async def test_a_bad_limit_is_an_error(logging, limit):
-    assert (await logging.get("/v1/requests", params={"limit": limit})).status_code == 422
+    response = await logging.get("/v1/requests", params={"limit": limit})
+    assert response.status_code == 422
+    assert response.json()["error"]["param"] == "limit"
 
 
-async def test_who_is_limited_sees_what_names_no_expert_of_others(tagged, tmp_path):
-    from server.build import build_engine
-    from server.engine.service import EngineService
-    from server.settings import Settings
+ASKED = {"model": "auto", "input": "A.", "questions": [{"type": "choice", "instructions": "Do"}]}
+BARE = {**ASKED, "model": "tiny-random", "questions": [
+    {"type": "choice", "choices": [{"value": "a"}, {"value": "b"}]}]}  # fmt: skip
 
-    library = tagged({"p0": ["red"], "p1": ["blue"]})
+
+async def test_who_is_limited_sees_the_requests_of_who_may_use_no_more(tagged, tmp_path):
+    library = tagged({"p0": ["red", "both"], "p1": ["blue", "both"]})
     engine = build_engine(Settings(backbone="tiny-random", library=library, threads=1))
     log = RoutingLog(tmp_path / "routing.jsonl", 1 << 20, 2)
     app = create_app(EngineService(engine), routing_log=log)
-    body = {"model": "auto", "input": "A.", "questions": [{"type": "choice", "instructions": "Do"}]}
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
     ):
-        for tag in ("red", "blue"):
-            headers = {"X-Sailplane-Tags": tag, "X-Request-Id": tag}
-            said = await client.post("/v1/decisions", json=body, headers=headers)
-            assert said.status_code == 200, said.text
-        assert len(await recent(client, 2)) == 2
-        mine = await recent(client, 1, headers={"X-Sailplane-Tags": "red"})
-    assert [line["request_id"] for line in mine] == ["red"]
+        for tags in ("red", "blue", "both", ""):
+            for n, body in enumerate((ASKED, BARE)):  # who names no expert is somebody, too
+                headers = {"X-Sailplane-Tags": tags} if tags else {}
+                headers["X-Request-Id"] = f"{tags or 'all'}-{n}"
+                said = await client.post("/v1/decisions", json=body, headers=headers)
+                assert said.status_code == 200, said.text
+        assert len(await recent(client, 8)) == 8
+        mine = await recent(client, 2, headers={"X-Sailplane-Tags": "red"})
+        wider = await recent(client, 4, headers={"X-Sailplane-Tags": "red, both"})
+    assert {line["request_id"] for line in mine} == {"red-0", "red-1"}
+    assert {line["request_id"].split("-")[0] for line in wider} == {"red", "both"}
