@@ -36,6 +36,10 @@ from server.evidence.writer import RoutingLog
 from server.observability.requests import NOTES, WATCHED
 
 
+MOST_WHOLE = 8
+"""Traces of all tokens in one response: each may have megabytes."""
+
+
 @dataclass(frozen=True)
 class Answered:
     """What a request is answered with: the response's body, and what it was made from.
@@ -131,13 +135,23 @@ class Context:
                 raise located(error, place) from None
 
     def traced(
-        self, routing: Routing, options: Sequence[RoutingOptions]
+        self, routing: Routing, options: Sequence[RoutingOptions], prompts: int = 1
     ) -> Sequence[RoutingOptions]:
         """The options of a request as far as its caller may see traces.
 
+        Args:
+            prompts: to which the options apply.
+
         Raises:
             NotAllowed: it asks for one, and may not.
+            RequestError: it asks for all tokens of too many.
         """
+        if sum(option.trace == "tokens" for option in options) * prompts > MOST_WHOLE:
+            raise RequestError(
+                f"Traces of all tokens are told of {MOST_WHOLE} questions or prompts of a request "
+                "at most; ask the others for trace 'full'.",
+                param="routing.trace",
+            )
         if self.caller.may(TRACE):
             return options
         if asks_trace(routing):

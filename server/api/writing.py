@@ -217,7 +217,7 @@ async def begin(
     """
     since, backbone, service = time.monotonic(), writer_of(ctx), ctx.service
     ctx.require_model(body.model)
-    (options,) = ctx.traced(body.routing, [body.routing.to_options()])
+    (options,) = ctx.traced(body.routing, [body.routing.to_options()], len(asked))
     if options.truncate:
         raise RequestError("Prompts are not cut; send a shorter one.", param="routing.truncate")
     ctx.require_options(body.model, [options])

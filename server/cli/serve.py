@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 KEEP_ALIVE = 75
 """Seconds that an idle connection stays open: longer than load balancers keep theirs (60). One that
 is closed just as the next request is sent on it costs that request."""
+MESSAGE = 1 << 20
+"""Bytes of a message to the console."""
 
 
 @with_settings()
@@ -50,6 +52,8 @@ def serve(origins: Origins) -> None:
         log_level=settings.log_level,
         access_log=False,
         ws="websockets-sansio" if shows else "none",
+        ws_max_size=MESSAGE,
+        ws_per_message_deflate=False,
         ssl_certfile=settings.tls_certificate,
         ssl_keyfile=settings.tls_key,
         timeout_keep_alive=KEEP_ALIVE,

@@ -13,7 +13,7 @@ from nicegui import ui
 from server.console import reading
 from server.console.heat import Heat
 from server.console.palette import REST, Mark, marks
-from server.console.parts import bar, heading, letter, note
+from server.console.parts import bar, heading, legend, letter, named, note
 
 Trace = Mapping[str, Any]
 SHOWN = 12
@@ -28,7 +28,7 @@ def marks_of(trace: Trace) -> dict[str, Mark]:
 
 def show_answer(answer: Mapping[str, Any]) -> None:
     """The answer to a question, with its probabilities."""
-    with ui.element("p").classes("said").props('role="status"').classes("at-answer"):
+    with ui.element("p").classes("said at-answer").props("role=status"):
         ui.label(reading.spoken(answer))
     shares = sorted(reading.shares(answer), key=lambda pair: -pair[1])
     with ui.element("div").classes("shares"):
@@ -45,7 +45,11 @@ class Written:
 
     def __init__(self) -> None:
         self._marks: dict[str, Mark] = {}
-        self.text = ui.element("p").classes("said written at-answer").props('role="status"')
+        self._signed: list[tuple[ui.label, str]] = []
+        # Read out once, when it is whole: a screen reader would begin anew at every token.
+        self.text = ui.element("p").classes("said written at-answer").props("aria-busy=true")
+        self._legend = ui.element("div")
+        self._ended = ui.label("").classes("heard").props("role=status")
 
     def add(self, event: Mapping[str, Any]) -> None:
         """Show what is new."""
@@ -56,9 +60,23 @@ class Written:
             if wrote[-1]:
                 self._sign(piece, wrote[-1])
 
+    def end(self, known: Mapping[str, Mark]) -> None:
+        """The text is whole; `known`: the marks of the answer's experts."""
+        self.text.props(remove="aria-busy")
+        self._ended.set_text("The text is complete.")
+        self._legend.clear()
+        for piece, best in self._signed:
+            if best in known:
+                piece.style(f"border-color: {known[best].colour}")
+
     def _sign(self, piece: ui.label, by: Mapping[str, float]) -> None:
         best = max(by, key=by.__getitem__)
-        self._marks = marks([*self._marks, best])
+        if best not in self._marks:
+            self._marks = marks([*self._marks, best])
+            self._legend.clear()
+            with self._legend:
+                legend(self._marks)
+        self._signed.append((piece, best))
         piece.style(f"border-color: {self._marks[best].colour}").tooltip(
             ", ".join(f"{id} {weight:.2f}" for id, weight in by.items())
         )
@@ -101,23 +119,24 @@ def show_candidates(trace: Trace, found: Mapping[str, Mark]) -> None:
     for remark in reading.remarks(trace):
         note(remark, "warning")
     rows = reading.candidates(trace)
-    with ui.element("ul").classes("candidates").props('aria-label="Candidate experts"'):
+    with named(ui.element("ul").classes("candidates"), "Candidate experts"):
         for row in rows[:SHOWN]:
             show_candidate(row, found[row.id])
 
 
 def show_candidate(row: reading.CandidateRow, mark: Mark) -> None:
-    """One expert: its letter, weight and score."""
-    score = "" if row.score is None else f"score {row.score:.3f}"
+    """One expert: its letter, weight and score, and what the score is made of."""
+    score = "named by you" if row.score is None else f"score {row.score:.3f}"
     chosen = "chosen" if row.chosen else "not chosen"
     views = ", ".join(f"{name} {value:.2f}" for name, value in row.views.items())
+    says = f"{row.id}: {chosen}, weight {row.weight:.2f}, {score}"
     with ui.element("li").classes(f"candidate {'chosen' if row.chosen else ''}"):
         letter(mark)
         ui.label(row.id).classes("expert-name")
-        says = f"{row.id}: {chosen}, weight {row.weight:.2f}, {score}"
-        bar(row.weight, mark.colour if row.chosen else REST, says)
+        colour = mark.colour if row.chosen else REST
+        bar(row.weight, colour, f"{says}; {views}" if views else says)
         ui.label(f"{row.weight:.2f}" if row.chosen else "").classes("number")
-        ui.label(score).classes("score").tooltip(views or "no score: named by you")
+        ui.label(score).classes("score").tooltip(views or score)
 
 
 def show_heat(trace: Trace, found: Mapping[str, Mark]) -> Heat | None:
@@ -129,12 +148,8 @@ def show_heat(trace: Trace, found: Mapping[str, Mark]) -> Heat | None:
     if map.even:
         note("These experts act as one merged expert: every token at every site is mixed alike. "
              "Ask in mode token to have each token choose.")  # fmt: skip
-    with ui.element("div").classes("legend").props('role="list" aria-label="Colours of experts"'):
-        for expert in map.experts:
-            with ui.element("div").props('role="listitem"'):
-                letter(found[expert["id"]])
-                ui.label(expert["id"])
-    heat = Heat().classes("at-heat")
+    legend({expert["id"]: found[expert["id"]] for expert in map.experts})
+    heat = Heat()
     heat.show(map)
     return heat
 
@@ -147,12 +162,13 @@ def show_stages(stages: Sequence[Mapping[str, Any]]) -> None:
     heading("Time", 3)
     whole = max(r.begins + r.milliseconds for r in rows)
     note(f"{whole:.1f} ms in all; a batch shares its stages")
-    with ui.element("div").classes("waterfall").props('role="list" aria-label="Stages"'):
+    with named(ui.element("ul").classes("waterfall"), "Stages"):
         for row in rows:
-            says = f"{row.name}: {row.milliseconds:.1f} ms from {row.begins:.1f} ms on"
-            ui.label(row.name).classes("stage-name").tooltip(row.says or row.name)
-            with ui.element("div").classes("lane").props(f'role="listitem" aria-label="{says}"'):
-                ui.element("div").classes("lane-part").style(
-                    f"left: {row.offset:.2%}; width: max(2px, {row.share:.2%})"
-                )
-            ui.label(f"{row.milliseconds:.1f} ms").classes("number")
+            with ui.element("li").classes("stage"):
+                ui.label(row.name).classes("stage-name").tooltip(row.says or row.name)
+                says = f"{row.says}: {row.milliseconds:.1f} ms from {row.begins:.1f} ms on"
+                with named(ui.element("div").classes("lane").props("role=img"), says):
+                    ui.element("div").classes("lane-part").style(
+                        f"left: {row.offset:.2%}; width: max(2px, {row.share:.2%})"
+                    )
+                ui.label(f"{row.milliseconds:.1f} ms").classes("number")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from server.relay.messages import Asked, Head, Relay
+from server.relay.messages import Asked, Head, Headers, Relay
 
 JSON = (b"content-type", b"application/json")
 EVENT = b"data: "
@@ -25,23 +25,29 @@ class Refused(Exception):
 
     Attributes:
         status, code: of the error. param: the field of the request that it is about.
+        retry_after: seconds after which to ask again, where the server says so.
     """
 
     def __init__(
-        self, message: str, *, status: int = 0, code: str | None = None, param: str | None = None
-    ) -> None:
+        self, message: str, *, status: int = 0, code: str | None = None, param: str | None = None,
+        retry_after: float = 0.0,
+    ) -> None:  # fmt: skip
         super().__init__(message)
         self.status, self.code, self.param = status, code, param
+        self.retry_after = retry_after
 
     @classmethod
-    def of(cls, status: int, body: bytes) -> Refused:
-        """From the body of an answer, whatever is in it."""
+    def of(cls, status: int, body: bytes, headers: Headers = ()) -> Refused:
+        """From an answer, whatever is in its body."""
+        wait = dict(headers).get(b"retry-after", b"")
+        later = float(wait) if wait.isdigit() else 0.0
         try:
             said = json.loads(body)["error"]
             return cls(said["message"], status=status, code=said.get("code"),
-                       param=said.get("param"))  # fmt: skip
+                       param=said.get("param"), retry_after=later)  # fmt: skip
         except (ValueError, KeyError, TypeError):
-            return cls(f"The server answered with status {status}.", status=status)
+            words = f"The server answered with status {status}."
+            return cls(words, status=status, retry_after=later)
 
 
 @dataclass
@@ -49,11 +55,13 @@ class Api:
     """The API as one visitor may use it.
 
     Attributes:
-        relay: to the app. key: of the visitor, "" without one.
+        relay: to the app. key: of the visitor, "" without one. client: its address and port, for
+            the audit log.
     """
 
     relay: Relay
     key: str = ""
+    client: tuple[str, int] | None = None
 
     async def get(self, path: str, **query: object) -> Any:
         """The JSON of a page.
@@ -86,7 +94,8 @@ class Api:
             async for message in answer:
                 waiting += message.body
                 if isinstance(message, Head) and message.status >= 400:
-                    raise Refused.of(message.status, await _rest(answer, message))
+                    rest = await _rest(answer, message)
+                    raise Refused.of(message.status, rest, message.headers)
                 *events, waiting = waiting.split(b"\n\n")
                 for event in events:
                     if (told := _event(event)) is not None:
@@ -101,7 +110,7 @@ class Api:
             assert isinstance(head, Head), "an answer begins with its head"
             told = await _rest(answer, head)
         if head.status >= 400:
-            raise Refused.of(head.status, told)
+            raise Refused.of(head.status, told, head.headers)
         return told
 
     def _asked(
@@ -116,7 +125,7 @@ class Api:
             headers += [JSON, (b"content-length", str(len(sent)).encode())]
         return Asked(
             method, path, quote(path).encode(), urlencode(query or {}).encode(), tuple(headers),
-            sent,
+            sent, client=self.client,
         )  # fmt: skip
 
 

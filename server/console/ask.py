@@ -2,88 +2,92 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import aclosing
 from typing import Any
 
 from nicegui import ui
 
-from server.console.answer import Written, show_answer, show_trace
+from server.console.answer import Written, marks_of, show_answer, show_trace
 from server.console.api import Refused
 from server.console.examples import Example, examples
 from server.console.form import Form
-from server.console.parts import heading, note, snippets, told
+from server.console.parts import copy_address, heading, named, note, snippets
 from server.console.reading import trace_of
-from server.console.visit import Visit
+from server.console.view import Turn, View
 from server.console.wish import Wish
 
-Kept = Callable[[str], object]
+MOST_EXAMPLES = 40
 
 
-class Ask:
-    """One form and its answer.
+class Ask(View):
+    """One form and its answer."""
 
-    Args:
-        keep: told the link of what was asked.
-    """
-
-    def __init__(self, visit: Visit, keep: Kept) -> None:
-        self.visit, self._keep = visit, keep
+    async def build(self, link: str) -> None:
+        """See `View.build`; what a link asks is asked."""
         with ui.element("div").classes("columns"):
-            with ui.element("section").classes("left").props('aria-label="Question"'):
+            with named(ui.element("section").classes("left"), "Question"):
                 self._examples()
-                self.form = Form(visit)
+                self.form = Form(self.visit)
                 with ui.row():
-                    self.button = ui.button("Ask", on_click=self.ask).classes("at-ask")
-                    ui.button("Copy link", on_click=self._copy).props("flat")
-            self.shown = ui.element("section").classes("right").props('aria-label="Answer"')
+                    self.button = ui.button("Ask", on_click=self.careful(self.ask))
+                    ui.button("Copy link", on_click=self.careful(self._copy)).props("flat")
+            self.shown = named(ui.element("section").classes("right"), "Answer")
         with self.shown:
             note("The answer comes here, with who gave it and why.")
+        wish = Wish.of_link(link)
+        if link:
+            self.form.fill(wish)
+        if wish.text:
+            await self.ask()
+
+    @property
+    def link(self) -> str:
+        """See `View.link`."""
+        return self.form.wish().to_link()
 
     def _examples(self) -> None:
         """One example an expert, to click."""
         found = examples(self.visit.experts, self.visit.sort)
         if not found:
             return
-        with (
-            ui.expansion("Examples, one an expert", value=True)
-            .classes("wide")
-            .classes("at-examples"),
-            ui.element("div").classes("chips"),
-        ):
-            for example in found:
-                button = ui.button(example.title, on_click=lambda e=example: self._try(e))
-                button.props("flat dense no-caps").classes(f"at-example-{example.expert}")
+        with ui.expansion("Examples, one an expert", value=True).classes("wide"):
+            with ui.element("div").classes("chips"):
+                for example in found[:MOST_EXAMPLES]:
+                    ui.button(
+                        example.title, on_click=self.careful(lambda *_, e=example: self._try(e))
+                    ).props("flat dense no-caps")
+            if len(found) > MOST_EXAMPLES:
+                note(f"and {len(found) - MOST_EXAMPLES} more: every expert in Library has its own")
 
     async def _try(self, example: Example) -> None:
         self.form.fill(example.wish)
         await self.ask()
 
-    async def _copy(self) -> None:
-        self._keep(self.form.wish().to_link())
-        ui.clipboard.write(await ui.run_javascript("return location.href"))
-        ui.notify("Copied.")
+    async def _copy(self, *_: object) -> None:
+        self.keep(self.link)
+        await copy_address()
 
-    @told
-    async def ask(self) -> None:
+    async def ask(self, *_: object) -> None:
         """Ask what the form says, and show what comes."""
-        wish = self.form.wish()
-        self._keep(wish.to_link())
+        wish, turn = self.form.wish(), self.turn()
+        self.keep(wish.to_link())
         self.button.props("loading")
         try:
-            await self._ask(wish)
+            await self._ask(wish, turn)
         except Refused as refused:
             if not self.visit.refused_trace(refused):
                 raise
-            await self._ask(wish)
+            await self._ask(wish, turn)
         finally:
             self.button.props(remove="loading")
 
-    async def _ask(self, wish: Wish) -> None:
+    async def _ask(self, wish: Wish, turn: Turn) -> None:
         body = wish.body("tokens" if self.visit.traced else None)
         if wish.writes:
-            trace = await self._write(wish.path, body)
+            trace = await self._write(wish.path, body, turn)
         else:
-            trace = await self._decide(wish.path, body)
+            trace = await self._decide(wish.path, body, turn)
         with self.shown:
             if trace is None:
                 note("This key may not see traces.")
@@ -92,25 +96,34 @@ class Ask:
                 show_trace(trace)
             snippets(self.visit, "POST", wish.path, body)
 
-    async def _decide(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    async def _decide(
+        self, path: str, body: Mapping[str, Any], turn: Turn
+    ) -> Mapping[str, Any] | None:
         """Show an answer; its trace."""
-        said = await self.visit.api.post(path, body)
+        said = await turn.wait(self.visit.api.post(path, body))
         self._clear()
         with self.shown:
             show_answer(said["answers"][0])
         return trace_of(said)
 
-    async def _write(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """Show text as it comes, each token coloured by who wrote it; the trace."""
+    async def _write(
+        self, path: str, body: Mapping[str, Any], turn: Turn
+    ) -> Mapping[str, Any] | None:
+        """Show text as it comes, each token signed by who weighed most in it; the trace."""
         last, text = dict[str, Any](), None
-        async for event in self.visit.api.stream(path, body):
-            if text is None:
-                self._clear()
-                with self.shown:
-                    text = Written()
-            last = event
-            text.add(event)
-        return trace_of(last)
+        async with aclosing(self.visit.api.stream(path, body)) as events:
+            async for event in events:
+                turn.require()  # who left has it written no further
+                if text is None:
+                    self._clear()
+                    with self.shown:
+                        text = Written()
+                last = event
+                text.add(event)
+        trace = trace_of(last)
+        if text is not None:
+            text.end({} if trace is None else marks_of(trace))
+        return trace
 
     def _clear(self) -> None:
         self.shown.clear()

@@ -2,109 +2,111 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from nicegui import ui
 
-from server.console.parts import heading, note, snippets, told
-from server.console.visit import Visit
+from server.console.parts import heading, named, note, snippets
+from server.console.view import View
 
 Choose = Callable[[str], Awaitable[None]]
 MANY = 2000
 """Points beyond which they are drawn plainly, so that the map stays quick."""
+HERE = "your sentence"
 
 
 class Atlas:
-    """The library's instructions on a plane.
+    """The library's instructions on a plane, as a part of a view.
 
     Args:
         choose: told the expert whose point was clicked.
     """
 
-    def __init__(self, visit: Visit, choose: Choose) -> None:
-        self.visit, self._choose = visit, choose
+    def __init__(self, view: View, choose: Choose) -> None:
+        self._view, self._choose = view, choose
         self._map: Mapping[str, Any] = {"experts": [], "points": []}
 
     async def build(self) -> None:
         """The frame, and the points in it."""
+        view = self._view
         heading("Map of instructions")
         self.about = note("")
+        place = view.careful(self.place)
         with ui.row().classes("wide"):
             self.sentence = ui.input("A task in a sentence").props("outlined dense").classes("grow")
-            self.sentence.classes("at-map-sentence").on("keydown.enter", self.place)
-            ui.button("Where is it?", on_click=self.place).classes("at-map-place")
-        self.chart = ui.echart(self._options(None), on_point_click=self._clicked).classes("map")
-        self.chart.props('role="img" aria-label="Map of instructions"').classes("at-map")
+            self.sentence.on("keydown.enter", place)
+            ui.button("Where is it?", on_click=place)
+        self.chart = ui.echart({}, on_point_click=view.careful(self._clicked)).classes("map at-map")
+        named(self.chart, "Map of instructions; what is near is listed below").props("role=img")
         self.near = ui.element("div").classes("at-near")
-        snippets(self.visit, "GET", "/v1/map")
+        snippets(view.visit, "GET", "/v1/map")
         await self.look()
-        if self.visit.asked and self.visit.traced:  # what was asked in the other view
-            self.sentence.value = self.visit.asked
+        if view.visit.asked and view.visit.traced:  # what was asked in the other view
+            self.sentence.value = view.visit.asked
             await self.place()
 
     async def look(self) -> None:
         """Ask for the points again."""
-        self._map = await self.visit.api.get("/v1/map")
+        self._map = await self._view.turn().wait(self._view.visit.api.get("/v1/map"))
         part = sum(self._map["told"])
         self.about.set_text(
-            f"{len(self._map['points'])} instructions of {len(self._map['experts'])} experts. The "
-            f"plane shows {part:.0%} of how they differ: near on the map may be far apart, so "
-            "neighbours are told by the embeddings themselves."
+            f"{len(self._map['points'])} instructions of {len(self._map['experts'])} experts. This "
+            f"flat map shows {part:.0%} of how they differ, so points that lie together may mean "
+            "different things; the list of what is nearest goes by their whole meaning."
         )
-        self._draw(None)
+        self.near.clear()
+        self.chart.options.clear()
+        self.chart.options.update(self._options())
+        self.chart.update()
 
-    @told
-    async def place(self) -> None:
+    async def place(self, *_: object) -> None:
         """Put a sentence on the map, with its neighbours."""
         said = (self.sentence.value or "").strip()
         if not said:
             return
-        placed = await self.visit.api.post("/v1/map", {"instruction": said})
-        self._draw(placed)
+        visit, body = self._view.visit, {"instruction": said}
+        placed = await self._view.turn().wait(visit.api.post("/v1/map", body))
+        point = [placed["x"], placed["y"], HERE]
+        # Only what is new: all other points are in the browser already.
+        self.chart.run_chart_method("setOption", {"series": [{}, {"data": [point]}]})
         self.near.clear()
         with self.near:
             heading("Nearest", 3)
             for one in placed["near"]:
                 with ui.element("p").classes("sample"):
-                    ui.button(
-                        one["expert"], on_click=lambda id=one["expert"]: self._choose(id)
-                    ).props("flat dense no-caps")
+                    choose = self._view.careful(lambda *_, id=one["expert"]: self._choose(id))
+                    ui.button(one["expert"], on_click=choose).props("flat dense no-caps")
                     note(f"{one['similarity']:.3f} {self._words(one)}")
+            snippets(visit, "POST", "/v1/map", body)
 
     def _words(self, near: Mapping[str, Any]) -> str:
-        said = self.visit.experts.get(near["expert"], {}).get("instructions", [])
+        said = self._view.visit.experts.get(near["expert"], {}).get("instructions", [])
         number = near["instruction"]
         return said[number] if number < len(said) else ""
 
-    async def _clicked(self, event: Any) -> None:
-        if event.series_name == "instructions":
+    async def _clicked(self, *events: Any) -> None:
+        event = events[0]
+        if event.series_index == 0:
             expert = self._map["points"][event.data_index][0]
             await self._choose(self._map["experts"][expert])
 
-    def _draw(self, placed: Mapping[str, Any] | None) -> None:
-        self.chart.options.clear()
-        self.chart.options.update(self._options(placed))
-        self.chart.update()
-
-    def _options(self, placed: Mapping[str, Any] | None) -> dict[str, Any]:
-        names, many = self._map["experts"], len(self._map["points"]) > MANY
+    def _options(self) -> dict[str, Any]:
+        names = [html.escape(name) for name in self._map["experts"]]
+        many = len(self._map["points"]) > MANY
         points = [[x, y, names[e]] for e, _, x, y in self._map["points"]]
-        axis = {"scale": True, "axisLabel": {"show": False}, "splitLine": {"show": False}}
-        series: list[dict[str, Any]] = [{
-            "name": "instructions", "type": "scatter", "data": points, "large": many,
-            "symbolSize": 4 if many else 9, "itemStyle": {"color": "#0072b2", "opacity": 0.7},
-        }]  # fmt: skip
-        if placed:
-            series.append({
-                "name": "your sentence", "type": "scatter", "symbol": "diamond", "symbolSize": 20,
-                "data": [[placed["x"], placed["y"], "your sentence"]],
-                "itemStyle": {"color": "#d55e00"}, "z": 5,
-            })  # fmt: skip
+        axis = {"scale": True, "axisLabel": {"show": False}, "splitLine": {"show": False},
+                "axisTick": {"show": False}}  # fmt: skip
         return {
             "animation": False, "grid": {"left": 8, "right": 8, "top": 8, "bottom": 8},
             "xAxis": axis, "yAxis": axis,
             "tooltip": {":formatter": "p => p.data[2]"},
             "dataZoom": [{"type": "inside", "xAxisIndex": 0}, {"type": "inside", "yAxisIndex": 0}],
-            "series": series,
+            "series": [
+                {"name": "instructions", "type": "scatter", "data": points, "large": many,
+                 "symbolSize": 4 if many else 9, "itemStyle": {"color": "#0072b2", "opacity": 0.7}},
+                {"name": HERE, "type": "scatter", "symbol": "diamond", "symbolSize": 20, "data": [],
+                 "itemStyle": {"color": "#d55e00"}, "z": 5},
+            ],
         }  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nicegui import ui
@@ -11,97 +11,94 @@ from nicegui import ui
 from server.console.answer import marks_of, show_answer, show_candidates, show_stages
 from server.console.api import Refused
 from server.console.form import Form
-from server.console.parts import heading, note, snippets, told
-from server.console.reading import spoken, text_of, trace_of
-from server.console.visit import Visit
+from server.console.parts import copy_address, heading, named, note, snippets
+from server.console.reading import differences, text_of, trace_of
+from server.console.view import View
 from server.console.wish import Wish, of_links, to_links
 
 LEAST, MOST = 2, 4
 LETTERS = "ABCD"
+Said = Mapping[str, Any] | Refused
 
 
-class Compare:
-    """Forms that share a question.
+class Compare(View):
+    """Forms that share a question."""
 
-    Args:
-        keep: told the link of what was asked. link: of what is to be compared.
-    """
-
-    def __init__(self, visit: Visit, keep: Callable[[str], object], link: str) -> None:
-        self.visit, self._keep = visit, keep
-        wishes = of_links(link) or [Wish(), Wish(router="glider")]
-        with ui.element("div").classes("stack"):
-            self.question = Form(visit, routes=False)
-            self.question.fill(wishes[0])
-            self.settings = ui.element("div").classes("beside").classes("at-settings")
-            with ui.row():
-                self.button = ui.button("Compare", on_click=self.ask).classes("at-compare")
-                ui.button("Add a setting", on_click=self._add).props("flat").classes(
-                    "at-add-setting"
-                )
-                ui.button("Remove the last", on_click=self._remove).props("flat")
-                ui.button("Copy link", on_click=self._copy).props("flat")
-            self.shown = ui.element("div").classes("beside").classes("at-compared")
+    async def build(self, link: str) -> None:
+        """See `View.build`; what a link compares is compared."""
+        usual = [Wish(sort=self.visit.sort), Wish(sort=self.visit.sort, router="glider")]
+        linked = of_links(link)[:MOST]
+        wishes = [*linked, *usual[len(linked) :]]
+        self.question = Form(self.visit, routes=False)
+        self.question.fill(wishes[0])
+        self.settings = ui.element("div").classes("beside")
+        with ui.row():
+            self.button = ui.button("Compare", on_click=self.careful(self.ask))
+            ui.button("Add a setting", on_click=lambda: self._add(Wish())).props("flat")
+            ui.button("Remove the last", on_click=self._remove).props("flat")
+            ui.button("Copy link", on_click=self.careful(self._copy)).props("flat")
+        self.shown = ui.element("div").classes("beside")
         self.forms: list[Form] = []
-        for wish in wishes[:MOST]:
+        for wish in wishes:
             self._add(wish)
+        if linked and linked[0].text:
+            await self.ask()
 
-    def _add(self, wish: Wish | None = None) -> None:
+    @property
+    def link(self) -> str:
+        """See `View.link`."""
+        return to_links(self._wishes())
+
+    def _add(self, wish: Wish) -> None:
         if len(self.forms) == MOST:
             ui.notify(f"{MOST} settings are as many as can be compared.")
             return
         with self.settings, ui.element("section").classes("setting"):
             heading(f"Setting {LETTERS[len(self.forms)]}", 3)
             form = Form(self.visit, asks=False)
-            form.fill(wish if isinstance(wish, Wish) else Wish())
+            form.fill(wish)
         self.forms.append(form)
 
     def _remove(self) -> None:
-        if len(self.forms) == LEAST:
+        if len(self.forms) <= LEAST:
             ui.notify(f"It takes {LEAST} settings to compare.")
             return
         self.forms.pop()
         list(self.settings)[-1].delete()
 
-    def wishes(self) -> list[Wish]:
+    def _wishes(self) -> list[Wish]:
         """What each setting asks."""
         question = self.question.wish()
         return [form.wish(question) for form in self.forms]
 
-    async def _copy(self) -> None:
-        self._keep(to_links(self.wishes()))
-        ui.clipboard.write(await ui.run_javascript("return location.href"))
-        ui.notify("Copied.")
+    async def _copy(self, *_: object) -> None:
+        self.keep(self.link)
+        await copy_address()
 
-    @told
-    async def ask(self) -> None:
+    async def ask(self, *_: object) -> None:
         """Ask by every setting at once, and show the answers beside each other."""
-        wishes = self.wishes()
-        self._keep(to_links(wishes))
+        wishes, turn = self._wishes(), self.turn()
+        self.keep(to_links(wishes))
         self.button.props("loading")
         try:
-            found = await self._all(wishes)
+            found = await turn.wait(self._all(wishes))
         finally:
             self.button.props(remove="loading")
         self.shown.clear()
-        with self.shown:
-            for i, (wish, said) in enumerate(zip(wishes, found, strict=True)):
-                with (
-                    ui.element("section")
-                    .classes("setting")
-                    .props(f'aria-label="Answer of setting {LETTERS[i]}"')
-                    .classes(f"at-answer-{i}")
-                ):
-                    heading(f"Setting {LETTERS[i]}")
-                    self._show(wish, said, found)
+        for i, (wish, said) in enumerate(zip(wishes, found, strict=True)):
+            with self.shown:
+                place = ui.element("section").classes(f"setting at-answer-{i}")
+            with named(place, f"Answer of setting {LETTERS[i]}"):
+                heading(f"Setting {LETTERS[i]}")
+                self._show(wish, said, found[0])
 
-    async def _all(self, wishes: Sequence[Wish]) -> list[Mapping[str, Any] | Refused]:
+    async def _all(self, wishes: Sequence[Wish]) -> list[Said]:
         found = await asyncio.gather(*(self._one(wish) for wish in wishes))
         if any(isinstance(said, Refused) and self.visit.refused_trace(said) for said in found):
             return await self._all(wishes)
         return found
 
-    async def _one(self, wish: Wish) -> Mapping[str, Any] | Refused:
+    async def _one(self, wish: Wish) -> Said:
         """An answer, or why there is none: one setting that is refused hides no other."""
         try:
             return await self.visit.api.post(wish.path, self._body(wish))
@@ -111,12 +108,13 @@ class Compare:
     def _body(self, wish: Wish) -> dict[str, Any]:
         return wish.body("full" if self.visit.traced else None, stream=False)
 
-    def _show(self, wish: Wish, said: Any, found: Sequence[Any]) -> None:
+    def _show(self, wish: Wish, said: Said, first: Said) -> None:
         if isinstance(said, Refused):
             note(str(said), "warning")
             return
-        if _word(said) != next((_word(f) for f in found if not isinstance(f, Refused)), None):
-            note("Another answer than the first setting's.", "warning").classes("at-differs")
+        if not isinstance(first, Refused):
+            for difference in differences(said, first):
+                note(difference, "warning").classes("at-differs")
         if wish.writes:
             ui.label(text_of(said)).classes("said written at-answer")
         else:
@@ -125,8 +123,3 @@ class Compare:
             show_candidates(trace, marks_of(trace))
             show_stages(trace.get("stages") or [])
         snippets(self.visit, "POST", wish.path, self._body(wish))
-
-
-def _word(said: Mapping[str, Any]) -> str:
-    """The answer in short, to tell whether two are the same."""
-    return spoken(said["answers"][0]) if "answers" in said else text_of(said)

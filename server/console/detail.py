@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nicegui import ui
 
 from server.console.examples import example
+from server.console.listing import facts_of
 from server.console.parts import heading, note, snippets, table
 from server.console.visit import Visit
 
@@ -18,16 +19,7 @@ LABELS = 40
 def show_expert(visit: Visit, expert: Mapping[str, Any]) -> None:
     """Its manifest, part by part."""
     heading(expert["title"] or expert["id"])
-    facts = [
-        ("name", expert["id"]), ("kind", expert["kind"]),
-        ("version", f"{expert['version']} (kept: {', '.join(map(str, expert['versions']))})"),
-        ("state", expert["state"]), ("token routing", "gates" if expert["gates"] else "no gates"),
-        ("backbone", expert["backbone"]), ("aliases", ", ".join(expert["aliases"]) or "none"),
-        ("tags", ", ".join(expert["tags"]) or "none"),
-    ]  # fmt: skip
-    if expert["path"]:
-        facts.append(("folder", expert["path"]))
-    table(("what", "is"), facts)
+    table(("what", "is"), facts_of(expert))
     _list("Instructions", expert["instructions"])
     _list("Labels", expert["labels"][:LABELS], len(expert["labels"]))
     if expert["scores"]:
@@ -36,11 +28,12 @@ def show_expert(visit: Visit, expert: Mapping[str, Any]) -> None:
     _samples(visit, expert)
     if expert["provenance"]:
         with ui.expansion("Provenance").classes("wide"):
-            ui.code(json.dumps(expert["provenance"], indent=2, ensure_ascii=False), language="json")
+            told = json.dumps(expert["provenance"], indent=2, ensure_ascii=False)
+            ui.label(told).classes("code")
     snippets(visit, "GET", f"/v1/experts/{expert['id']}")
 
 
-def _list(title: str, items: list[str], whole: int | None = None) -> None:
+def _list(title: str, items: Sequence[str], whole: int | None = None) -> None:
     if not items:
         return
     heading(title, 3)
@@ -60,5 +53,5 @@ def _samples(visit: Visit, expert: Mapping[str, Any]) -> None:
     for i, sample in enumerate(expert["samples"]):
         link = example(expert, visit.sort, i).wish.to_link()
         with ui.element("p").classes("sample"):
-            ui.link(sample["input"], f"#ask&{link}").classes(f"at-sample-{i}")
+            ui.link(sample["input"], f"#ask&{link}")
             note(f"right: {sample['answer']}")

@@ -7,8 +7,9 @@ from dataclasses import replace
 from nicegui import ui
 
 from server.console.names import Names
+from server.console.parts import named
 from server.console.visit import Visit
-from server.console.wish import AUTO, Wish
+from server.console.wish import AUTO, MAX_TOKENS, PATHS, Wish
 
 SERVERS_OWN = "the server's own"
 MODES = {"": "as the preset does", "merge": "merge: one mix a request",
@@ -37,16 +38,20 @@ class Form:
             ui.toggle(self._visit.sorts, on_change=self._settle).props("no-caps").classes("at-sort")
         )
         self.text = (
-            ui.textarea("Input").props("outlined autogrow").classes("wide").classes("at-input")
+            ui.textarea("Input").props("outlined autogrow").classes("wide at-input")
         )
         self.instruction = (
             ui.textarea("Instruction: what the task is (may be empty)")
-            .props("outlined autogrow").classes("wide").classes("at-asked")
+            .props("outlined autogrow").classes("wide at-asked")
         )  # fmt: skip
         self.options = (
             ui.textarea("Choices, one a line (empty: the chosen expert's own labels)")
-            .props("outlined autogrow").classes("wide").classes("at-options")
+            .props("outlined autogrow").classes("wide at-options")
         )  # fmt: skip
+
+        self.length = ui.number("Tokens to write at most", min=1, step=1, format="%d").props(
+            "outlined dense"
+        )
 
     def _routing(self) -> None:
         visit = self._visit
@@ -63,7 +68,7 @@ class Form:
             self.top_k = ui.number(
                 "Experts at most (0: as the preset does)", min=0, max=64, step=1, format="%d"
             ).props("outlined dense").classes("at-top-k")  # fmt: skip
-        with ui.expansion("Weights by hand").classes("wide").classes("at-by-hand"):
+        with ui.expansion("Weights by hand").classes("wide at-by-hand"):
             self._by_hand()
 
     def _by_hand(self) -> None:
@@ -80,9 +85,9 @@ class Form:
         with self.sliders:
             for id, weight in self._weights.items():
                 ui.label(id)
-                slider = ui.slider(min=0, max=1, step=0.05, value=min(1.0, weight)).props(
-                    f'label aria-label="Weight of {id}"'
-                )
+                most = max(1.0, weight)
+                slider = ui.slider(min=0, max=most, step=0.05, value=weight).props("label")
+                named(slider, f"Weight of {id}")
                 slider.on_value_change(lambda e, id=id: self._weights.update({id: e.value}))
         self._settle()
 
@@ -95,6 +100,7 @@ class Form:
             self.mode.set_enabled(routed or len(self._weights) > 1)
         if self._asks:
             self.options.set_visibility(self.sort.value in ("choice", "score"))
+            self.length.set_visibility(self.sort.value in PATHS)
 
     @property
     def _model(self) -> str:
@@ -112,7 +118,7 @@ class Form:
         routed, auto = self._routed, self._model == AUTO
         return replace(
             question, model=self._model, router=self.router.value if routed else "",
-            mode=self.mode.value or "", top_k=int(self.top_k.value or 0) if routed else 0,
+            mode=(self.mode.value or "") if self.mode.enabled else "", top_k=int(self.top_k.value or 0) if routed else 0,
             experts=dict(self._weights) if auto else {},
         )  # fmt: skip
 
@@ -121,21 +127,24 @@ class Form:
             sort=self.sort.value, text=self.text.value or "",
             instruction=(self.instruction.value or "").strip(),
             options=tuple(o.strip() for o in (self.options.value or "").splitlines() if o.strip()),
+            max_tokens=int(self.length.value or MAX_TOKENS),
         )  # fmt: skip
 
     def fill(self, wish: Wish) -> None:
-        """Have the form say this; names that are not there are left out."""
+        """Have the form say this. A name that is not there stays: the server says that it is not."""
         if self._asks:
             self.sort.value = wish.sort if wish.sort in self.sort.options else "choice"
             self.text.value, self.instruction.value = wish.text, wish.instruction
             self.options.value = "\n".join(wish.options)
+            self.length.value = wish.max_tokens
         if self._routes:
             self.model.choose([wish.model])
-            if not self.model.chosen:
-                self.model.choose([AUTO])
-            self.router.value = wish.router if wish.router in self.router.options else ""
+            if wish.router not in self.router.options:  # the server says that there is none
+                self.router.options[wish.router] = wish.router
+                self.router.update()
+            self.router.value = wish.router
             self.mode.value = wish.mode if wish.mode in MODES else ""
             self.top_k.value = wish.top_k
-            self._weights = {id: w for id, w in wish.experts.items() if id in self._visit.experts}
+            self._weights = dict(wish.experts)
             self.experts.choose(list(self._weights))
         self._settle()

@@ -3,28 +3,35 @@
 // Walks by arrow keys; every cell can be heard as well as seen, and letters stand beside colours.
 // Knows the map that `server/console/reading.py` made, and nothing of servers.
 
-const CELL = 22, LABEL = 190, HEAD = 92, RULE = 2;
+const CELL = 22, HEAD = 92, RULE = 2;
+const LABEL = innerWidth < 600 ? 110 : 190;
+
+// What is readable on a colour that lies over the ground by a part (WCAG 2.2, relative luminance).
+const channel = (c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+const light = (rgb) => rgb.reduce((sum, c, i) => sum + [0.2126, 0.7152, 0.0722][i] * channel(c / 255), 0);
+const parts = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
+const blended = (hex, part, ground) => parts(hex).map((c, i) => part * c + (1 - part) * ground[i]);
+const inkOn = (rgb) => (light(rgb) > 0.179 ? "#000000" : "#ffffff");
 
 export default {
   template: `
     <div class="heat">
-      <div class="heat-text" role="listbox" aria-label="Tokens" v-if="map">
-        <span v-for="(token, t) in map.tokens" :key="t" role="option"
-              :aria-selected="t === at.token" :class="{ written: t >= read, here: t === at.token }"
-              :style="ink(t)" :title="say(at.row, t)" @click="go(at.row, t)">{{ shown(token) }}</span>
-      </div>
+      <p class="heat-text" v-if="map"><span v-for="(token, t) in map.tokens" :key="t"
+        :class="{ written: t >= read, here: t === at.token }" :style="ink(t)" :title="say(at.row, t)"
+        @click="go(at.row, t)">{{ shown(token) }}</span></p>
       <div class="heat-tools" v-if="map && !map.even">
-        <label><input type="checkbox" v-model="bySite" @change="settle"> every site</label>
+        <label><input type="checkbox" v-model="bySite" @change="turn"> every site</label>
         <span class="heat-hint">Arrow keys walk through the map.</span>
       </div>
       <div class="heat-frame" ref="frame" tabindex="0" role="application"
-           :aria-label="'Heat map of experts by layer and token. ' + say(at.row, at.token)"
-           @scroll="draw" @keydown="walk" @mousemove="point" @mouseleave="hover = null"
-           @click="pick" :style="{ height: height + 'px' }" v-show="map">
+           aria-label="Heat map of experts by layer and token: walk by arrow keys"
+           aria-describedby="heat-said" @scroll="draw" @keydown="walk" @mousemove="point"
+           @mouseleave="leave" @click="pick" :style="{ height: height + 'px' }" v-show="map">
         <div :style="{ width: width + 'px', height: full + 'px' }"></div>
         <canvas ref="canvas" aria-hidden="true"></canvas>
       </div>
-      <p class="heat-said" aria-live="polite" ref="said">{{ told }}</p>
+      <p class="heat-said" id="heat-said" aria-live="polite">{{ told }}</p>
+      <p class="heat-hover" aria-hidden="true">{{ hovered }}</p>
     </div>`,
 
   data: () => ({ map: null, bySite: false, at: { row: 0, token: 0 }, hover: null, seen: 0 }),
@@ -34,8 +41,8 @@ export default {
     rows() { return this.map ? (this.bySite || this.map.even ? this.sites : this.layers) : []; },
     sites() {
       return this.map.rows.map((r) => ({
-        label: r.layer < 0 ? r.part : `${r.layer} ${r.part}`, site: r.site, first: r.first,
-        weights: r.weights_ET,
+        label: r.layer < 0 ? r.part : `${r.layer} ${r.part}`, site: r.site, layer: r.layer,
+        first: r.first, weights: r.weights_ET,
       }));
     },
     // The mean over a layer's sites that see the same tokens.
@@ -43,12 +50,13 @@ export default {
       const groups = new Map();
       for (const r of this.map.rows) {
         const count = r.weights_ET.length ? r.weights_ET[0].length : 0;
-        const key = [r.stack, r.layer, r.first, count].join("|");
+        const key = [r.stack, r.layer, r.first, count, r.layer < 0 ? r.part : ""].join("|");
         if (!groups.has(key)) groups.set(key, { first: r.first, of: [], name: `${r.stack} layer ${r.layer}` });
         groups.get(key).of.push(r);
       }
       return [...groups.values()].map((g) => ({
-        label: g.of[0].layer < 0 ? g.of[0].part : g.name, site: `${g.of.length} sites`, first: g.first,
+        label: g.of[0].layer < 0 ? g.of[0].part : g.name, site: `${g.of.length} sites`,
+        layer: g.of[0].layer, first: g.first,
         weights: g.of[0].weights_ET.map((_, e) => g.of[0].weights_ET[e].map(
           (_, t) => g.of.reduce((sum, r) => sum + r.weights_ET[e][t], 0) / g.of.length)),
       }));
@@ -56,7 +64,8 @@ export default {
     width() { return LABEL + (this.map ? this.map.tokens.length : 0) * CELL; },
     full() { return HEAD + this.rows.length * CELL; },
     height() { return Math.min(this.full + 16, 560); },
-    told() { const c = this.hover || this.at; return this.map ? this.say(c.row, c.token) : ""; },
+    told() { return this.map ? this.say(this.at.row, this.at.token) : ""; },
+    hovered() { return this.map && this.hover ? this.say(this.hover.row, this.hover.token) : ""; },
   },
 
   mounted() {
@@ -129,6 +138,13 @@ export default {
       const row = Math.floor((y - HEAD + f.scrollTop) / CELL);
       return row < this.rows.length && token < this.map.tokens.length ? { row, token } : null;
     },
+    // The same layer, by its sites or as a whole.
+    turn() {
+      const was = (this.bySite ? this.layers : this.sites)[this.at.row], first = was ? was.layer : 0;
+      this.at = { ...this.at, row: Math.max(0, this.rows.findIndex((r) => r.layer === first)) };
+      this.settle();
+    },
+    leave() { this.hover = null; this.draw(); },
     point(event) { if (this.map) { this.hover = this.under(event); this.draw(); } },
     pick(event) { const c = this.map && this.under(event); if (c) this.go(c.row, c.token); },
     settle() { this.$nextTick(() => this.map && this.go(this.at.row, this.at.token)); },
@@ -146,7 +162,8 @@ export default {
         canvas.style.width = w + "px"; canvas.style.height = h + "px";
       }
       canvas.style.transform = `translate(${f.scrollLeft}px, ${f.scrollTop}px)`;
-      const pen = canvas.getContext("2d"), ink = getComputedStyle(f).color;
+      const pen = canvas.getContext("2d"), style = getComputedStyle(f), ink = style.color;
+      this.ground = (style.backgroundColor.match(/\d+/g) || [255, 255, 255]).slice(0, 3).map(Number);
       pen.setTransform(ratio, 0, 0, ratio, 0, 0);
       pen.clearRect(0, 0, w, h);
       pen.font = "12px system-ui, sans-serif";
@@ -156,7 +173,7 @@ export default {
       const r1 = Math.min(this.rows.length, r0 + Math.ceil((h - HEAD) / CELL) + 1);
       const x = (t) => LABEL + t * CELL - f.scrollLeft, y = (r) => HEAD + r * CELL - f.scrollTop;
       pen.save(); this.within(pen, LABEL, HEAD, w, h);
-      for (let r = r0; r < r1; r++) for (let t = t0; t < t1; t++) this.paintCell(pen, r, t, x(t), y(r), ink);
+      for (let r = r0; r < r1; r++) for (let t = t0; t < t1; t++) this.paintCell(pen, r, t, x(t), y(r));
       this.frame(pen, x(this.at.token), y(this.at.row), ink);
       if (this.hover) this.frame(pen, x(this.hover.token), y(this.hover.row), ink);
       pen.restore();
@@ -175,15 +192,14 @@ export default {
     within(pen, left, top, right, bottom) {
       pen.beginPath(); pen.rect(left, top, right - left, bottom - top); pen.clip();
     },
-    paintCell(pen, row, token, x, y, ink) {
+    paintCell(pen, row, token, x, y) {
       const cell = this.cell(row, token);
       if (!cell || !cell.length) return;
       const best = cell[0];
-      pen.globalAlpha = 0.25 + 0.75 * Math.min(1, best.weight);
-      pen.fillStyle = best.colour;
+      const colour = blended(best.colour, 0.25 + 0.75 * Math.min(1, best.weight), this.ground);
+      pen.fillStyle = `rgb(${colour.join(" ")})`;
       pen.fillRect(x, y, CELL - RULE, CELL - RULE);
-      pen.globalAlpha = 1;
-      pen.fillStyle = best.weight > 0.5 ? best.ink : ink;
+      pen.fillStyle = inkOn(colour);
       pen.textAlign = "center";
       pen.fillText(best.letter, x + CELL / 2 - RULE / 2, y + CELL / 2);
       pen.textAlign = "start";

@@ -50,9 +50,12 @@ class Names:
         return list(dict.fromkeys(filter(None, names)))
 
     def choose(self, names: Sequence[str]) -> None:
-        """Choose these; in a list, those of them that it has."""
+        """Choose these, also those that are not there: the server says so when they are asked."""
         if self._lists:
-            there = [name for name in names if name in self.field.options]
-            self.field.value = there if self._several else next(iter(there), None)
+            odd = {name: f"{name} (not there)" for name in names if name not in self.field.options}
+            if odd:
+                self.field.options = {**self.field.options, **odd}
+                self.field.update()
+            self.field.value = list(names) if self._several else next(iter(names), None)
         else:
             self.field.value = ", ".join(names)

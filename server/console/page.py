@@ -1,11 +1,12 @@
 """The page: its views as tabs, the key of who looks, and the link that brings all of it back.
 
 The key stays in the browser's tab (`sessionStorage`) and goes with every request, as any client
-sends one. What was asked stands behind `#`, which is sent to nobody.
+sends one. What is asked stands behind `#`, which is sent to nobody.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -16,17 +17,26 @@ from server.console.ask import Ask
 from server.console.compare import Compare
 from server.console.experts import Experts
 from server.console.live import Live
-from server.console.parts import note, say
-from server.console.visit import Visit
-from server.console.wish import Wish
+from server.console.parts import named, note
+from server.console.view import UNKNOWN, View
+from server.console.visit import FORBIDDEN, Visit
 from server.relay.messages import Relay
 
 STYLE = Path(__file__).with_name("console.css")
-VIEWS = {"ask": "Ask", "compare": "Compare", "library": "Library", "live": "Live"}
-REMEMBERED = """return {
-  key: sessionStorage.getItem("sailplane-key") || "", hash: location.hash.slice(1),
-  base: location.origin }"""
-FOLLOWED = """addEventListener("hashchange", () => emitEvent("moved", location.hash.slice(1)))"""
+VIEWS: dict[str, tuple[str, type[View]]] = {
+    "ask": ("Ask", Ask), "compare": ("Compare", Compare), "library": ("Library", Experts),
+    "live": ("Live", Live),
+}  # fmt: skip
+FIRST = "ask"
+REMEMBERED = """
+let key = ""; try { key = sessionStorage.getItem("sailplane-key") || "" } catch { }
+addEventListener("hashchange", () => emitEvent("moved", location.hash.slice(1)));
+return { key, hash: location.hash.slice(1), base: location.origin,
+         dark: matchMedia("(prefers-color-scheme: dark)").matches }"""
+REMEMBER = "try {{ sessionStorage.setItem('sailplane-key', {}) }} catch {{ }}"
+SLOW = 30.0
+"""Seconds that a browser may take to say what it remembers."""
+Build = Callable[[], Awaitable[None]]
 
 
 class Page:
@@ -34,129 +44,133 @@ class Page:
 
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
-        self.view = "ask"
+        self._name = FIRST
+        self._view: View | None = None
         self._links: dict[str, str] = {}
 
     async def build(self) -> None:
         """The frame at once, and the views when the server has told what there is."""
         ui.add_css(STYLE.read_text("utf-8"))
+        ui.colors(primary="#0072b2", negative="#b3261e")
         self._dark = ui.dark_mode(None)
         self._header()
-        self.body = ui.element("main").classes("body").props('id="main"')
+        self.body = ui.element("main").classes("body").props("id=main")
         with self.body:
             ui.skeleton().classes("wide")
         await ui.context.client.connected()
-        known = await ui.run_javascript(REMEMBERED, timeout=10)
-        self._base = known["base"]
-        self._turn_to(known["hash"])
+        known = await ui.run_javascript(REMEMBERED, timeout=SLOW)
+        if known is None:  # nobody came to look
+            return
+        self._base, self._is_dark = known["base"], bool(known["dark"])
+        self._aim(known["hash"])
         ui.on("moved", self._moved)
-        ui.run_javascript(FOLLOWED)
         await self.enter(known["key"])
-
-    def _turn_to(self, link: str) -> None:
-        view, _, asked = link.partition("&")
-        self.view = view if view in VIEWS else "ask"
-        self._links[self.view] = asked
-
-    async def _moved(self, event: events.GenericEventArguments) -> None:
-        """Somebody followed a link to another view, or changed the address by hand."""
-        self._turn_to(event.args)
-        self.tabs.value = self.view
-        await self._show()
 
     def _header(self) -> None:
         with ui.header().classes("top"):
-            ui.label("Sailplane").classes("name")
-            with ui.tabs(on_change=self._turn).props("no-caps dense") as self.tabs:
-                for name, says in VIEWS.items():
+            with ui.element("h1").classes("name"):
+                ui.label("Sailplane")
+            with ui.tabs(on_change=self._turned).props("no-caps dense") as self.tabs:
+                for name, (says, _) in VIEWS.items():
                     ui.tab(name, label=says)
+            self.tabs.set_visibility(False)
             ui.space()
-            self.who = ui.button("Key", on_click=self._ask_key).props("flat dense no-caps")
-            self.who.classes("at-key")
-            ui.button(icon="contrast", on_click=self._turn_light).props(
-                'flat dense aria-label="Light or dark"'
+            ui.button("Key", on_click=self._change_key).props("flat dense no-caps")
+            named(ui.button(icon="contrast", on_click=self._turn_light), "Light or dark").props(
+                "flat dense"
             )
 
     async def enter(self, key: str) -> None:
         """Look at the server with a key, or ask for one."""
-        self.visit = Visit(Api(self._relay, key), self._base)
+        client = ui.context.client.request.client
+        api = Api(self._relay, key, (client.host, client.port) if client else None)
+        self.visit = Visit(api, self._base, locked=self._lock)
+        self.visit.dark = self._is_dark
         try:
             await self.visit.look()
         except Refused as refused:
-            await self._refused(refused)
+            self._lock(refused)
             return
-        self.tabs.value = self.view
+        self.tabs.set_visibility(True)
+        self.tabs.value = self._name
         await self._show()
 
-    async def _refused(self, refused: Refused) -> None:
+    def _lock(self, refused: Refused) -> None:
         """Say what the server says, and offer to try a key."""
+        self.tabs.set_visibility(False)
+        self._view = None
         self.body.clear()
         with self.body:
-            note(str(refused), "warning").classes("at-refused")
-            if refused.status in (401, 403):
-                self._key_field()
+            note(str(refused), "warning")
+            if refused.status in (UNKNOWN, FORBIDDEN):
+                self._key_field(lambda: None)
             else:
                 ui.button("Try again", on_click=lambda: self.enter(self.visit.api.key))
 
-    def _key_field(self) -> None:
+    def _key_field(self, done: Callable[[], object]) -> None:
         field = ui.input("Key of this server (sp-...)", password=True).props(
             "outlined autocomplete=off"
-        ).classes("wide").classes("at-key-field")  # fmt: skip
+        ).classes("wide")  # fmt: skip
         note("It stays in this tab of your browser and is sent with each request.")
 
-        async def take() -> None:
-            key = (field.value or "").strip()
-            await ui.run_javascript(f"sessionStorage.setItem('sailplane-key', {key!r})")
+        async def take(key: str) -> None:
+            done()
+            ui.run_javascript(REMEMBER.format(json.dumps(key)))
             await self.enter(key)
 
-        field.on("keydown.enter", take)
-        ui.button("Use this key", on_click=take).classes("at-use-key")
+        async def use() -> None:
+            await take((field.value or "").strip())
 
-    async def _ask_key(self) -> None:
-        self.body.clear()
-        with self.body:
-            self._key_field()
+        field.on("keydown.enter", use)
+        with ui.row():
+            ui.button("Use this key", on_click=use)
+            ui.button("Forget the key", on_click=lambda: take("")).props("flat")
+
+    def _change_key(self) -> None:
+        with ui.dialog(value=True) as dialog, ui.card():
+            self._key_field(dialog.close)
+            ui.button("Cancel", on_click=dialog.close).props("flat")
 
     def _turn_light(self) -> None:
-        self._dark.value = not self._dark.value
+        now = self._is_dark if self._dark.value is None else self._dark.value
+        self._dark.value = self._is_dark = not now
 
-    async def _turn(self) -> None:
-        if self.tabs.value != self.view:
-            self.view = self.tabs.value
-            await self._show()
+    def _aim(self, link: str) -> None:
+        """Note what a link brings back; what is no link brings the first view."""
+        name, _, asked = link.partition("&")
+        self._name = name if name in VIEWS else FIRST
+        self._links[self._name] = asked
+
+    async def _moved(self, event: events.GenericEventArguments) -> None:
+        """Somebody followed a link to another view, or changed the address by hand."""
+        self._aim(str(event.args))
+        self.tabs.value = self._name
+        await self._show()
+
+    async def _turned(self) -> None:
+        """Somebody chose another tab; what stood in the form is there when they come back."""
+        if self.tabs.value == self._name:
+            return
+        if self._view is not None:
+            self._links[self._name] = self._view.link
+        self._name = self.tabs.value
+        await self._show()
 
     async def _show(self) -> None:
-        """The view that is turned to."""
+        """The view that is turned to, in a place of its own: the former's goes with all it does."""
+        name, (says, view) = self._name, VIEWS[self._name]
+        link = self._links.get(name, "")
         self.body.clear()
-        link = self._links.get(self.view, "")
         with self.body:
-            try:
-                await self._makers()[self.view](link)
-            except Refused as refused:
-                say(refused)
-                note(str(refused), "warning")
-        self._keep(link)
+            place = named(ui.element("div").classes("stack").props("role=tabpanel"), says)
+        self._view = made = view(self.visit, place, lambda said: self._keep(name, said))
+        self._keep(name, link)
+        with place:
+            await made.careful(lambda: made.build(link))()
 
-    def _makers(self) -> dict[str, Callable[[str], Awaitable[None]]]:
-        return {"ask": self._ask, "compare": self._compare, "library": self._library,
-                "live": self._live}  # fmt: skip
-
-    async def _ask(self, link: str) -> None:
-        view = Ask(self.visit, self._keep)
-        if link:
-            view.form.fill(Wish.of_link(link))
-
-    async def _compare(self, link: str) -> None:
-        Compare(self.visit, self._keep, link)
-
-    async def _library(self, link: str) -> None:
-        await Experts(self.visit, self._keep).build(link)
-
-    async def _live(self, _link: str) -> None:
-        await Live(self.visit).build()
-
-    def _keep(self, link: str) -> None:
-        """Have the address say what is shown."""
-        self._links[self.view] = link
-        said = f"#{self.view}&{link}" if link else f"#{self.view}"
-        ui.run_javascript(f"history.replaceState(null, '', {said!r})")
+    def _keep(self, name: str, link: str) -> None:
+        """Have the address say what is shown, if that is still what is shown."""
+        self._links[name] = link
+        if name == self._name:
+            said = json.dumps(f"#{name}&{link}" if link else f"#{name}")
+            ui.run_javascript(f"history.replaceState(null, '', {said})")

@@ -25,6 +25,8 @@ FALLBACKS = {
     "no_fit": "No expert surely fits this; the nearest answer at less strength.",
     "no_expert": "No expert can be chosen; the bare backbone answers.",
 }
+LEAST_MOVED = 0.001
+"""A probability that moved by less is the same."""
 LAYER = re.compile(r"(?:^|\.)(\d+)(?:\.|$)")
 
 
@@ -69,6 +71,36 @@ def trace_of(said: Mapping[str, Any]) -> Mapping[str, Any] | None:
         return routing["questions"][0]
     told = routing["prompts"][0] if "prompts" in routing else routing
     return told.get("trace")
+
+
+def differences(said: Mapping[str, Any], first: Mapping[str, Any]) -> list[str]:
+    """In what an answer differs from the first setting's, a sentence each."""
+    found: list[str] = []
+    if word_of(said) != word_of(first):
+        found.append("Another answer than the first setting's.")
+    elif "answers" in said:
+        mine, theirs = (dict(shares(a["answers"][0])) for a in (said, first))
+        moved = {o: mine[o] - theirs[o] for o in mine if o in theirs}
+        most = max(moved, key=lambda o: abs(moved[o]), default=None)
+        if most is not None and abs(moved[most]) >= LEAST_MOVED:
+            found.append(f"{most}: {moved[most]:+.1%} against the first setting.")
+    ours, others = (weights_of(trace_of(a)) for a in (said, first))
+    if ours and others and list(ours) != list(others):
+        found.append("Other experts than the first setting's.")
+    elif ours != others:
+        found.append("Other weights than the first setting's.")
+    return found
+
+
+def word_of(said: Mapping[str, Any]) -> str:
+    """An answer in short, to tell whether two are the same."""
+    return spoken(said["answers"][0]) if "answers" in said else text_of(said)
+
+
+def weights_of(trace: Mapping[str, Any] | None) -> dict[str, float]:
+    """The experts of a selection, and their weights to a hundredth."""
+    chosen = trace["selection"]["experts"] if trace else []
+    return {e["id"]: round(float(e["weight"]), 2) for e in chosen}
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,10 @@ class View:
         self.visit, self.place, self.keep = visit, place, keep
         self._turn = Turn(place)
 
+    async def build(self, link: str) -> None:
+        """Fill the place, with what a link brings back."""
+        raise NotImplementedError
+
     @property
     def link(self) -> str:
         """What stands behind `#` and brings the view back as it is."""

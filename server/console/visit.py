@@ -1,18 +1,20 @@
 """One visitor's look at the server: its key, and what the API told about what there is.
 
-A visit is one tab. It is made anew when the page is, and holds nothing of other visitors.
+A visit is one tab, and holds nothing of other visitors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from server.console.api import Api, Refused
-from server.console.wish import PATHS, SORTS, Sort
+from server.console.wish import AUTO, PATHS, SORTS, Sort
 
 FORBIDDEN = 403
+KEPT = ("id", "title", "instructions", "labels", "samples", "path")
+"""What views need of every expert; all else is asked for when it is shown."""
 
 
 @dataclass
@@ -21,13 +23,15 @@ class Visit:
 
     Attributes:
         api: as this visitor may use it. base: address of the server, as the browser has it.
-        answers: routes that the backbone answers. backbone: its name. routers: the presets.
-        default: the preset that routes where none is named. experts: by id. traced: whether this
-            key may see traces, as far as is known. asked: the instruction that was routed by last.
+            locked: told when the key counts no more. answers: routes that the backbone answers.
+            backbone: its name. routers: the presets. default: the preset that routes where none is
+            named. experts: by id. traced: whether this key may see traces, as far as is known.
+            asked: the instruction that was routed by last. dark: whether the page is, at first.
     """
 
     api: Api
     base: str
+    locked: Callable[[Refused], None] | None = None
     answers: list[str] = field(default_factory=list)
     backbone: str = ""
     routers: list[Mapping[str, Any]] = field(default_factory=list)
@@ -35,6 +39,7 @@ class Visit:
     experts: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     traced: bool = True
     asked: str = ""
+    dark: bool = False
 
     async def look(self) -> None:
         """Ask what there is.
@@ -43,7 +48,7 @@ class Visit:
             Refused: the server tells this visitor nothing.
         """
         models = (await self.api.get("/v1/models"))["data"]
-        _, backbone = models[:2]  # auto comes first
+        backbone = next(m for m in models if m["answers"] and m["id"] != AUTO)
         self.backbone, self.answers = backbone["id"], backbone["answers"]
         presets = await self.api.get("/v1/routers")
         self.routers, self.default = presets["data"], presets["default"]
@@ -52,13 +57,18 @@ class Visit:
     async def look_at_library(self) -> Mapping[str, Any]:
         """Ask for the experts again; the whole answer."""
         told = await self.api.get("/v1/experts")
-        self.experts = {expert["id"]: expert for expert in told["data"]}
+        self.experts = {e["id"]: {name: e[name] for name in KEPT} for e in told["data"]}
         return told
 
     @property
     def keyed(self) -> bool:
         """Whether the visitor gave a key."""
         return bool(self.api.key)
+
+    @property
+    def governs(self) -> bool:
+        """Whether the visitor may change the library: who may is told where it lies."""
+        return not self.experts or any(e["path"] is not None for e in self.experts.values())
 
     @property
     def sorts(self) -> dict[str, str]:

@@ -5,6 +5,7 @@ A link keeps it behind `#`, which browsers send to nobody: no text of a request 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Self, cast
@@ -21,6 +22,7 @@ SORTS: dict[Sort, str] = {
 PATHS: dict[Sort, str] = {"chat": "/v1/chat/completions", "text": "/v1/completions"}
 """Of what is written; all else is decided."""
 AUTO = "auto"
+NUMBER = re.compile(r"[0-9]{1,6}")
 MAX_TOKENS = 64
 
 
@@ -130,7 +132,7 @@ class Wish:
                     experts[id] = cast("float", _number(weight))
             elif name in ("text", "instruction", "model", "router", "mode"):
                 wish = replace(wish, **{name: value})
-            elif name in ("top_k", "max_tokens") and value.isdecimal():
+            elif name in ("top_k", "max_tokens") and NUMBER.fullmatch(value):
                 wish = replace(wish, **{name: int(value)})
             elif name == "sort" and value in SORTS:
                 wish = replace(wish, sort=value)

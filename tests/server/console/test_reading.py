@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 
 from server.console.palette import marks
-from server.console.reading import candidates, heat_map, placed, remarks, waterfall
+from server.console.reading import (
+    candidates,
+    differences,
+    heat_map,
+    placed,
+    remarks,
+    shares,
+    spoken,
+    trace_of,
+    waterfall,
+)
 from server.console.wish import Wish
 
 pytestmark = pytest.mark.anyio
@@ -117,3 +127,55 @@ def test_every_fallback_of_the_policy_has_words():
 )
 def test_a_site_has_a_place(site, found):
     assert placed(site) == found
+
+
+def said(choice="a", share=0.6, **weights):
+    experts = [{"id": id, "weight": w} for id, w in weights.items()]
+    return {
+        "answers": [{"type": "choice", "choice": choice, "probabilities": [
+            {"value": "a", "probability": share}, {"value": "b", "probability": 1 - share}]}],
+        "routing": {"questions": [{"selection": {"experts": experts}}]},
+    }  # fmt: skip
+
+
+def test_differences_from_the_first_are_named():
+    first = said(mood=0.7, weather=0.3)
+    assert differences(first, first) == []
+    assert differences(said("b", 0.4, mood=0.7, weather=0.3), first) == [
+        "Another answer than the first setting's."
+    ]
+    assert differences(said("a", 0.7, mood=0.7, weather=0.3), first) == [
+        "a: +10.0% against the first setting."
+    ]
+    assert differences(said(weather=0.3, mood=0.7), first) == [
+        "Other experts than the first setting's."
+    ]
+    assert differences(said(mood=0.6, weather=0.4), first) == [
+        "Other weights than the first setting's."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "word", "options"),
+    [
+        ({"type": "predicate", "probability": 0.7}, "true", ["true", "false"]),
+        ({"type": "predicate", "probability": 0.2}, "false", ["true", "false"]),
+        ({"type": "score", "score": 0.9, "probabilities": [
+            {"label": "low", "probability": 0.1}, {"label": "high", "probability": 0.9}]},
+         "high (score 0.90)", ["low", "high"]),
+        ({"type": "refusal", "reason": "No labels."}, "No labels.", []),
+    ],
+)  # fmt: skip
+def test_every_sort_of_answer_is_a_word_and_its_shares(answer, word, options):
+    assert spoken(answer) == word
+    assert [option for option, _ in shares(answer)] == options
+    assert not options or sum(share for _, share in shares(answer)) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    "routing",
+    [{"questions": [{"x": 1}]}, {"prompts": [{"trace": {"x": 1}}]}, {"trace": {"x": 1}}],
+)
+def test_the_trace_is_found_wherever_a_route_has_it(routing):
+    assert trace_of({"routing": routing}) == {"x": 1}
+    assert trace_of({}) is None
