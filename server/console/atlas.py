@@ -38,7 +38,9 @@ class Atlas:
             self.sentence = ui.input("A task in a sentence").props("outlined dense").classes("grow")
             self.sentence.on("keydown.enter", place)
             ui.button("Where is it?", on_click=place)
-        self.chart = ui.echart({}, on_point_click=view.careful(self._clicked)).classes("map at-map")
+        clicked = view.careful(self._clicked)
+        self.chart = ui.echart({}, on_point_click=lambda event: clicked(event))
+        self.chart.classes("map at-map")
         named(self.chart, "Map of instructions; what is near is listed below").props("role=img")
         self.near = ui.element("div").classes("at-near")
         snippets(view.visit, "GET", "/v1/map")
@@ -86,8 +88,7 @@ class Atlas:
         number = near["instruction"]
         return said[number] if number < len(said) else ""
 
-    async def _clicked(self, *events: Any) -> None:
-        event = events[0]
+    async def _clicked(self, event: Any) -> None:
         if event.series_index == 0:
             expert = self._map["points"][event.data_index][0]
             await self._choose(self._map["experts"][expert])

@@ -57,12 +57,12 @@ class Form:
         visit = self._visit
         models = {AUTO: "auto: the server chooses", visit.backbone: f"{visit.backbone}: no expert"}
         models |= {id: id for id in visit.experts}
-        presets = {"": f"{SERVERS_OWN} ({visit.default})"}
-        presets |= {p["id"]: f"{p['id']}: {p['says']}" for p in visit.routers}
+        self._presets = {"": f"{SERVERS_OWN} ({visit.default})"}
+        self._presets |= {p["id"]: f"{p['id']}: {p['says']}" for p in visit.routers}
         with ui.element("div").classes("fields"):
             self.model = Names("Model", models, self._settle)
             self.router = (
-                ui.select(presets, label="Router").props("outlined dense").classes("at-router")
+                ui.select(self._presets, label="Router").props("outlined dense").classes("at-router")
             )
             self.mode = ui.select(MODES, label="Mode").props("outlined dense").classes("at-mode")
             self.top_k = ui.number(
@@ -140,8 +140,7 @@ class Form:
         if self._routes:
             self.model.choose([wish.model])
             if wish.router not in self.router.options:  # the server says that there is none
-                self.router.options[wish.router] = wish.router
-                self.router.update()
+                self.router.set_options({**self._presets, wish.router: f"{wish.router} (not there)"})
             self.router.value = wish.router
             self.mode.value = wish.mode if wish.mode in MODES else ""
             self.top_k.value = wish.top_k

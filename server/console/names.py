@@ -54,8 +54,7 @@ class Names:
         if self._lists:
             odd = {name: f"{name} (not there)" for name in names if name not in self.field.options}
             if odd:
-                self.field.options = {**self.field.options, **odd}
-                self.field.update()
+                self.field.set_options({**self.field.options, **odd})
             self.field.value = list(names) if self._several else next(iter(names), None)
         else:
             self.field.value = ", ".join(names)
