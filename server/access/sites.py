@@ -25,7 +25,8 @@ def from_another_site(headers: Headers) -> bool:
     if origin is None:
         return False
     here = [headers.get("host", ""), *headers.get("x-forwarded-host", "").split(",")]
+    names = {name.strip() for name in here} - {""}  # a page without an address says "null"
     try:
-        return urlsplit(origin).netloc not in {name.strip() for name in here}
+        return urlsplit(origin).netloc not in names
     except ValueError:  # no browser sends that
         return True
