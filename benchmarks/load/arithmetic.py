@@ -85,6 +85,16 @@ def percentile(seconds: Iterable[Second], share: float, outcome: str = "answered
     return timeline.percentile(timeline.merged(seconds, outcome), share)
 
 
+def minute_tail(seconds: Sequence[Second], minute: int = 60) -> float:
+    """p99 / p50 of each minute, their median: without the machine's slow and fast quarters.
+
+    Of a shorter span the whole.
+    """
+    starts = range(0, max(1, len(seconds) - minute + 1), minute)
+    minutes = [seconds[i : i + minute] for i in starts]
+    return median(percentile(m, 0.99) / percentile(m, 0.5) for m in minutes)
+
+
 def growth(values: Sequence[float]) -> float:
     """How much more the last tenth holds than the first, as a share; medians, for peaks pass."""
     tenth = max(1, len(values) // 10)

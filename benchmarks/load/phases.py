@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,16 @@ def search(plan: Plan, folder: Path, tell: Tell) -> dict[str, Any]:
     return {"points": found, "levelled": of.levelled(points), "top": asdict(top)}
 
 
+@contextmanager
+def _gauged(
+    plan: Plan, folder: Path, tell: Tell, top: of.Point
+) -> Generator[tuple[Server, of.Point]]:
+    """A fresh, warm server with a queue, and what it can do now."""
+    with server(*SERVER, *_queue(top)) as under, watched(under, folder / "server.jsonl"):
+        _warm(plan, under, folder)
+        yield under, _asked(under, folder, "gauge", top.users, plan.gauge, tell)
+
+
 def _asked(under: Server, folder: Path, name: str, users: int, span: float, tell: Tell) -> of.Point:
     """What users get who ask again at once, for so many seconds."""
     seconds = locust(under, folder, name, span, "--think", "0", users=users)
@@ -119,9 +130,7 @@ def _point(users: int, seconds: list[dict[str, Any]], watch: Path) -> of.Point:
 
 def steady(plan: Plan, folder: Path, tell: Tell, top: of.Point) -> dict[str, Any]:
     """Random arrivals at 80%: nothing may fail, and nothing may grow."""
-    with server(*SERVER, *_queue(top)) as under, watched(under, folder / "server.jsonl"):
-        _warm(plan, under, folder)
-        own = _asked(under, folder, "gauge", top.users, plan.gauge, tell)
+    with _gauged(plan, folder, tell, top) as (under, own):
         nearly = ("--rate", f"{NEARLY * own.rate}", "--allow-refusals")
         stirred = locust(under, folder, "stir", plan.stir, *nearly)
         rate = SHARE * own.rate
@@ -142,9 +151,7 @@ def steady(plan: Plan, folder: Path, tell: Tell, top: of.Point) -> dict[str, Any
 def overload(plan: Plan, folder: Path, tell: Tell, top: of.Point) -> dict[str, Any]:
     """80%, then three times the saturation, then 80% again."""
     before = after = plan.overload / 2
-    with server(*SERVER, *_queue(top)) as under, watched(under, folder / "server.jsonl"):
-        _warm(plan, under, folder)
-        own = _asked(under, folder, "gauge", top.users, plan.gauge, tell)
+    with _gauged(plan, folder, tell, top) as (under, own):
         calm, heavy = SHARE * own.rate, OVERLOAD * own.rate
         rates = f"{calm}:{before},{heavy}:{plan.overload},{calm}"
         tell(f"{heavy:.1f} requests/s for {plan.overload:.0f} s")

@@ -18,6 +18,8 @@ from benchmarks.load.phases import OVERLOAD, SHARE
 from benchmarks.load.processes import readings
 
 TAIL, GROWTH, GOODPUT, RECOVERY = 5.0, 2.0, 0.9, 15.0
+NEAR = 0.95
+"""A load that was less than this part of what it should have been says too little."""
 OTHERS = 0.1
 """Where other processes use more cores than this, the figures are not the server's alone."""
 Found = Mapping[str, Any]
@@ -59,6 +61,12 @@ def _speed(phase: str, found: Found) -> list[Figure]:
     ]
 
 
+def _share(found: Found) -> float:
+    """What was asked for, of what the server could do around it: less where the machine sped up."""
+    around = mean((own(found).rate, of.Point(**found["after"]).rate))
+    return found["rate"] / around
+
+
 def steady(found: Found, folder: Path) -> list[Figure]:
     """A long time at 80%."""
     lines = timeline.read(folder / "steady.jsonl")
@@ -70,6 +78,9 @@ def steady(found: Found, folder: Path) -> list[Figure]:
     return [
         reported("steady: minutes", len(seconds) / 60),
         *_speed("steady", found),
+        at_least(
+            "steady: arrivals, of the saturation before and after", _share(found), NEAR * SHARE
+        ),
         reported("steady: requests/s", ended / len(seconds)),
         at_most(
             "steady: failed requests", of.total(lines, "failed") + found.get("failed_before", 0), 0
@@ -77,6 +88,7 @@ def steady(found: Found, folder: Path) -> list[Figure]:
         reported("steady: latency p50, ms", p50),
         reported("steady: latency p99, ms", p99),
         at_most("steady: p99 / p50", p99 / p50, TAIL),
+        reported("steady: p99 / p50, of the median minute", of.minute_tail(seconds)),
         reported("steady: resident memory at the end, MB", held[-1] / 2**20),
         at_most("steady: growth of resident memory, %", 100 * of.growth(held), GROWTH),
         *_client("steady", seconds, seen),

@@ -16,6 +16,7 @@ from benchmarks.continual.report import figures
 from benchmarks.continual.rows import ROWS, Way
 from benchmarks.continual.run import cells_of, matrix, run_setting
 from experts.artefacts import Artefacts
+from experts.atomic import LOCK
 from experts.backbones.tiny import tiny_encoder
 from experts.constants import CALIBRATION, write_constants
 from experts.library import Library
@@ -48,8 +49,9 @@ def run(plan):
 
 
 def files(plan):
-    """What a run has on disk: path -> its bytes."""
-    return {p: p.read_bytes() for p in sorted(plan.cache.rglob("*")) if p.is_file()}
+    """What a run has on disk: path -> its bytes. A lock is of whoever opened a library last."""
+    found = sorted(p for p in plan.cache.rglob("*") if p.is_file() and p.name != LOCK)
+    return {p: p.read_bytes() for p in found}
 
 
 def test_every_row_has_a_figure_for_every_task_so_far(plan, tmp_path):

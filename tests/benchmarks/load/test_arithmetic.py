@@ -64,6 +64,16 @@ def test_percentiles_weigh_requests_not_seconds():
     assert of.percentile(seconds, 0.995) == pytest.approx(500, rel=0.02)
 
 
+def test_the_tail_of_a_minute_knows_nothing_of_slower_ones():
+    def minute(at, ms):
+        return [second(at + t, 1, ms=2 * ms if t == 30 else ms) for t in range(60)]
+
+    course = [*minute(0, 10), *minute(60, 100), *minute(120, 10)]
+    assert of.percentile(course, 0.99) / of.percentile(course, 0.5) > 9
+    assert of.minute_tail(course) == pytest.approx(2, rel=0.05)
+    assert of.minute_tail(minute(0, 10)[:20]) == pytest.approx(1, rel=0.05)
+
+
 def test_growth_compares_the_ends_and_passes_over_peaks():
     flat = [100.0] * 100
     assert of.growth(flat) == 0

@@ -79,6 +79,9 @@ def test_figures_are_what_the_files_say(folder):
     assert by_name["saturation: right answers/s"].value == 50
     assert by_name["steady: requests/s"].value == pytest.approx(40, rel=0.01)
     assert by_name["steady: failed requests"].holds is False
+    asked = by_name["steady: arrivals, of the saturation before and after"]
+    assert asked.value == pytest.approx(40 / 47.5, rel=1e-3)
+    assert asked.holds
     assert by_name["steady: p99 / p50"].holds
     growth = by_name["steady: growth of resident memory, %"]
     assert growth.value == pytest.approx(0.7, abs=0.1)
