@@ -2,8 +2,8 @@
 
 uvicorn ends connections between two requests (`timeout_keep_alive`) and no others: who opens one
 and says nothing, sends a header a byte a second or never reads an answer would hold it for ever.
-How long a body may take is `server.api.lean`'s. Knows nothing of routes, but that websockets are the
-console's alone.
+How long a body may take is `server.api.lean`'s. Knows nothing of routes, but that websockets are
+the console's alone.
 """
 
 from __future__ import annotations

@@ -177,8 +177,10 @@ class LanguageModel(Backbone):
 
     @cached_property
     def source_sites(self) -> frozenset[str]:
-        """Sites that see what is read and not what is written: an encoder's, and those by which
-        what is written looks at it."""
+        """Sites that see what is read, and not what is written.
+
+        An encoder's, and those by which what is written looks at it.
+        """
         inside = {s for s in self.sites if s.startswith(f"{self._reader}.")}
         return self.anatomy.source_sites | inside if self.anatomy.source else frozenset()
 

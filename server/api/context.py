@@ -35,7 +35,6 @@ from server.evidence.lines import Served
 from server.evidence.writer import RoutingLog
 from server.observability.requests import NOTES, WATCHED
 
-
 MOST_WHOLE = 8
 """Traces of all tokens in one response: each may have megabytes."""
 

@@ -37,9 +37,7 @@ class Form:
         self.sort = (
             ui.toggle(self._visit.sorts, on_change=self._settle).props("no-caps").classes("at-sort")
         )
-        self.text = (
-            ui.textarea("Input").props("outlined autogrow").classes("wide at-input")
-        )
+        self.text = ui.textarea("Input").props("outlined autogrow").classes("wide at-input")
         self.instruction = (
             ui.textarea("Instruction: what the task is (may be empty)")
             .props("outlined autogrow").classes("wide at-asked")
@@ -62,7 +60,9 @@ class Form:
         with ui.element("div").classes("fields"):
             self.model = Names("Model", models, self._settle)
             self.router = (
-                ui.select(self._presets, label="Router").props("outlined dense").classes("at-router")
+                ui.select(self._presets, label="Router")
+                .props("outlined dense")
+                .classes("at-router")
             )
             self.mode = ui.select(MODES, label="Mode").props("outlined dense").classes("at-mode")
             self.top_k = ui.number(
@@ -118,7 +118,8 @@ class Form:
         routed, auto = self._routed, self._model == AUTO
         return replace(
             question, model=self._model, router=self.router.value if routed else "",
-            mode=(self.mode.value or "") if self.mode.enabled else "", top_k=int(self.top_k.value or 0) if routed else 0,
+            mode=(self.mode.value or "") if self.mode.enabled else "",
+            top_k=int(self.top_k.value or 0) if routed else 0,
             experts=dict(self._weights) if auto else {},
         )  # fmt: skip
 
@@ -131,7 +132,7 @@ class Form:
         )  # fmt: skip
 
     def fill(self, wish: Wish) -> None:
-        """Have the form say this. A name that is not there stays: the server says that it is not."""
+        """Have the form say this; a name that is not there stays, for the server to say so."""
         if self._asks:
             self.sort.value = wish.sort if wish.sort in self.sort.options else "choice"
             self.text.value, self.instruction.value = wish.text, wish.instruction
@@ -140,7 +141,9 @@ class Form:
         if self._routes:
             self.model.choose([wish.model])
             if wish.router not in self.router.options:  # the server says that there is none
-                self.router.set_options({**self._presets, wish.router: f"{wish.router} (not there)"})
+                self.router.set_options(
+                    {**self._presets, wish.router: f"{wish.router} (not there)"}
+                )
             self.router.value = wish.router
             self.mode.value = wish.mode if wish.mode in MODES else ""
             self.top_k.value = wish.top_k

@@ -31,6 +31,7 @@ def row_of(expert: Mapping[str, Any]) -> dict[str, Any]:
 def facts_of(expert: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What is known of an expert beside its words, as pairs to read."""
     use, fit, size = expert["use"], expert["fit"], megabytes(expert)
+    last = use and (ago(use["last"]) or "never")
     kept = ", ".join(map(str, expert["versions"]))
     told: list[tuple[str, object]] = [
         ("name", expert["id"]), ("kind", expert["kind"]),
@@ -39,7 +40,7 @@ def facts_of(expert: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("token routing", "gates" if expert["gates"] else "no gates: keeps its weight"),
         ("size", None if size is None else f"{size} MB"),
         ("where", use and use["tier"]),
-        ("used", use and f"{use['times']} times since the start, last {ago(use['last']) or 'never'}"),
+        ("used", use and f"{use['times']} times since the start, last {last}"),
         ("fit", fit and f"{fit['state']} ({fit['done']} of {fit['total']}) {fit['message']}"),
         ("sites without effect", ", ".join(expert["without_effect"])),
         ("backbone", expert["backbone"]), ("aliases", ", ".join(expert["aliases"])),

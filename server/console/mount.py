@@ -6,7 +6,8 @@ NiceGUI keeps one app a process, and so there is one console a process.
 from __future__ import annotations
 
 from fastapi import FastAPI
-from nicegui import Client, app as pages, ui
+from nicegui import Client, ui
+from nicegui import app as pages
 from starlette.routing import Mount
 
 from server.access.rules import PAGE

@@ -60,7 +60,11 @@ def as_openai(
         + "from openai import OpenAI\n\n"
         + f'client = OpenAI(base_url="{base}{ROOT}", api_key={key})\n'
         + f"said = {_call(method, path, body)}\n"
-        + ("for part in said:\n    print(part)\n" if body and body.get("stream") else "print(said)\n")
+        + (
+            "for part in said:\n    print(part)\n"
+            if body and body.get("stream")
+            else "print(said)\n"
+        )
     )
 
 

@@ -21,7 +21,6 @@ from server.engine.recorder import SiteRecorder
 from server.engine.work import Work
 from server.errors import RequestError
 
-
 MOST_WEIGHTS = 2**21
 """Numbers in a trace of all tokens: 512 tokens at 64 sites with 64 experts."""
 

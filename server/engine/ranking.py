@@ -65,6 +65,15 @@ def rank(
                     work.error = error
 
 
+def listen_again(
+    backbone: LanguageModel, stacks: StackCache, experts: Mapping[str, ExpertWeights], work: Work
+) -> None:
+    """Set what the trace tells of the tokens of a text that was written before; see `listen`."""
+    if work.sample.record:
+        read, written = work.sample.record
+        listen(backbone, stacks, experts, work, Ranked(read, [written]))
+
+
 def listen(
     backbone: LanguageModel, stacks: StackCache, experts: Mapping[str, ExpertWeights], work: Work,
     ranked: Ranked,

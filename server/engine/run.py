@@ -14,7 +14,6 @@ from functools import partial
 import torch
 
 from experts.backbones import Backbone, LanguageModel
-from experts.decoding.likelihood import Ranked
 from experts.embedder import Embedder
 from experts.errors import ExpertError
 from experts.library import Entry, Library
@@ -32,7 +31,7 @@ from server.engine.loading import Pinned, require_loaded
 from server.engine.messages import Outcome, Sample
 from server.engine.passes import forward
 from server.engine.queue import Result
-from server.engine.ranking import listen, rank
+from server.engine.ranking import listen_again, rank
 from server.engine.reading import read
 from server.engine.routing import Routing, presets_with_default
 from server.engine.sharing import follow, parted
@@ -117,12 +116,7 @@ class Engine:
             with clock.stage("forward"):
                 questions = [w for w in asked if w.sample.question]
                 rank(self.backbone, self.stacks, held.experts, entries, questions)
-                for work in asked:
-                    if work.sample.record:
-                        read, written = work.sample.record
-                        said = Ranked(read, [written])
-                        hear = partial(listen, self.backbone, self.stacks, held.experts)
-                        self._each([work], lambda work, said=said: hear(work, said))
+                self._each(asked, partial(listen_again, self.backbone, self.stacks, held.experts))
             asked = [w for w in asked if not (w.sample.question or w.sample.record)]
         with clock.stage("embed"):
             judge = Judge(self.words, self.said, built.placing)

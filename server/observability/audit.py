@@ -44,7 +44,7 @@ def about(scope: Scope, **names: object) -> None:
 
 
 def audit(scope: Scope, request_id: str, status: int, error: str | None) -> None:
-    """Tell of a request that has been answered, if it needed an administrator to change something."""
+    """Tell of an answered request, if it needed an administrator to change something."""
     if scope.get(NEEDED) != ADMIN or "route" not in scope or scope["method"] in LOOKING:
         return
     client = scope.get("client")

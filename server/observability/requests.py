@@ -73,9 +73,7 @@ class RequestWatch:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        watched = Watched(
-            *_identity(scope), begun=time.perf_counter(), page=is_page(scope["path"])
-        )
+        watched = Watched(*_identity(scope), begun=time.perf_counter(), page=is_page(scope["path"]))
         scope[WATCHED] = watched
         timeline = Timeline() if self.tracer else None
         noting = TIMELINE.set(timeline)

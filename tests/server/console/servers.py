@@ -60,9 +60,7 @@ class Server:
 
 
 @contextmanager
-def serving(
-    folder: Path, *options: str, library: str | Path = "minilm"
-) -> Iterator[Server]:
+def serving(folder: Path, *options: str, library: str | Path = "minilm") -> Iterator[Server]:
     """A server over a copy of one of the repository's libraries, or over the folder of another."""
     source = ROOT / "library" / library
     served = source if source == Path(library) else folder / "library"

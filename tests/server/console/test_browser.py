@@ -404,15 +404,18 @@ WALK_MAP = """() => new Promise(done => {
   const at = { bubbles: true, cancelable: true };
   const step = (now) => {
     frames += 1; worst = Math.max(worst, now - last); last = now;
-    const where = { clientX: box.left + 100 + frames * 3 % 400, clientY: box.top + 100 + frames % 200 };
-    map.dispatchEvent(new MouseEvent("mousemove", { ...at, ...where }));
+    const x = box.left + 100 + frames * 3 % 400, y = box.top + 100 + frames % 200;
+    const where = { ...at, clientX: x, clientY: y };
+    map.dispatchEvent(new MouseEvent("mousemove", where));
     if (frames % 10 === 0)
-      map.dispatchEvent(new WheelEvent("wheel", { ...at, ...where, deltaY: frames % 20 ? -120 : 120 }));
+      map.dispatchEvent(new WheelEvent("wheel", { ...where, deltaY: frames % 20 ? -120 : 120 }));
     if (now - began < 3000) requestAnimationFrame(step); else done({ rate: frames / 3, worst });
   };
   requestAnimationFrame(step); })"""
 
 
+HAS_FOCUS = """() => document.activeElement.innerText
+  || document.activeElement.getAttribute('aria-label') || ''"""
 NAMELESS = re.compile(
     r"^\s*- (button|textbox|combobox|tab|link|slider|checkbox|spinbutton|img)( \[.*\])?:?$"
 )
@@ -432,8 +435,7 @@ def test_everything_has_a_name_that_is_read_out_and_is_reached_by_keys(tab, view
     reached = set()
     for _ in range(60):
         page.keyboard.press("Tab")
-        reached.add(page.evaluate("() => document.activeElement.innerText || "
-                                  "document.activeElement.getAttribute('aria-label') || ''"))  # fmt: skip
+        reached.add(page.evaluate(HAS_FOCUS))
     wanted = {"ask": "ASK", "compare": "COMPARE", "library": "WHERE IS IT?", "live": "Key"}
     assert any(wanted[view].lower() == word.strip().lower() for word in reached), reached
 

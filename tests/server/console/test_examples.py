@@ -16,8 +16,13 @@ SHIPPED = sorted(
 
 
 def expert(**said):
-    usual = {"id": "mood", "title": "Mood", "instructions": ["Tell the mood."],
-             "labels": ["happy", "sad"], "samples": [{"input": "Hm.", "answer": "sad", "choices": []}]}
+    usual = {
+        "id": "mood",
+        "title": "Mood",
+        "instructions": ["Tell the mood."],
+        "labels": ["happy", "sad"],
+        "samples": [{"input": "Hm.", "answer": "sad", "choices": []}],
+    }
     return usual | said  # fmt: skip
 
 

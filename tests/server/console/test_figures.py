@@ -101,7 +101,9 @@ def test_history_keeps_the_newest_and_of_each_its_numbers_alone(server):
 
 def test_of_many_lines_the_greatest_are_shown_and_gaps_are_nothing(server):
     history = History()
-    chosen = Counter("sailplane_experts_selected", "C.", ["expert"], registry=(r := CollectorRegistry()))
+    chosen = Counter(
+        "sailplane_experts_selected", "C.", ["expert"], registry=(r := CollectorRegistry())
+    )
     for at in range(4):
         for n in range(9):
             chosen.labels(f"e{n}").inc(n * (at != 2))

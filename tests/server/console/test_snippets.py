@@ -47,7 +47,9 @@ def test_a_key_is_never_in_it():
     curl = as_curl(BASE, "DELETE", "/v1/experts/mine", keyed=True)
     assert '-H "Authorization: Bearer $SAILPLANE_KEY"' in curl
     assert curl.startswith("curl -s -X DELETE")
-    assert 'os.environ["SAILPLANE_KEY"]' in as_openai(BASE, "POST", "/v1/embeddings", {}, keyed=True)
+    assert 'os.environ["SAILPLANE_KEY"]' in as_openai(
+        BASE, "POST", "/v1/embeddings", {}, keyed=True
+    )
 
 
 def test_a_stream_is_shown_as_it_comes():
