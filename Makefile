@@ -9,6 +9,8 @@ MINUTES ?= 30
 # The settings of the library that writes, and where its tasks are made.
 WRITER := library/writer/sailplane.toml
 TEXTS := benchmarks/.cache/writer
+# Tests at one time; a module's stay together, with what they share.
+WORKERS ?= 2
 # Nothing is fetched from a model hub while testing.
 OFFLINE := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
@@ -25,9 +27,9 @@ serve-text: .venv/.ready-serve  ## serve the library that writes text on http://
 	@exec $(BIN)/sailplane serve --config $(WRITER)
 
 test: .venv/.ready-dev  ## the fast tests
-	$(OFFLINE) $(BIN)/pytest
+	$(OFFLINE) $(BIN)/pytest --numprocesses $(WORKERS) --dist loadscope
 
-test-all: .venv/.ready-all  ## every test, slow ones included
+test-all: .venv/.ready-all  ## every test, slow ones included, one at a time: some measure
 	$(OFFLINE) $(BIN)/pytest -m ""
 
 check: .venv/.ready-dev  ## lint, format and types

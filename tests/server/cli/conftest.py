@@ -17,7 +17,7 @@ from experts.kinds import KINDS
 from experts.manifest import BackboneRef, Label, Manifest
 from experts.weights import ExpertWeights
 from experts.writing import write_expert
-from server.cli import app
+from server.cli import app, common
 
 Run = Callable[..., Result]
 
@@ -42,6 +42,8 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, own_logs: None) -> Run:
         monkeypatch.delenv(key)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
+    for console in (common.out, common.notes):  # they may know a width since they were made
+        monkeypatch.setattr(console, "width", 200)
     return lambda *arguments, **more: CliRunner().invoke(app, list(arguments), **more)
 
 
