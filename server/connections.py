@@ -58,7 +58,8 @@ class Connection(HttpToolsProtocol):
     @property
     def _upgrades(self) -> bool:
         """Whether what was asked for is a websocket, and is served."""
-        return bool(self.parser.should_upgrade()) and self._should_upgrade()
+        parser = self.parser  # None once the connection is lost
+        return parser is not None and parser.should_upgrade() and self._should_upgrade()
 
     def _should_upgrade(self) -> bool:
         path, _, _ = self.url.decode("latin-1").partition("?")

@@ -88,8 +88,11 @@ class Form:
                 most = max(1.0, weight)
                 slider = ui.slider(min=0, max=most, step=0.05, value=weight).props("label")
                 named(slider, f"Weight of {id}")
-                slider.on_value_change(lambda e, id=id: self._weights.update({id: e.value}))
+                slider.on_value_change(lambda e, id=id: self._weigh(id, e.value or 0.0))
         self._settle()
+
+    def _weigh(self, id: str, weight: float) -> None:
+        self._weights[id] = weight
 
     def _settle(self) -> None:
         """Show the fields that count for what is chosen."""

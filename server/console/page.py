@@ -153,7 +153,7 @@ class Page:
             return
         if self._view is not None:
             self._links[self._name] = self._view.link
-        self._name = self.tabs.value
+        self._name = str(self.tabs.value)
         await self._show()
 
     async def _show(self) -> None:

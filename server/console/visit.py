@@ -79,7 +79,10 @@ class Visit:
     @property
     def sort(self) -> Sort:
         """What is asked of this backbone at first."""
-        return next((sort for sort in PATHS if PATHS[sort] in self.answers), "choice")
+        for sort, path in PATHS.items():
+            if path in self.answers:
+                return sort
+        return "choice"
 
     def refused_trace(self, refused: Refused) -> bool:
         """Whether an answer was refused for the sake of its trace; the next is asked without."""

@@ -7,7 +7,7 @@ where their experts are, as far as that keeps the decks even. Chooses no token a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 from experts.bank import Banks
@@ -70,7 +70,7 @@ class RunningBatch:
         passing: sites that see nothing of what is written, and so do not tell who writes it.
     """
 
-    def __init__(self, decks: Sequence[Deck], passing: Collection[str] = frozenset()) -> None:
+    def __init__(self, decks: Sequence[Deck], passing: Set[str] = frozenset()) -> None:
         self.decks, self._passing = list(decks), passing
         self.rows: list[Row] = []
         self._banks = {deck: Banks(deck.anatomy.siblings) for deck in self.decks}
