@@ -50,6 +50,7 @@ class Page:
 
     async def build(self) -> None:
         """The frame at once, and the views when the server has told what there is."""
+        self._client = ui.context.client  # what was clicked may be gone when its work is done
         ui.add_css(STYLE.read_text("utf-8"))
         ui.colors(primary="#0072b2", negative="#b3261e")
         self._dark = ui.dark_mode(None)
@@ -57,8 +58,8 @@ class Page:
         self.body = ui.element("main").classes("body").props("id=main")
         with self.body:
             ui.skeleton().classes("wide")
-        await ui.context.client.connected()
-        known = await ui.run_javascript(REMEMBERED, timeout=SLOW)
+        await self._client.connected()
+        known = await self._client.run_javascript(REMEMBERED, timeout=SLOW)
         if known is None:  # nobody came to look
             return
         self._base, self._is_dark = known["base"], bool(known["dark"])
@@ -82,8 +83,8 @@ class Page:
 
     async def enter(self, key: str) -> None:
         """Look at the server with a key, or ask for one."""
-        client = ui.context.client.request.client
-        api = Api(self._relay, key, (client.host, client.port) if client else None)
+        address = self._client.request.client
+        api = Api(self._relay, key, (address.host, address.port) if address else None)
         self.visit = Visit(api, self._base, locked=self._lock)
         self.visit.dark = self._is_dark
         try:
@@ -115,7 +116,7 @@ class Page:
 
         async def take(key: str) -> None:
             done()
-            ui.run_javascript(REMEMBER.format(json.dumps(key)))
+            self._client.run_javascript(REMEMBER.format(json.dumps(key)))
             await self.enter(key)
 
         async def use() -> None:
@@ -173,4 +174,4 @@ class Page:
         self._links[name] = link
         if name == self._name:
             said = json.dumps(f"#{name}&{link}" if link else f"#{name}")
-            ui.run_javascript(f"history.replaceState(null, '', {said})")
+            self._client.run_javascript(f"history.replaceState(null, '', {said})")

@@ -86,18 +86,22 @@ class View:
         return self._turn
 
     def careful(self, work: Handler) -> Handler:
-        """A handler that tells the visitor what went wrong, and goes on."""
+        """A handler that tells the visitor what went wrong, and goes on.
+
+        It works in the view's place: what was clicked may be gone by then.
+        """
 
         async def handler(*given: Any) -> None:
             try:
-                await work(*given)
+                with self.place:
+                    await work(*given)
             except Left:
                 return
             except Refused as refused:
                 self.tell(refused)
             except Exception:
                 log.exception("a handler of the console failed")
-                _notify("The console failed; the server's log has the reason.")
+                self._notify("The console failed; the server's log has the reason.")
 
         return handler
 
@@ -106,13 +110,14 @@ class View:
         if refused.status == UNKNOWN and self.visit.locked is not None:
             self.visit.locked(refused)
         else:
-            _notify(str(refused))
+            self._notify(str(refused))
+
+    def _notify(self, text: str) -> None:
+        if not self.place.is_deleted:
+            with self.place:
+                ui.notify(text, type="negative", close_button="Close", timeout=0, multi_line=True,
+                          position="top")  # fmt: skip
 
 
 UNKNOWN = 401
 """The status of a request whose key does not count."""
-
-
-def _notify(text: str) -> None:
-    ui.notify(text, type="negative", close_button="Close", timeout=0, multi_line=True,
-              position="top")  # fmt: skip

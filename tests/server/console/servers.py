@@ -39,7 +39,7 @@ class Server:
         self.process = subprocess.Popen(
             self.command, cwd=self.folder, stdout=log, stderr=log, env=env
         )
-        end = time.monotonic() + 60
+        end = time.monotonic() + 180  # ten thousand experts take a while to read
         while time.monotonic() < end:
             try:
                 if httpx.get(f"{self.url}/ready").status_code == 200:

@@ -79,8 +79,7 @@ def test_each_experts_example_is_answered_right_and_by_that_expert(tab, id):
 
 @pytest.mark.slow
 def test_the_heat_map_is_walked_by_keys_and_heard(tab, picture):
-    page = tab.open(TOKENS)
-    page.get_by_role("button", name="Ask", exact=True).click()
+    page = tab.open(TOKENS)  # which asks
     frame = page.get_by_role("application")
     frame.wait_for()
     said = page.locator(".heat-said")
@@ -131,8 +130,7 @@ SCROLL = """() => new Promise(done => {
 
 @pytest.mark.slow
 def test_a_heat_map_of_512_tokens_and_36_sites_scrolls_smoothly(tab):
-    page = tab.open(TOKENS)
-    page.get_by_role("button", name="Ask", exact=True).click()
+    page = tab.open(TOKENS)  # which asks
     page.get_by_role("application").wait_for()
     page.evaluate(LARGE)
     page.get_by_label("every site").check()
@@ -201,7 +199,7 @@ def test_an_adapter_is_loaded_answers_and_is_removed(tab, picture):
     page = tab.open("library")
     page.get_by_text("Load an expert").click()
     page.get_by_label("Folder on the server").fill(str(tab.server.adapters / "nowhere"))
-    page.get_by_label("Name").fill("my-reviews")
+    page.get_by_label("Name", exact=True).fill("my-reviews")
     page.get_by_role("button", name="Load", exact=True).click()
     marked(page, "why").get_by_text("no such folder").wait_for()
     page.get_by_label("Folder on the server").fill(str(folder))
