@@ -126,7 +126,8 @@ def show_candidates(trace: Trace, found: Mapping[str, Mark]) -> None:
 
 def show_candidate(row: reading.CandidateRow, mark: Mark) -> None:
     """One expert: its letter, weight and score, and what the score is made of."""
-    score = "named by you" if row.score is None else f"score {row.score:.3f}"
+    unknown = "named by you" if row.named else "score not told"
+    score = unknown if row.score is None else f"score {row.score:.3f}"
     chosen = "chosen" if row.chosen else "not chosen"
     views = ", ".join(f"{name} {value:.2f}" for name, value in row.views.items())
     says = f"{row.id}: {chosen}, weight {row.weight:.2f}, {score}"

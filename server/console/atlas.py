@@ -98,7 +98,7 @@ class Atlas:
         many = len(self._map["points"]) > MANY
         points = [[x, y, names[e]] for e, _, x, y in self._map["points"]]
         axis = {"scale": True, "axisLabel": {"show": False}, "splitLine": {"show": False},
-                "axisTick": {"show": False}}  # fmt: skip
+                "axisTick": {"show": False}, "axisLine": {"show": False}}  # fmt: skip
         return {
             "animation": False, "grid": {"left": 8, "right": 8, "top": 8, "bottom": 8},
             "xAxis": axis, "yAxis": axis,

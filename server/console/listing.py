@@ -31,7 +31,6 @@ def row_of(expert: Mapping[str, Any]) -> dict[str, Any]:
 def facts_of(expert: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What is known of an expert beside its words, as pairs to read."""
     use, fit, size = expert["use"], expert["fit"], megabytes(expert)
-    last = use and (ago(use["last"]) or "never")
     kept = ", ".join(map(str, expert["versions"]))
     told: list[tuple[str, object]] = [
         ("name", expert["id"]), ("kind", expert["kind"]),
@@ -40,7 +39,7 @@ def facts_of(expert: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("token routing", "gates" if expert["gates"] else "no gates: keeps its weight"),
         ("size", None if size is None else f"{size} MB"),
         ("where", use and use["tier"]),
-        ("used", use and f"{use['times']} times since the start, last {last}"),
+        ("used", use and _used(use)),
         ("fit", fit and f"{fit['state']} ({fit['done']} of {fit['total']}) {fit['message']}"),
         ("sites without effect", ", ".join(expert["without_effect"])),
         ("backbone", expert["backbone"]), ("aliases", ", ".join(expert["aliases"])),
@@ -48,6 +47,12 @@ def facts_of(expert: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("folder", expert["path"]),
     ]  # fmt: skip
     return [(what, str(told_)) for what, told_ in told if told_]
+
+
+def _used(use: Mapping[str, Any]) -> str:
+    return (
+        f"{use['times']} times, last {ago(use['last'])}" if use["last"] else "not since the start"
+    )
 
 
 def megabytes(expert: Mapping[str, Any]) -> float | None:

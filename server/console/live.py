@@ -92,6 +92,9 @@ class Live(View):
             self.cards[name].set_text(value)
 
     def _draw(self, name: str) -> None:
+        """Draw a chart, once there is something to be seen in it."""
+        if name not in self.charts and not self.history.lines(name, 1):
+            return
         if name not in self.charts:
             with self.chart_grid, ui.element("figure").classes("chart"):
                 ui.label(CHARTS[name]).classes("chart-title")
@@ -137,7 +140,7 @@ def _options(history: History, name: str, *, dark: bool) -> dict[str, Any]:
         "tooltip": {"trigger": "axis"},
         "xAxis": {**axis, "type": "value", "max": 0, "min": "dataMin", "splitLine": {"show": False},
                   "axisLabel": {"color": ink, "formatter": "{value} s"}},
-        "yAxis": {**axis, "type": "value", "min": 0},
+        "yAxis": {**axis, "axisLine": {"onZero": False}, "type": "value", "min": 0},
         "series": [
             {"name": line, "type": "line", "showSymbol": False,
              "data": [[round(x, 1), None if y is None else round(y, 3)] for x, y in points]}

@@ -52,7 +52,6 @@ class Page:
         """The frame at once, and the views when the server has told what there is."""
         self._client = ui.context.client  # what was clicked may be gone when its work is done
         ui.add_css(STYLE.read_text("utf-8"))
-        ui.colors(primary="#0072b2", negative="#b3261e")
         self._dark = ui.dark_mode(None)
         self._header()
         self.body = ui.element("main").classes("body").props("id=main")

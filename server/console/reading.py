@@ -105,12 +105,16 @@ def weights_of(trace: Mapping[str, Any] | None) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class CandidateRow:
-    """One expert that was looked at: its score, its parts, and its weight if it was chosen."""
+    """One expert that was looked at: its score, its parts, and its weight if it was chosen.
+
+    A trace tells the scores of the best; where it has none at all, the caller named the experts.
+    """
 
     id: str
     score: float | None
     weight: float
     views: Mapping[str, float]
+    named: bool = False
 
     @property
     def chosen(self) -> bool:
@@ -126,7 +130,7 @@ def candidates(trace: Mapping[str, Any]) -> list[CandidateRow]:
     rows = [
         CandidateRow(
             id, scored[id]["score"] if id in scored else None, weights.get(id, 0.0),
-            scored[id]["views"] if id in scored else {},
+            scored[id]["views"] if id in scored else {}, named=not scored,
         )
         for id in ids
     ]  # fmt: skip

@@ -109,6 +109,7 @@ def picture(request: pytest.FixtureRequest) -> Callable[[Any, str], None]:
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             page.mouse.move(0, 0)
-            page.screenshot(path=folder / f"{name}.png")
+            page.wait_for_timeout(500)  # colours fade in
+            page.screenshot(path=folder / f"{name}.png", animations="disabled")
 
     return keep

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from server.console.listing import ago, licence_of, row_of, words_of
+from server.console.listing import ago, facts_of, licence_of, row_of, words_of
 
 pytestmark = pytest.mark.anyio
 
@@ -18,6 +18,17 @@ async def test_an_expert_is_a_row(client, decision):
     assert row["bytes"] == pytest.approx(expert["bytes"] / 2**20, abs=0.01)
     assert "mood" in words_of(expert)
     assert "lora" in words_of(expert)
+
+
+async def test_what_is_not_known_of_an_expert_is_not_said(client, decision):
+    expert = (await client.get("/v1/experts/mood")).json()
+    told = dict(facts_of(expert))
+    assert (told["name"], told["used"]) == ("mood", "not since the start")
+    assert "" not in told.values()
+    assert "used" not in dict(facts_of({**expert, "use": None}))
+    await client.post("/v1/decisions", json={**decision, "model": "mood"})
+    told = dict(facts_of((await client.get("/v1/experts/mood")).json()))
+    assert told["used"] == "1 times, last now"
 
 
 async def test_who_may_not_see_its_use_gets_a_row_all_the_same(client):

@@ -44,6 +44,15 @@ async def test_chosen_experts_come_first_and_then_those_that_scored(client):
 async def test_a_named_expert_has_no_score(client):
     (row,) = candidates(await asked(client, Wish(text="A.", model="mood")))
     assert (row.id, row.score, row.weight, row.chosen) == ("mood", None, 1.0, True)
+    assert row.named
+
+
+async def test_a_score_that_is_not_told_does_not_mean_that_the_caller_named_the_expert(client):
+    trace = await asked(client, WISH)
+    trace["candidates"] = trace["candidates"][:1]
+    trace["selection"]["experts"] = [{"id": "other", "weight": 1.0}]
+    first = candidates(trace)[0]
+    assert (first.id, first.score, first.named) == ("other", None, False)
 
 
 async def test_stages_lie_one_after_the_other_within_the_whole(client):
