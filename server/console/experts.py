@@ -24,6 +24,9 @@ MOST = 500
 """Rows that a browser is given at a time: a search brings the others."""
 NAME_CELL = """<q-td :props="props"><q-btn flat dense no-caps color="primary" :label="props.value"
   @click="$parent.$emit('choose', props.value)" /></q-td>"""
+TO_SEE = """{{ const one = getHtmlElement({}), top = one.getBoundingClientRect().top;
+  if (top < 0 || top > innerHeight * 0.7) one.scrollIntoView(); }}"""
+"""Below a long table, what was chosen could be out of sight."""
 GOVERNED = "Loading and removing need the permission admin, which this key has not."
 
 
@@ -157,3 +160,4 @@ class Experts(View):
             if self.visit.governs:
                 remove = self.careful(lambda *_: self._ask_to_remove(id))
                 ui.button("Remove", on_click=remove).props("flat color=negative")
+        ui.run_javascript(TO_SEE.format(self.one.id))

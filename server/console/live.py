@@ -118,6 +118,9 @@ class Live(View):
             return
         self.recent.clear()
         with self.recent:
+            if not told["data"]:
+                note("None yet.")
+                return
             head = ("when", "request", "router", "experts", "confidence", "fallback", "ms")
             table(head, [_row(line) for line in told["data"]])
 

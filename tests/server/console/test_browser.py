@@ -227,12 +227,18 @@ def test_what_was_asked_is_a_point_on_the_map(tab):
     assert marked(page, "near").get_by_role("button").first.inner_text() == "mrpc"
 
 
+IN_SIGHT = """() => {
+  const top = document.querySelector(".at-one").getBoundingClientRect().top;
+  return top >= 0 && top < innerHeight; }"""
+
+
 @pytest.mark.slow
 def test_experts_are_searched_and_shown(tab):
     page = tab.open("library")
     page.get_by_label("Search").fill("emotion")
     page.get_by_role("button", name="tweet_emotion", exact=True).click()
     page.get_by_role("heading", name="Emotion of a tweet").wait_for()
+    page.wait_for_function(IN_SIGHT)
     assert page.get_by_role("button", name="trec", exact=True).count() == 0
     page.get_by_role("link", name=SAMPLES["tweet_emotion"]["input"]).click()
     page.get_by_role("button", name="Ask", exact=True).click()
