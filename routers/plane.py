@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from routers.index import owned
 
 ALL_AT_ONCE = 1024
-"""Widths up to which all eigenvalues are found: a tenth of a second."""
+"""Up to so many rows of a matrix all its eigenvalues are found: a tenth of a second."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,34 +39,40 @@ class Plane:
         count, width = vector_PD.shape
         middle_D = vector_PD.sum(dim=0) / max(1, count)
         apart_PD = vector_PD - middle_D
-        spread_DD = apart_PD.T @ apart_PD / max(1, count)
-        shown = min(2, width)
         axes_2D, told_2 = vector_PD.new_zeros(2, width), vector_PD.new_zeros(2)
-        if shown:
-            told_2[:shown], axes_2D[:shown] = _greatest(spread_DD, shown)
-        noise = torch.finfo(torch.float).eps  # of unit vectors in single precision
-        axes_2D[told_2 < noise**2] = 0.0
-        total = spread_DD.trace().clamp_min(noise**2)
-        return cls(middle_D, _upright(axes_2D), told_2 / total)
+        noise = torch.finfo(torch.float).eps ** 2 * max(1, count)  # unit vectors, single precision
+        total = apart_PD.square().sum()
+        if total > noise:
+            shown = min(2, width, count)
+            told_2[:shown], axes_2D[:shown] = _greatest(apart_PD, shown)
+            axes_2D[told_2 < noise] = 0.0
+            told_2 /= total
+        return cls(middle_D, _upright(axes_2D), told_2)
 
     def place(self, vector_PD: Tensor) -> Tensor:
         """Where vectors lie on the map: (P, 2)."""
         return (vector_PD.double() - self.middle_D) @ self.axes_2D.T
 
 
-def _greatest(spread_DD: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The greatest eigenvalues (count,) of a symmetric matrix, greatest first, and their vectors.
+def _greatest(apart_PD: Tensor, shown: int) -> tuple[Tensor, Tensor]:
+    """How much of the squares lies along the directions that have most, and these: (shown, D).
 
-    All of them take minutes for the widths of large language models; a few are found in seconds
-    (Knyazev 2001, LOBPCG), from the same beginning each time.
+    The eigenvalues of the smaller of the two products of the matrix with itself. All of them take
+    minutes where many vectors are wide; there a few are found in seconds (Knyazev 2001, LOBPCG),
+    from the same beginning each time.
     """
-    width = len(spread_DD)
+    count, width = apart_PD.shape
     if width <= ALL_AT_ONCE:
-        value_D, vector_DD = torch.linalg.eigh(spread_DD)  # the least come first
-        return value_D.flip(0)[:count].clamp_min(0), vector_DD.T.flip(0)[:count]
-    begun_DX = torch.randn(width, 3 * count, generator=torch.Generator().manual_seed(0))
-    value_X, vector_DX = torch.lobpcg(spread_DD, X=begun_DX.to(spread_DD), niter=200, tol=1e-9)
-    return value_X[:count].clamp_min(0), vector_DX.T[:count]
+        value_D, vector_DD = torch.linalg.eigh(apart_PD.T @ apart_PD)  # the least come first
+        return value_D.flip(0)[:shown].clamp_min(0), vector_DD.T.flip(0)[:shown]
+    if count <= ALL_AT_ONCE:
+        value_P, vector_PP = torch.linalg.eigh(apart_PD @ apart_PD.T)
+        along_PD = normalize(vector_PP.T.flip(0)[:shown] @ apart_PD)
+        return value_P.flip(0)[:shown].clamp_min(0), along_PD
+    begun_DX = torch.randn(width, 3 * shown, generator=torch.Generator().manual_seed(0))
+    product_DD = apart_PD.T @ apart_PD
+    value_X, vector_DX = torch.lobpcg(product_DD, X=begun_DX.to(apart_PD), niter=200, tol=1e-9)
+    return value_X[:shown].clamp_min(0), vector_DX.T[:shown]
 
 
 def _upright(axes_2D: Tensor) -> Tensor:

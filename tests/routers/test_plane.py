@@ -37,6 +37,27 @@ def test_a_map_does_not_depend_on_the_order_of_experts():
     torch.testing.assert_close(there, back, atol=1e-9, rtol=0)
 
 
+@pytest.mark.parametrize(("count", "width"), [(3, 1100), (60, 1100), (1100, 40), (1100, 1030)])
+def test_wide_and_many_vectors_give_the_plane_of_their_singular_vectors(count, width):
+    vector_PD = vectors(count, width)
+    vector_PD[:, :2] += torch.linspace(-2, 2, count).unsqueeze(1) * torch.tensor([1.0, 0.6])
+    vector_PD[: count // 2, 2] += 1.0
+    apart_PD = vector_PD.double() - vector_PD.double().mean(dim=0)
+    _, value_K, axis_KD = torch.linalg.svd(apart_PD, full_matrices=False)
+    plane = Plane.through(vector_PD)
+    told_K = value_K.square() / value_K.square().sum()
+    torch.testing.assert_close(plane.told_2, told_K[:2], atol=1e-9, rtol=0)
+    along_2 = (plane.axes_2D * axis_KD[:2]).sum(dim=1).abs()  # either end may come first
+    torch.testing.assert_close(along_2, torch.ones(2).double(), atol=1e-6, rtol=0)
+
+
+def test_vectors_that_are_all_the_same_lie_in_the_middle():
+    vector_PD = vectors(1, 1100).expand(1100, -1)
+    plane = Plane.through(vector_PD)
+    assert plane.told_2.tolist() == [0.0, 0.0]
+    assert plane.place(vector_PD).abs().max() < 1e-6
+
+
 @pytest.mark.parametrize(("count", "width"), [(0, 0), (1, 1), (1, 8), (2, 8), (3, 1)])
 def test_few_vectors_have_a_map_too(count, width):
     vector_PD = vectors(count, width) if count else torch.zeros(0, 0)
