@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from scipy.sparse.linalg import eigsh
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -58,21 +60,26 @@ def _greatest(apart_PD: Tensor, shown: int) -> tuple[Tensor, Tensor]:
     """How much of the squares lies along the directions that have most, and these: (shown, D).
 
     The eigenvalues of the smaller of the two products of the matrix with itself. All of them take
-    minutes where many vectors are wide; there a few are found in seconds (Knyazev 2001, LOBPCG),
-    from the same beginning each time.
+    minutes where many vectors are wide; there a few are found in seconds (ARPACK: Lehoucq, Sorensen
+    and Yang, 1998), from the same beginning each time.
     """
     count, width = apart_PD.shape
-    if width <= ALL_AT_ONCE:
-        value_D, vector_DD = torch.linalg.eigh(apart_PD.T @ apart_PD)  # the least come first
-        return value_D.flip(0)[:shown].clamp_min(0), vector_DD.T.flip(0)[:shown]
-    if count <= ALL_AT_ONCE:
-        value_P, vector_PP = torch.linalg.eigh(apart_PD @ apart_PD.T)
-        along_PD = normalize(vector_PP.T.flip(0)[:shown] @ apart_PD)
-        return value_P.flip(0)[:shown].clamp_min(0), along_PD
-    begun_DX = torch.randn(width, 3 * shown, generator=torch.Generator().manual_seed(0))
-    product_DD = apart_PD.T @ apart_PD
-    value_X, vector_DX = torch.lobpcg(product_DD, X=begun_DX.to(apart_PD), niter=200, tol=1e-9)
-    return value_X[:shown].clamp_min(0), vector_DX.T[:shown]
+    if count < width and count <= ALL_AT_ONCE:
+        square_K, vector_KP = _greatest_of(apart_PD @ apart_PD.T, shown)
+        return square_K, normalize(vector_KP @ apart_PD)
+    return _greatest_of(apart_PD.T @ apart_PD, shown)
+
+
+def _greatest_of(product_NN: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The greatest eigenvalues (count,) of a symmetric matrix, and their vectors (count, N)."""
+    if len(product_NN) <= ALL_AT_ONCE:
+        value_N, vector_NN = torch.linalg.eigh(product_NN)
+    else:
+        begun_N = np.ones(len(product_NN))
+        found = eigsh(product_NN.numpy(), k=count, v0=begun_N)
+        value_N, vector_NN = (torch.from_numpy(part.copy()) for part in found)
+    # Both say the least first.
+    return value_N.flip(0)[:count].clamp_min(0), vector_NN.T.flip(0)[:count]
 
 
 def _upright(axes_2D: Tensor) -> Tensor:
