@@ -23,6 +23,8 @@ MOST_EXAMPLES = 40
 class Ask(View):
     """One form and its answer."""
 
+    stays = True
+
     async def build(self, link: str) -> None:
         """See `View.build`; what a link asks is asked."""
         with ui.element("div").classes("columns"):

@@ -24,6 +24,8 @@ Said = Mapping[str, Any] | Refused
 class Compare(View):
     """Forms that share a question."""
 
+    stays = True
+
     async def build(self, link: str) -> None:
         """See `View.build`; what a link compares is compared."""
         usual = [Wish(sort=self.visit.sort), Wish(sort=self.visit.sort, router="glider")]

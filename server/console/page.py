@@ -45,7 +45,7 @@ class Page:
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
         self._name = FIRST
-        self._view: View | None = None
+        self._views: dict[str, View] = {}
         self._links: dict[str, str] = {}
 
     async def build(self) -> None:
@@ -91,6 +91,7 @@ class Page:
         except Refused as refused:
             self._lock(refused)
             return
+        self._clear()
         self.tabs.set_visibility(True)
         self.tabs.value = self._name
         await self._show()
@@ -98,8 +99,7 @@ class Page:
     def _lock(self, refused: Refused) -> None:
         """Say what the server says, and offer to try a key."""
         self.tabs.set_visibility(False)
-        self._view = None
-        self.body.clear()
+        self._clear()
         with self.body:
             note(str(refused), "warning")
             if refused.status in (UNKNOWN, FORBIDDEN):
@@ -143,28 +143,48 @@ class Page:
 
     async def _moved(self, event: events.GenericEventArguments) -> None:
         """Somebody followed a link to another view, or changed the address by hand."""
+        self._leave()
         self._aim(str(event.args))
+        if view := self._views.pop(self._name, None):
+            view.place.delete()
         self.tabs.value = self._name
         await self._show()
 
     async def _turned(self) -> None:
-        """Somebody chose another tab; what stood in the form is there when they come back."""
+        """Somebody chose another tab."""
         if self.tabs.value == self._name:
             return
-        if self._view is not None:
-            self._links[self._name] = self._view.link
+        self._leave()
         self._name = str(self.tabs.value)
         await self._show()
 
+    def _leave(self) -> None:
+        """Put away the view that is shown: out of sight, or for good with all that it does."""
+        name = self._name
+        if (view := self._views.get(name)) is None:
+            return
+        if view.stays:
+            view.place.set_visibility(False)
+        else:
+            self._links[name] = view.link
+            view.place.delete()
+            del self._views[name]
+
+    def _clear(self) -> None:
+        self._views.clear()
+        self.body.clear()
+
     async def _show(self) -> None:
-        """The view that is turned to, in a place of its own: the former's goes with all it does."""
+        """The view that is turned to: as it was left, or built with what its link brings back."""
         name, (says, view) = self._name, VIEWS[self._name]
         link = self._links.get(name, "")
-        self.body.clear()
+        self._keep(name, link)
+        if left := self._views.get(name):
+            left.place.set_visibility(True)
+            return
         with self.body:
             place = named(ui.element("div").classes("stack").props("role=tabpanel"), says)
-        self._view = made = view(self.visit, place, lambda said: self._keep(name, said))
-        self._keep(name, link)
+        self._views[name] = made = view(self.visit, place, lambda said: self._keep(name, said))
         with place:
             await made.careful(lambda: made.build(link))()
 

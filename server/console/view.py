@@ -1,4 +1,4 @@
-"""What every view stands on: a place on the page, and work that ends when the visitor turns away.
+"""What every view stands on: a place on the page, and work that ends when nobody waits for it.
 
 Between a request and its answer, the visitor may have asked something else or left. Then what comes
 is shown nowhere, and a text that is being written stops.
@@ -43,7 +43,7 @@ class Turn:
         """Go on only where somebody waits.
 
         Raises:
-            Left: the visitor asked something else, turned to another view, or closed the page.
+            Left: the visitor asked something else, or the view is gone with its page.
         """
         if self._over or self._place.is_deleted:
             raise Left
@@ -64,7 +64,12 @@ class View:
 
     Args:
         place: the element that it fills. keep: told the link that brings the view back.
+
+    Attributes:
+        stays: whether it goes on while another is looked at; others are built anew, as of then.
     """
+
+    stays = False
 
     def __init__(self, visit: Visit, place: ui.element, keep: Keep) -> None:
         self.visit, self.place, self.keep = visit, place, keep

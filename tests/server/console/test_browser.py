@@ -468,13 +468,18 @@ def test_quick_turns_from_view_to_view_leave_one_view(tab):
 
 
 @pytest.mark.slow
-def test_what_stands_in_a_form_is_there_after_another_view(tab):
+def test_a_view_is_there_as_it_was_left(tab):
     page = tab.open()
+    try_example(page, "snips")
     page.get_by_role("textbox", name="Input", exact=True).fill("Not asked yet.")
     page.get_by_role("tab", name="Live").click()
     page.get_by_text("Recent requests").wait_for()
+    assert not marked(page, "answer").is_visible()
     page.get_by_role("tab", name="Ask").click()
-    page.wait_for_function("() => document.querySelector('textarea')?.value === 'Not asked yet.'")
+    page.get_by_role("button", name="Ask", exact=True).wait_for()
+    assert asked(page) == "Not asked yet."
+    assert marked(page, "answer").inner_text() == SAMPLES["snips"]["answer"]
+    assert "Book" in page.evaluate("() => location.hash")  # what the answer is of
 
 
 @pytest.mark.slow
