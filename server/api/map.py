@@ -33,9 +33,9 @@ class MapBody(BaseModel):
     object: Literal["map"] = "map"
     generation: str
     embedder: str
-    told: tuple[float, float]
+    told: Annotated[list[float], Field(min_length=2, max_length=2)]
     experts: list[str]
-    points: list[tuple[int, int, float, float]]
+    points: list[Annotated[list[int | float], Field(min_length=4, max_length=4)]]
 
 
 class PlaceRequest(Wire):
@@ -93,9 +93,9 @@ def _told(ctx: Context) -> MapBody:
     return MapBody(
         generation=generation,
         embedder=ctx.service.engine.embedder.id,
-        told=(round(x, DIGITS), round(y, DIGITS)),
+        told=[round(x, DIGITS), round(y, DIGITS)],
         experts=list(made.ids),
-        points=[(e, i, round(x, DIGITS), round(y, DIGITS)) for e, i, x, y in points],
+        points=[[e, i, round(x, DIGITS), round(y, DIGITS)] for e, i, x, y in points],
     )
 
 

@@ -115,7 +115,7 @@ def _token_traces(
         require_few_weights(len(work.tokens), len(backbone.sites), len(row.parts))
     stack = stacks.get([experts[p.expert] for p in row.parts])
     router = TOKEN_ROUTERS[work.selection.token_router or "constant"]
-    recorder = SiteRecorder(list(stack[0].index), whole=work.sample.options.trace == "tokens")
+    recorder = SiteRecorder(stack[0].ids, whole=work.sample.options.trace == "tokens")
     backbone.run([work.tokens], build_mix([row], stack, router, recorder))
     return recorder.traces
 

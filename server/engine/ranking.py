@@ -93,7 +93,7 @@ def listen(
         require_few_weights(len(work.spelled), len(backbone.sites), len(row.parts))
     stack = stacks.get([experts[p.expert] for p in row.parts])
     first = partial(_first, backbone, len(ranked.text))
-    recorder = SiteRecorder(list(stack[0].index), whole=whole, first=first)
+    recorder = SiteRecorder(stack[0].ids, whole=whole, first=first)
     router = TOKEN_ROUTERS[work.selection.token_router or "constant"]
     backbone.rank([ranked], build_mix([row], stack, router, recorder))
     work.token_traces = recorder.traces

@@ -59,7 +59,7 @@ class Ear:
 
 def listening(mix: Mix, sites_B: Sequence[Collection[str]]) -> Mix:
     """A mix that is listened to; `sites_B`: see `Ear`."""
-    groups = (replace(g, recorder=Ear(list(g.stack.index), sites_B)) for g in mix.groups)
+    groups = (replace(g, recorder=Ear(g.stack.ids, sites_B)) for g in mix.groups)
     return Mix(tuple(groups), mix.size)
 
 

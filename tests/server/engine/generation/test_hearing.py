@@ -72,7 +72,8 @@ def test_texts_of_one_prompt_are_each_told_their_own(stage: Stage) -> None:
                seed=3)  # fmt: skip
     finish(loop)
     first = [wrote(told, i)[0] for i in range(3)]
-    assert first[0] == pytest.approx(first[1]) == pytest.approx(first[2])  # the prompt chose them
+    for other in first[1:]:  # the prompt chose them
+        assert other == pytest.approx(first[0])
     for i in range(3):
         tokens = told.tokens(i)
         for n, by in enumerate(wrote(told, i)):
