@@ -17,13 +17,12 @@ from server.console.parts import bar, heading, legend, letter, named, note
 
 Trace = Mapping[str, Any]
 SHOWN = 12
+NOTHING = "Nothing was written."
 
 
 def marks_of(trace: Trace) -> dict[str, Mark]:
-    """A mark for every expert of a trace: those that were chosen first."""
-    named = [row.id for row in reading.candidates(trace)]
-    heard = [id for site in trace.get("tokens") or () for id in site["experts"]]
-    return marks([*named, *heard])
+    """A mark for every expert of a trace."""
+    return marks(reading.in_order(trace))
 
 
 def show_answer(answer: Mapping[str, Any]) -> None:
@@ -49,21 +48,25 @@ class Written:
         # Read out once, when it is whole: a screen reader would begin anew at every token.
         self.text = ui.element("p").classes("said written at-answer").props("aria-busy=true")
         self._legend = ui.element("div")
-        self._ended = ui.label("").classes("heard").props("role=status")
+        self._ended = note("").props("role=status")
+        self._reason, self._wrote = "", False
 
     def add(self, event: Mapping[str, Any]) -> None:
         """Show what is new."""
         wrote = event.get("routing", {}).get("wrote") or [{}]
         for choice in event["choices"]:
+            self._reason = choice.get("finish_reason") or self._reason
             with self.text:
-                piece = ui.label(reading.piece_of(choice)).classes("piece")
+                said = reading.piece_of(choice)
+                piece = ui.label(said).classes("piece")
+            self._wrote = self._wrote or bool(said.strip())
             if wrote[-1]:
                 self._sign(piece, wrote[-1])
 
     def end(self, known: Mapping[str, Mark]) -> None:
         """The text is whole; `known`: the marks of the answer's experts."""
         self.text.props(remove="aria-busy")
-        self._ended.set_text("The text is complete.")
+        self._ended.set_text(reading.ended(self._reason) if self._wrote else NOTHING)
         self._legend.clear()
         for piece, best in self._signed:
             if best in known:
@@ -85,6 +88,7 @@ class Written:
 def show_trace(trace: Trace, heat: bool = True) -> None:
     """All of a trace, part by part."""
     found = marks_of(trace)
+    show_remarks(trace)
     show_instruction(trace)
     show_candidates(trace, found)
     if heat:
@@ -92,12 +96,18 @@ def show_trace(trace: Trace, heat: bool = True) -> None:
     show_stages(trace.get("stages") or [])
 
 
+def show_remarks(trace: Trace) -> None:
+    """What one should know before one believes the answer."""
+    for remark in reading.remarks(trace):
+        note(remark, "warning")
+
+
 def show_instruction(trace: Trace) -> None:
     """The instruction that was used, and who wrote it."""
     if not trace["instruction"]:
         return
     heading("Instruction", 3)
-    writer = {"caller": "by you", "template": "by the server's template"}.get(
+    writer = {"caller": "by who asks", "template": "by the server's template"}.get(
         trace["writer"], f"by {trace['writer']}"
     )
     ui.label(trace["instruction"]).classes("instruction").classes("at-instruction")
@@ -116,12 +126,12 @@ def show_candidates(trace: Trace, found: Mapping[str, Mark]) -> None:
     if trace["alpha"] is not None:
         facts.append(f"alpha {trace['alpha']:.2f}")
     note(", ".join(facts))
-    for remark in reading.remarks(trace):
-        note(remark, "warning")
     rows = reading.candidates(trace)
     with named(ui.element("ul").classes("candidates"), "Candidate experts"):
         for row in rows[:SHOWN]:
             show_candidate(row, found[row.id])
+    if len(rows) > SHOWN:
+        note(f"and {len(rows) - SHOWN} more")
 
 
 def show_candidate(row: reading.CandidateRow, mark: Mark) -> None:
@@ -147,8 +157,7 @@ def show_heat(trace: Trace, found: Mapping[str, Mark]) -> Heat | None:
         return None
     heading("Tokens", 3)
     if map.even:
-        note("These experts act as one merged expert: every token at every site is mixed alike. "
-             "Ask in mode token to have each token choose.")  # fmt: skip
+        note(reading.why_even(trace))
     legend({expert["id"]: found[expert["id"]] for expert in map.experts})
     heat = Heat()
     heat.show(map)

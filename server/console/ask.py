@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from nicegui import ui
@@ -12,10 +13,10 @@ from server.console.answer import Written, marks_of, show_answer, show_trace
 from server.console.api import Refused
 from server.console.examples import Example, examples
 from server.console.form import Form
-from server.console.parts import copy_address, heading, named, note, snippets
+from server.console.parts import bring_into_sight, heading, named, note, snippets
 from server.console.reading import trace_of
-from server.console.view import Turn, View
-from server.console.wish import Wish
+from server.console.view import UNKNOWN, Turn, View
+from server.console.wish import AUTO, Wish, to_links
 
 MOST_EXAMPLES = 40
 
@@ -24,6 +25,8 @@ class Ask(View):
     """One form and its answer."""
 
     stays = True
+    _begun = False
+    """Whether something of the answer is shown."""
 
     async def build(self, link: str) -> None:
         """See `View.build`; what a link asks is asked."""
@@ -32,8 +35,9 @@ class Ask(View):
                 self._examples()
                 self.form = Form(self.visit)
                 with ui.row():
-                    self.button = ui.button("Ask", on_click=self.careful(self.ask))
-                    ui.button("Copy link", on_click=self.careful(self._copy)).props("flat")
+                    ui.button("Ask", on_click=self.careful(self.ask))
+                    ui.button("Copy link", on_click=self.careful(self.copy_link)).props("flat")
+                    ui.button("Compare this", on_click=self._compare).props("flat")
             self.shown = named(ui.element("section").classes("right"), "Answer")
         with self.shown:
             note("The answer comes here, with who gave it and why.")
@@ -66,37 +70,55 @@ class Ask(View):
         self.form.fill(example.wish)
         await self.ask()
 
-    async def _copy(self, *_: object) -> None:
-        self.keep(self.link)
-        await copy_address()
-
     async def ask(self, *_: object) -> None:
-        """Ask what the form says, and show what comes."""
+        """Ask what the form says, and show what comes in the place of the former answer."""
         wish, turn = self.form.wish(), self.turn()
         self.keep(wish.to_link())
-        self.button.props("loading")
+        self._clear()
+        with self.shown:
+            note("Asking ...").props("role=status")
+        bring_into_sight(self.shown)
         try:
             await self._ask(wish, turn)
         except Refused as refused:
-            if not self.visit.refused_trace(refused):
+            if refused.status == UNKNOWN:
                 raise
-            await self._ask(wish, turn)
-        finally:
-            self.button.props(remove="loading")
+            turn.require()
+            self._say_why(wish, refused)
+
+    def _say_why(self, wish: Wish, refused: Refused) -> None:
+        """The server's no, beside what it is about; what was written before stays."""
+        if not self._begun:
+            self._clear()
+        with self.shown:
+            note(str(refused), "warning").classes("at-refused").props("role=alert")
+            snippets(self.visit, "POST", wish.path, self._body(wish))
+
+    def _compare(self) -> None:
+        """The other view, with this question."""
+        wish = self.form.wish()
+        other = replace(wish, router="phatgoose" if wish.router == "glider" else "glider",
+                        model=AUTO, experts={})  # fmt: skip
+        ui.navigate.to(f"#compare&{to_links([wish, other])}")
+
+    def _body(self, wish: Wish) -> dict[str, Any]:
+        return wish.body("tokens" if self.visit.traced else None)
 
     async def _ask(self, wish: Wish, turn: Turn) -> None:
-        body = wish.body("tokens" if self.visit.traced else None)
-        if wish.writes:
-            trace = await self._write(wish.path, body, turn)
-        else:
-            trace = await self._decide(wish.path, body, turn)
+        show = self._write if wish.writes else self._decide
+        try:
+            trace = await show(wish.path, self._body(wish), turn)
+        except Refused as refused:
+            if not self.visit.refused_trace(refused):
+                raise
+            trace = await show(wish.path, self._body(wish), turn)
         with self.shown:
             if trace is None:
                 note("This key may not see traces.")
             else:
                 self.visit.asked = trace["instruction"]
                 show_trace(trace)
-            snippets(self.visit, "POST", wish.path, body)
+            snippets(self.visit, "POST", wish.path, self._body(wish))
 
     async def _decide(
         self, path: str, body: Mapping[str, Any], turn: Turn
@@ -118,6 +140,7 @@ class Ask(View):
                 turn.require()  # who left has it written no further
                 if text is None:
                     self._clear()
+                    self._begun = True
                     with self.shown:
                         text = Written()
                 last = event
@@ -128,6 +151,7 @@ class Ask(View):
         return trace
 
     def _clear(self) -> None:
+        self._begun = False
         self.shown.clear()
         with self.shown:
             heading("Answer")

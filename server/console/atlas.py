@@ -27,6 +27,7 @@ class Atlas:
     def __init__(self, view: View, choose: Choose) -> None:
         self._view, self._choose = view, choose
         self._map: Mapping[str, Any] = {"experts": [], "points": []}
+        self._here: list[list[Any]] = []
 
     async def build(self) -> None:
         """The frame, and the points in it."""
@@ -44,10 +45,13 @@ class Atlas:
         named(self.chart, "Map of instructions; what is near is listed below").props("role=img")
         self.near = ui.element("div").classes("at-near")
         snippets(view.visit, "GET", "/v1/map")
-        await self.look()
+        placed = None
         if view.visit.asked and view.visit.traced:  # what was asked in the other view
             self.sentence.value = view.visit.asked
-            await self.place()
+            placed = await self._placed(view.visit.asked)
+        await self.look()
+        if placed:
+            self._tell(placed)
 
     async def look(self) -> None:
         """Ask for the points again."""
@@ -68,11 +72,20 @@ class Atlas:
         said = (self.sentence.value or "").strip()
         if not said:
             return
-        visit, body = self._view.visit, {"instruction": said}
-        placed = await self._view.turn().wait(visit.api.post("/v1/map", body))
-        point = [placed["x"], placed["y"], HERE]
+        placed = await self._placed(said)
         # Only what is new: all other points are in the browser already.
-        self.chart.run_chart_method("setOption", {"series": [{}, {"data": [point]}]})
+        self.chart.run_chart_method("setOption", {"series": [{}, {"data": self._here}]})
+        self._tell(placed)
+
+    async def _placed(self, said: str) -> Mapping[str, Any]:
+        """Where a sentence lies; the map has it from then on."""
+        coming = self._view.visit.api.post("/v1/map", {"instruction": said})
+        placed = await self._view.turn().wait(coming)
+        self._here = [[placed["x"], placed["y"], HERE]]
+        return placed
+
+    def _tell(self, placed: Mapping[str, Any]) -> None:
+        """What is near, in words."""
         self.near.clear()
         with self.near:
             heading("Nearest", 3)
@@ -81,7 +94,8 @@ class Atlas:
                     choose = self._view.careful(lambda *_, id=one["expert"]: self._choose(id))
                     ui.button(one["expert"], on_click=choose).props("flat dense no-caps")
                     note(f"{one['similarity']:.3f} {self._words(one)}")
-            snippets(visit, "POST", "/v1/map", body)
+            body = {"instruction": self.sentence.value}
+            snippets(self._view.visit, "POST", "/v1/map", body)
 
     def _words(self, near: Mapping[str, Any]) -> str:
         said = self._view.visit.experts.get(near["expert"], {}).get("instructions", [])
@@ -107,7 +121,8 @@ class Atlas:
             "series": [
                 {"name": "instructions", "type": "scatter", "data": points, "large": many,
                  "symbolSize": 4 if many else 9, "itemStyle": {"color": "#0072b2", "opacity": 0.7}},
-                {"name": HERE, "type": "scatter", "symbol": "diamond", "symbolSize": 20, "data": [],
+                {"name": HERE, "type": "scatter", "symbol": "diamond", "symbolSize": 20,
+                 "data": self._here,
                  "itemStyle": {"color": "#d55e00"}, "z": 5},
             ],
         }  # fmt: skip

@@ -8,10 +8,17 @@ from typing import Any
 
 from nicegui import ui
 
-from server.console.answer import marks_of, show_answer, show_candidates, show_stages
+from server.console.answer import (
+    NOTHING,
+    marks_of,
+    show_answer,
+    show_candidates,
+    show_remarks,
+    show_stages,
+)
 from server.console.api import Refused
 from server.console.form import Form
-from server.console.parts import copy_address, heading, named, note, snippets
+from server.console.parts import heading, named, note, snippets
 from server.console.reading import differences, text_of, trace_of
 from server.console.view import View
 from server.console.wish import Wish, of_links, to_links
@@ -38,7 +45,7 @@ class Compare(View):
             self.button = ui.button("Compare", on_click=self.careful(self.ask))
             ui.button("Add a setting", on_click=lambda: self._add(Wish())).props("flat")
             ui.button("Remove the last", on_click=self._remove).props("flat")
-            ui.button("Copy link", on_click=self.careful(self._copy)).props("flat")
+            ui.button("Copy link", on_click=self.careful(self.copy_link)).props("flat")
         self.shown = ui.element("div").classes("beside")
         self.forms: list[Form] = []
         for wish in wishes:
@@ -72,10 +79,6 @@ class Compare(View):
         """What each setting asks."""
         question = self.question.wish()
         return [form.wish(question) for form in self.forms]
-
-    async def _copy(self, *_: object) -> None:
-        self.keep(self.link)
-        await copy_address()
 
     async def ask(self, *_: object) -> None:
         """Ask by every setting at once, and show the answers beside each other."""
@@ -118,10 +121,11 @@ class Compare(View):
             for difference in differences(said, first):
                 note(difference, "warning").classes("at-differs")
         if wish.writes:
-            ui.label(text_of(said)).classes("said written at-answer")
+            ui.label(text_of(said) or NOTHING).classes("said written at-answer")
         else:
             show_answer(said["answers"][0])
         if trace := trace_of(said):
+            show_remarks(trace)
             show_candidates(trace, marks_of(trace))
             show_stages(trace.get("stages") or [])
         snippets(self.visit, "POST", wish.path, self._body(wish))

@@ -11,7 +11,7 @@ from server.console.api import Refused
 from server.console.atlas import Atlas
 from server.console.detail import show_expert
 from server.console.listing import row_of, words_of
-from server.console.parts import heading, named, note, snippets
+from server.console.parts import bring_into_sight, heading, named, note, snippets
 from server.console.view import View
 
 COLUMNS = (
@@ -24,9 +24,6 @@ MOST = 500
 """Rows that a browser is given at a time: a search brings the others."""
 NAME_CELL = """<q-td :props="props"><q-btn flat dense no-caps color="primary" :label="props.value"
   @click="$parent.$emit('choose', props.value)" /></q-td>"""
-TO_SEE = """{{ const one = getHtmlElement({}), top = one.getBoundingClientRect().top;
-  if (top < 0 || top > innerHeight * 0.7) one.scrollIntoView(); }}"""
-"""Below a long table, what was chosen could be out of sight."""
 GOVERNED = "Loading and removing need the permission admin, which this key has not."
 
 
@@ -160,4 +157,4 @@ class Experts(View):
             if self.visit.governs:
                 remove = self.careful(lambda *_: self._ask_to_remove(id))
                 ui.button("Remove", on_click=remove).props("flat color=negative")
-        ui.run_javascript(TO_SEE.format(self.one.id))
+        bring_into_sight(self.one)  # below a long table

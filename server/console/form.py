@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from nicegui import ui
+from nicegui.events import ValueChangeEventArguments
 
 from server.console.names import Names
 from server.console.parts import named
 from server.console.visit import Visit
 from server.console.wish import AUTO, MAX_TOKENS, PATHS, Wish
 
+MOST_EXPERTS, MOST_TOKENS = 64, 999_999
+CHOICES = "Choices, one a line (empty: the chosen expert's own labels)"
+LEVELS = "Levels from the least to the most, one a line"
 SERVERS_OWN = "the server's own"
-MODES = {"": "as the preset does", "merge": "merge: one mix a request",
+MODES = {"": "as the router does", "merge": "merge: one mix a request",
          "token": "token: each token its own"}  # fmt: skip
 
 
@@ -43,7 +48,7 @@ class Form:
             .props("outlined autogrow").classes("wide at-asked")
         )  # fmt: skip
         self.options = (
-            ui.textarea("Choices, one a line (empty: the chosen expert's own labels)")
+            ui.textarea(CHOICES)
             .props("outlined autogrow").classes("wide at-options")
         )  # fmt: skip
 
@@ -66,9 +71,10 @@ class Form:
             )
             self.mode = ui.select(MODES, label="Mode").props("outlined dense").classes("at-mode")
             self.top_k = ui.number(
-                "Experts at most (0: as the preset does)", min=0, max=64, step=1, format="%d"
+                "Experts at most (0: as the router does)", min=0, max=MOST_EXPERTS, format="%d"
             ).props("outlined dense").classes("at-top-k")  # fmt: skip
-        with ui.expansion("Weights by hand").classes("wide at-by-hand"):
+        self.by_hand = ui.expansion("Weights by hand").classes("wide at-by-hand")
+        with self.by_hand:
             self._by_hand()
 
     def _by_hand(self) -> None:
@@ -85,14 +91,18 @@ class Form:
         with self.sliders:
             for id, weight in self._weights.items():
                 ui.label(id)
+                shown = ui.label(f"{weight:.2f}").classes("number")
                 most = max(1.0, weight)
                 slider = ui.slider(min=0, max=most, step=0.05, value=weight).props("label")
                 named(slider, f"Weight of {id}")
-                slider.on_value_change(lambda e, id=id: self._weigh(id, e.value or 0.0))
+                slider.on_value_change(partial(self._weigh, id, shown))
         self._settle()
 
-    def _weigh(self, id: str, weight: float) -> None:
-        self._weights[id] = weight
+    def _weigh(
+        self, id: str, shown: ui.label, event: ValueChangeEventArguments[float | None]
+    ) -> None:
+        self._weights[id] = float(event.value or 0)
+        shown.set_text(f"{self._weights[id]:.2f}")
 
     def _settle(self) -> None:
         """Show the fields that count for what is chosen."""
@@ -103,6 +113,8 @@ class Form:
             self.mode.set_enabled(routed or len(self._weights) > 1)
         if self._asks:
             self.options.set_visibility(self.sort.value in ("choice", "score"))
+            self.options.props["label"] = LEVELS if self.sort.value == "score" else CHOICES
+            self.options.update()
             self.length.set_visibility(self.sort.value in PATHS)
 
     @property
@@ -122,7 +134,7 @@ class Form:
         return replace(
             question, model=self._model, router=self.router.value if routed else "",
             mode=(self.mode.value or "") if self.mode.enabled else "",
-            top_k=int(self.top_k.value or 0) if routed else 0,
+            top_k=_whole(self.top_k.value, 0, 0, MOST_EXPERTS) if routed else 0,
             experts=dict(self._weights) if auto else {},
         )  # fmt: skip
 
@@ -131,7 +143,7 @@ class Form:
             sort=self.sort.value, text=self.text.value or "",
             instruction=(self.instruction.value or "").strip(),
             options=tuple(o.strip() for o in (self.options.value or "").splitlines() if o.strip()),
-            max_tokens=int(self.length.value or MAX_TOKENS),
+            max_tokens=_whole(self.length.value, MAX_TOKENS, 1, MOST_TOKENS),
         )  # fmt: skip
 
     def fill(self, wish: Wish) -> None:
@@ -148,8 +160,16 @@ class Form:
                     {**self._presets, wish.router: f"{wish.router} (not there)"}
                 )
             self.router.value = wish.router
-            self.mode.value = wish.mode if wish.mode in MODES else ""
+            if wish.mode not in self.mode.options:
+                self.mode.set_options({**MODES, wish.mode: f"{wish.mode} (not there)"})
+            self.mode.value = wish.mode
             self.top_k.value = wish.top_k
             self._weights = dict(wish.experts)
             self.experts.choose(list(self._weights))
+            self.by_hand.value = bool(self._weights)
         self._settle()
+
+
+def _whole(said: float | None, usual: int, least: int, most: int) -> int:
+    """A field's number within its bounds: the field itself minds them only when it is left."""
+    return usual if said is None else max(least, min(most, int(said)))

@@ -3,7 +3,7 @@
 // Walks by arrow keys; every cell can be heard as well as seen, and letters stand beside colours.
 // Knows the map that `server/console/reading.py` made, and nothing of servers.
 
-const CELL = 22, HEAD = 92, RULE = 2;
+const CELL = 22, HEAD = 92, RULE = 2, MOST = 6;
 const LABEL = innerWidth < 600 ? 110 : 190;
 
 // What is readable on a colour that lies over the ground by a part (WCAG 2.2, relative luminance).
@@ -97,7 +97,9 @@ export default {
       const cell = this.cell(row, token), r = this.rows[row];
       const where = `"${this.shown(this.map.tokens[token]).trim()}" in ${r.label}: `;
       if (!cell || !cell.length) return where + "not seen there";
-      return where + cell.slice(0, 6).map((e) => `${e.letter} ${e.id} ${e.weight.toFixed(2)}`).join(", ");
+      const more = cell.length > MOST ? `, and ${cell.length - MOST} more` : "";
+      const told = cell.slice(0, MOST).map((e) => `${e.letter} ${e.id} ${e.weight.toFixed(2)}`);
+      return where + told.join(", ") + more;
     },
     ink(token) {
       const cell = this.cell(this.at.row, token);
@@ -147,7 +149,7 @@ export default {
     leave() { this.hover = null; this.draw(); },
     point(event) { if (this.map) { this.hover = this.under(event); this.draw(); } },
     pick(event) { const c = this.map && this.under(event); if (c) this.go(c.row, c.token); },
-    settle() { this.$nextTick(() => this.map && this.go(this.at.row, this.at.token)); },
+    settle() { this.$nextTick(() => this.map && this.$refs.frame && this.go(this.at.row, this.at.token)); },
 
     draw() {
       if (this.waiting) return;

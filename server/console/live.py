@@ -41,7 +41,9 @@ class Live(View):
 
     async def build(self, link: str) -> None:
         """The frame; figures come with the first looks."""
-        self.history = History(writes=self.visit.sort != "choice")
+        if self.visit.history is None:
+            self.visit.history = History(writes=self.visit.sort != "choice")
+        self.history = self.visit.history  # goes on where it was left
         with ui.row():
             self.status = note("Waiting for two looks at the server ...")
             self.pause = ui.button("Pause", on_click=self._pause).props("flat dense no-caps")
@@ -135,6 +137,7 @@ def _row(line: Any) -> tuple[str, ...]:
 def _options(history: History, name: str, *, dark: bool) -> dict[str, Any]:
     ink = "#c9d1d9" if dark else "#57606a"
     axis = {"axisLabel": {"color": ink}, "axisLine": {"lineStyle": {"color": ink}}}
+    grid = {"lineStyle": {"color": "#30363d" if dark else "#e0e6f1"}}
     lines = history.lines(name, len(LINES))
     return {
         "animation": False, "color": LINES,
@@ -143,7 +146,8 @@ def _options(history: History, name: str, *, dark: bool) -> dict[str, Any]:
         "tooltip": {"trigger": "axis"},
         "xAxis": {**axis, "type": "value", "max": 0, "min": "dataMin", "splitLine": {"show": False},
                   "axisLabel": {"color": ink, "formatter": "{value} s"}},
-        "yAxis": {**axis, "axisLine": {"onZero": False}, "type": "value", "min": 0},
+        "yAxis": {**axis, "axisLine": {"onZero": False}, "splitLine": grid, "type": "value",
+                  "min": 0},
         "series": [
             {"name": line, "type": "line", "showSymbol": False,
              "data": [[round(x, 1), None if y is None else round(y, 3)] for x, y in points]}

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from nicegui import events, ui
+from nicegui.awaitable_response import AwaitableResponse
 
 from server.console.api import Api, Refused
 from server.console.ask import Ask
@@ -29,11 +30,16 @@ VIEWS: dict[str, tuple[str, type[View]]] = {
 }  # fmt: skip
 FIRST = "ask"
 REMEMBERED = """
-let key = ""; try { key = sessionStorage.getItem("sailplane-key") || "" } catch { }
+let key = "", chosen = null;
+try { key = sessionStorage.getItem("sailplane-key") || "" } catch { }
+try { chosen = localStorage.getItem("sailplane-dark") } catch { }
 addEventListener("hashchange", () => emitEvent("moved", location.hash.slice(1)));
-return { key, hash: location.hash.slice(1), base: location.origin,
+return { key, hash: location.hash.slice(1), base: location.origin, chosen,
          dark: matchMedia("(prefers-color-scheme: dark)").matches }"""
 REMEMBER = "try {{ sessionStorage.setItem('sailplane-key', {}) }} catch {{ }}"
+LIGHT = "try {{ localStorage.setItem('sailplane-dark', '{}') }} catch {{ }}"
+PUSH, REPLACE = "pushState", "replaceState"
+"""How an address comes into the browser's history: as a new step, or in the last one's place."""
 SLOW = 30.0
 """Seconds that a browser may take to say what it remembers."""
 Build = Callable[[], Awaitable[None]]
@@ -62,6 +68,8 @@ class Page:
         if known is None:  # nobody came to look
             return
         self._base, self._is_dark = known["base"], bool(known["dark"])
+        if known["chosen"]:
+            self._dark.value = self._is_dark = known["chosen"] == "true"
         self._aim(known["hash"])
         ui.on("moved", self._moved)
         await self.enter(known["key"])
@@ -132,8 +140,8 @@ class Page:
             ui.button("Cancel", on_click=dialog.close).props("flat")
 
     def _turn_light(self) -> None:
-        now = self._is_dark if self._dark.value is None else self._dark.value
-        self._dark.value = self._is_dark = not now
+        self._dark.value = self._is_dark = not self._is_dark
+        self._client.run_javascript(LIGHT.format(json.dumps(self._is_dark)))
 
     def _aim(self, link: str) -> None:
         """Note what a link brings back; what is no link brings the first view."""
@@ -144,8 +152,10 @@ class Page:
     async def _moved(self, event: events.GenericEventArguments) -> None:
         """Somebody followed a link to another view, or changed the address by hand."""
         self._leave()
+        was = dict(self._links)
         self._aim(str(event.args))
-        if view := self._views.pop(self._name, None):
+        moved = was.get(self._name, "") != self._links[self._name]
+        if moved and (view := self._views.pop(self._name, None)):
             view.place.delete()
         self.tabs.value = self._name
         await self._show()
@@ -156,7 +166,7 @@ class Page:
             return
         self._leave()
         self._name = str(self.tabs.value)
-        await self._show()
+        await self._show(PUSH)
 
     def _leave(self) -> None:
         """Put away the view that is shown: out of sight, or for good with all that it does."""
@@ -174,11 +184,11 @@ class Page:
         self._views.clear()
         self.body.clear()
 
-    async def _show(self) -> None:
+    async def _show(self, how: str = REPLACE) -> None:
         """The view that is turned to: as it was left, or built with what its link brings back."""
         name, (says, view) = self._name, VIEWS[self._name]
         link = self._links.get(name, "")
-        self._keep(name, link)
+        self._keep(name, link, how)
         if left := self._views.get(name):
             left.place.set_visibility(True)
             return
@@ -188,9 +198,10 @@ class Page:
         with place:
             await made.careful(lambda: made.build(link))()
 
-    def _keep(self, name: str, link: str) -> None:
+    def _keep(self, name: str, link: str, how: str = REPLACE) -> AwaitableResponse | None:
         """Have the address say what is shown, if that is still what is shown."""
         self._links[name] = link
-        if name == self._name:
-            said = json.dumps(f"#{name}&{link}" if link else f"#{name}")
-            self._client.run_javascript(f"history.replaceState(null, '', {said})")
+        if name != self._name:
+            return None
+        said = json.dumps(f"#{name}&{link}" if link else f"#{name}")
+        return self._client.run_javascript(f"history.{how}(null, '', {said})", timeout=SLOW)

@@ -13,6 +13,8 @@ from server.console.snippets import as_curl, as_openai
 from server.console.visit import Visit
 
 E = TypeVar("E", bound=ui.element)
+TO_SEE = """{{ const one = getHtmlElement({}), top = one.getBoundingClientRect().top;
+  if (top < 0 || top > innerHeight * 0.7) one.scrollIntoView(); }}"""
 
 
 def named(element: E, name: str) -> E:
@@ -97,6 +99,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> ui.element:
                         with ui.element("td"):
                             ui.label(word)
     return made
+
+
+def bring_into_sight(element: ui.element) -> None:
+    """Scroll to an element that begins out of sight, or near the end of it."""
+    ui.run_javascript(TO_SEE.format(element.id))
 
 
 async def copy_address() -> None:

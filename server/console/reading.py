@@ -6,6 +6,7 @@ Pure: JSON of the API in, plain rows out. Knows nothing of pages.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -22,7 +23,7 @@ STAGES = {
     "generate": "writing the text",
 }
 FALLBACKS = {
-    "no_fit": "No expert surely fits this; the nearest answer at less strength.",
+    "no_fit": "No expert surely fits this: the nearest answers, and may be wrong.",
     "no_expert": "No expert can be chosen; the bare backbone answers.",
 }
 LEAST_MOVED = 0.001
@@ -135,6 +136,33 @@ def candidates(trace: Mapping[str, Any]) -> list[CandidateRow]:
         for id in ids
     ]  # fmt: skip
     return sorted(rows, key=lambda r: (-r.weight, -(r.score if r.score is not None else -1e9)))
+
+
+def in_order(trace: Mapping[str, Any]) -> list[str]:
+    """The experts of a trace as they matter: by their weight over all tokens, where it is told."""
+    weighed = Counter[str]()
+    for site in trace.get("tokens") or ():
+        weighed.update(dict.fromkeys(site["experts"], 0.0))
+        weighed.update({id: sum(told) for id, told in (site.get("weights") or {}).items()})
+    ids = dict.fromkeys([*(row.id for row in candidates(trace)), *weighed])
+    return sorted(ids, key=lambda id: -weighed[id])
+
+
+def why_even(trace: Mapping[str, Any]) -> str:
+    """Why all tokens are alike, and how they would not be."""
+    chosen = trace["selection"]["experts"]
+    if len(chosen) == 1:
+        return (f"Only {chosen[0]['id']} answers, so there is nothing for tokens to choose. With "
+                "the router phatgoose or arrow all experts compete for each token.")  # fmt: skip
+    return ("These experts act as one merged expert: every token at every site is mixed alike. Ask "
+            "in mode token to have each token choose.")  # fmt: skip
+
+
+def ended(reason: str) -> str:
+    """Why a text ends where it does."""
+    if reason == "length":
+        return "It stopped at the most tokens that it might write."
+    return "The text is complete."
 
 
 def remarks(trace: Mapping[str, Any]) -> list[str]:

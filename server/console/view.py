@@ -11,13 +11,15 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from nicegui import ui
+from nicegui.awaitable_response import AwaitableResponse
 
 from server.console.api import Refused
+from server.console.parts import copy_address
 from server.console.visit import Visit
 
 log = logging.getLogger("sailplane.console")
 T = TypeVar("T")
-Keep = Callable[[str], object]
+Keep = Callable[[str], "AwaitableResponse | None"]
 Handler = Callable[..., Awaitable[None]]
 
 
@@ -83,6 +85,12 @@ class View:
     def link(self) -> str:
         """What stands behind `#` and brings the view back as it is."""
         return ""
+
+    async def copy_link(self, *_: object) -> None:
+        """Put an address that brings the view back as it is on the clipboard."""
+        if (kept := self.keep(self.link)) is not None:
+            await kept
+        await copy_address()
 
     def turn(self) -> Turn:
         """A new piece of work, which ends the former."""

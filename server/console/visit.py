@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from server.console.api import Api, Refused
+from server.console.figures import History
 from server.console.wish import AUTO, PATHS, SORTS, Sort
 
 FORBIDDEN = 403
@@ -27,6 +28,7 @@ class Visit:
             backbone: its name. routers: the presets. default: the preset that routes where none is
             named. experts: by id. traced: whether this key may see traces, as far as is known.
             asked: the instruction that was routed by last. dark: whether the page is, at first.
+            history: what the live view saw.
     """
 
     api: Api
@@ -40,6 +42,7 @@ class Visit:
     traced: bool = True
     asked: str = ""
     dark: bool = False
+    history: History | None = None
 
     async def look(self) -> None:
         """Ask what there is.
