@@ -141,6 +141,8 @@ class Page:
 
     def _turn_light(self) -> None:
         self._dark.value = self._is_dark = not self._is_dark
+        if self._views:
+            self.visit.dark = self._is_dark
         self._client.run_javascript(LIGHT.format(json.dumps(self._is_dark)))
 
     def _aim(self, link: str) -> None:

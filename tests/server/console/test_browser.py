@@ -155,6 +155,63 @@ def test_a_link_brings_everything_back(tab, tab_of, demo):
     assert "glider" in again.page.get_by_role("combobox", name="Router").input_value()
 
 
+def write(page, name, text):
+    page.get_by_role("textbox", name=name, exact=name == "Input").fill(text)
+
+
+def press(page, name):
+    page.get_by_role("button", name=name, exact=True).click()
+
+
+@pytest.mark.slow
+def test_the_newest_question_is_answered_and_a_refusal_takes_the_answers_place(tab):
+    page = tab.open()
+    write(page, "Choices", "yes\nno")
+    for text in ("The first one", "The second one"):  # at once
+        write(page, "Input", text)
+        press(page, "Ask")
+    page.locator(".heat-text").get_by_text("second").wait_for()
+    page.wait_for_timeout(1000)
+    assert "first" not in page.locator(".heat-text").inner_text()
+    assert "second" in page.evaluate("() => location.hash")
+    write(page, "Input", "")
+    press(page, "Ask")
+    marked(page, "refused").get_by_text("Must not be empty").wait_for()
+    assert page.locator(".at-answer").count() == 0
+
+
+@pytest.mark.slow
+def test_a_link_is_of_the_form_as_it_stands(tab):
+    page = tab.open(TOKENS)
+    marked(page, "answer").wait_for()
+    write(page, "Input", "Something else")
+    press(page, "Copy link")
+    page.get_by_text("Copied.").wait_for()
+    assert "Something+else" in page.evaluate("() => navigator.clipboard.readText()")
+
+
+@pytest.mark.slow
+def test_a_link_to_a_router_that_is_not_there_says_so(tab):
+    page = tab.open("ask&text=A.&option=a&option=b&router=nowhere")
+    marked(page, "refused").get_by_text("nowhere").wait_for()
+
+
+@pytest.mark.slow
+def test_a_question_is_taken_to_the_other_view_and_back_leads_back(tab):
+    page = tab.open(TOKENS)
+    marked(page, "answer").wait_for()
+    press(page, "Compare this")
+    marked(page, "answer-1").get_by_role("heading", name="Who answers").wait_for()
+    assert asked(page).startswith("Book a table")
+    page.get_by_role("tab", name="Live").click()
+    page.get_by_text("Recent requests").wait_for()
+    page.go_back()
+    marked(page, "answer-1").wait_for()
+    page.go_back()
+    press(page, "Ask")
+    assert asked(page).startswith("Book a table")
+
+
 @pytest.mark.slow
 def test_what_is_shown_can_be_done_by_curl(tab):
     page = tab.open()
@@ -356,6 +413,15 @@ def test_text_streams_and_is_right(tab_of, writer, id):
     try_example(page, id, "writer")
     assert marked(page, "answer").inner_text().strip() == WRITER_SAMPLES[id]["answer"]
     assert page.locator(".candidate.chosen .expert-name").first.inner_text() == id
+
+
+@pytest.mark.slow
+def test_a_text_that_was_cut_says_so(tab_of, writer):
+    page = tab_of(writer).open()
+    page.get_by_role("spinbutton", name="Tokens to write at most").fill("1")
+    write(page, "Input", "Go on.")
+    press(page, "Ask")
+    page.get_by_text("It stopped at the most tokens").wait_for()
 
 
 @pytest.mark.slow

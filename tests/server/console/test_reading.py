@@ -8,13 +8,16 @@ from server.console.palette import marks
 from server.console.reading import (
     candidates,
     differences,
+    ended,
     heat_map,
+    in_order,
     placed,
     remarks,
     shares,
     spoken,
     trace_of,
     waterfall,
+    why_even,
 )
 from server.console.wish import Wish
 
@@ -188,3 +191,23 @@ def test_every_sort_of_answer_is_a_word_and_its_shares(answer, word, options):
 def test_the_trace_is_found_wherever_a_route_has_it(routing):
     assert trace_of({"routing": routing}) == {"x": 1}
     assert trace_of({}) is None
+
+
+def test_experts_are_in_the_order_of_what_they_weigh_over_all_tokens():
+    chosen = [{"id": "a", "weight": 0.9}, {"id": "b", "weight": 0.1}]
+    site = {"experts": ["a", "b"], "weights": {"a": [0.1, 0.2], "b": [0.9, 0.8]}}
+    trace = {"selection": {"experts": chosen}, "candidates": [], "tokens": [site]}
+    assert in_order(trace) == ["b", "a"]
+    assert in_order({**trace, "tokens": None}) == ["a", "b"]
+
+
+def test_why_all_tokens_are_alike_says_how_they_would_not_be():
+    one = {"selection": {"experts": [{"id": "a", "weight": 1.0}]}}
+    assert "Only a answers" in why_even(one)
+    two = {"selection": {"experts": [{"id": "a"}, {"id": "b"}]}}
+    assert "mode token" in why_even(two)
+
+
+def test_why_a_text_ends():
+    assert "stopped" in ended("length")
+    assert "complete" in ended("stop")
