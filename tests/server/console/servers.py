@@ -73,7 +73,8 @@ def serving(folder: Path, *options: str, library: str | Path = "minilm") -> Iter
         port = probe.getsockname()[1]
     writes = (served / "sailplane.toml").exists()
     command = [
-        *SAILPLANE, "serve", "--port", str(port), "--library", str(served),
+        *SAILPLANE, "serve", "--port", str(port), "--library",
+        str(served) if served == source else served.name,
         "--adapter-root", str(adapters), "--linger-seconds", "0", "--routing-log",
         str(folder / "routing.jsonl"), "--log-level", "warning",
         *(("--backbone", str(served / "byte-llama-3m"), "--embedder", "demo") if writes else ()),

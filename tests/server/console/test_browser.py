@@ -268,7 +268,7 @@ def test_an_adapter_is_loaded_answers_and_is_removed(tab, picture):
     page.get_by_label("A task in a sentence").fill("Did the visitor like the museum?")
     page.get_by_role("button", name="Where is it?").click()
     assert marked(page, "near").get_by_role("button").first.inner_text() == "my-reviews"
-    page.get_by_text("Load an expert").scroll_into_view_if_needed()
+    page.get_by_role("heading", name="Map of instructions").evaluate("e => e.scrollIntoView()")
     picture(page, "console-library")
     page.get_by_role("button", name="Remove", exact=True).click()
     page.get_by_role("dialog").get_by_role("button", name="Remove").click()
