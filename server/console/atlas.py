@@ -93,14 +93,21 @@ class Atlas:
                 with ui.element("p").classes("sample"):
                     choose = self._view.careful(lambda *_, id=one["expert"]: self._choose(id))
                     ui.button(one["expert"], on_click=choose).props("flat dense no-caps")
-                    note(f"{one['similarity']:.3f} {self._words(one)}")
+                    note(
+                        f"{one['similarity']:.3f} {self._words(one['expert'], one['instruction'])}"
+                    )
             body = {"instruction": self.sentence.value}
             snippets(self._view.visit, "POST", "/v1/map", body)
 
-    def _words(self, near: Mapping[str, Any]) -> str:
-        said = self._view.visit.experts.get(near["expert"], {}).get("instructions", [])
-        number = near["instruction"]
+    def _words(self, id: str, number: int) -> str:
+        """An instruction of an expert, by its number."""
+        said = self._view.visit.experts.get(id, {}).get("instructions", [])
         return said[number] if number < len(said) else ""
+
+    def _label(self, expert: int, number: int, many: bool) -> str:
+        """What is said of a point: of very many, their experts' names alone."""
+        id = self._map["experts"][expert]
+        return html.escape(id if many else f"{id}: {self._words(id, number)}")
 
     async def _clicked(self, event: Any) -> None:
         if event.series_index == 0:
@@ -108,9 +115,8 @@ class Atlas:
             await self._choose(self._map["experts"][expert])
 
     def _options(self) -> dict[str, Any]:
-        names = [html.escape(name) for name in self._map["experts"]]
         many = len(self._map["points"]) > MANY
-        points = [[x, y, names[e]] for e, _, x, y in self._map["points"]]
+        points = [[x, y, self._label(e, n, many)] for e, n, x, y in self._map["points"]]
         axis = {"scale": True, "axisLabel": {"show": False}, "splitLine": {"show": False},
                 "axisTick": {"show": False}, "axisLine": {"show": False}}  # fmt: skip
         return {
