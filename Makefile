@@ -15,7 +15,7 @@ WORKERS ?= 2
 OFFLINE := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
-.PHONY: help serve serve-text test test-all faults load capacity check format library library-text bench bench-generation bench-peers quality quality-quick continual
+.PHONY: help serve serve-text test test-all images faults load capacity check format library library-text bench bench-generation bench-peers quality quality-quick continual
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ library-text: .venv/.ready-dev  ## build library/writer again; trains what is no
 	$(OFFLINE) $(BIN)/sailplane evaluate --config $(WRITER) --tasks $(TEXTS) --router base,oracle --record
 	$(BIN)/sailplane card --config $(WRITER)
 
+images: .venv/.ready-dev  ## pictures of the console in a browser; writes docs/images
+	$(OFFLINE) $(BIN)/pytest tests/server/console -m "" --images docs/images
+
 faults: .venv/.ready-all  ## every fault against real servers, half an hour; writes docs/faults.md
 	$(OFFLINE) $(BIN)/pytest tests/faults -m "" --faults benchmarks/results/faults.json
 	$(BIN)/python -m benchmarks.faults
@@ -92,7 +95,7 @@ $(BIN)/python:
 
 # One pip call: the range of torch must be in it when what depends on torch is chosen.
 .venv/.ready-serve: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --editable '.[demo,fast]'
+	$(BIN)/python -m pip install --editable '.[demo,fast,console]'
 	@touch $@
 
 .venv/.ready-dev: pyproject.toml | $(BIN)/python

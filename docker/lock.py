@@ -16,7 +16,7 @@ from pathlib import Path
 from requirements import requirements
 
 HERE = Path(__file__).parent
-EXTRAS = ["demo", "fast", "otel"]
+EXTRAS = ["demo", "fast", "console", "otel"]
 OF_TORCH = ("nvidia-", "cuda-", "triton")
 
 

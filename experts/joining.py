@@ -20,7 +20,7 @@ from experts.manifest import BackboneRef, Manifest
 from experts.weights import ExpertWeights
 from experts.writing import put_artefacts, seal
 
-WORDS = ("title", "instructions", "instruction_unseen", "labels", "tags")
+WORDS = ("title", "instructions", "instruction_unseen", "labels", "samples", "tags")
 """What a manifest says of the task, whatever the weights."""
 
 Describe = Callable[[ExpertWeights, Manifest, Artefacts], Artefacts]

@@ -75,6 +75,17 @@ class Label(Record):
         return (Wording(value=self.value), *self.wordings)
 
 
+class SampleInput(Record):
+    """An input to try an expert with, and what is right: made up, and of no data set.
+
+    `choices` where every question of the task brings its own.
+    """
+
+    input: str
+    answer: str
+    choices: tuple[str, ...] = ()
+
+
 class TaskCard(Record):
     """What is known of a task beside its data: our own words only."""
 
@@ -83,6 +94,7 @@ class TaskCard(Record):
     instructions: tuple[str, ...] = ()
     instruction_unseen: str | None = None
     labels: tuple[Label, ...] = ()
+    samples: tuple[SampleInput, ...] = ()
 
 
 class BackboneRef(Record):

@@ -33,6 +33,12 @@ class Scope:
         """Whether there is anything it may not see."""
         return self.tags is not None
 
+    def within(self, other: Scope) -> bool:
+        """Whether all that this caller may use is the other's to use."""
+        if other.tags is None:
+            return True
+        return self.tags is not None and self.tags <= other.tags
+
     def sees(self, manifest: Manifest) -> bool:
         """Whether an expert exists for this caller."""
         return self.tags is None or not self.tags.isdisjoint(manifest.tags)

@@ -47,6 +47,11 @@ class Stack:
         """E, the number of experts."""
         return len(self.index)
 
+    @property
+    def ids(self) -> list[str]:
+        """The experts by position; `index` itself may be in another order (see `Bank`)."""
+        return sorted(self.index, key=self.index.__getitem__)
+
     @cached_property
     def _any(self) -> Tensor:
         return next(t for site in self.sites.values() for t in site.values())

@@ -15,6 +15,7 @@ from torch import Tensor
 from experts.artefacts import Artefacts
 from routers.index import UNSCORED, VectorIndex
 from routers.metric import Densities, Gaussian, Metric
+from routers.plane import InstructionMap
 from routers.types import Features
 
 
@@ -79,6 +80,11 @@ class Catalogue:
     def instructions(self) -> VectorIndex:
         """Task instructions, several an expert."""
         return VectorIndex([e.artefacts.instructions for e in self.experts])
+
+    @cached_property
+    def map(self) -> InstructionMap:
+        """Task instructions on a plane, to look at."""
+        return InstructionMap(self.ids, [e.artefacts.instructions for e in self.experts])
 
     @cached_property
     def centroids(self) -> VectorIndex:

@@ -1,19 +1,4 @@
-"""Named ways to route: which routers, how many experts, which rule. Rows of a table.
-
-| preset | paper | what it does |
-|---|---|---|
-| sailplane | - | all evidence as probabilities; sharp where sure, flat and weak where not |
-| glider | Li et al. 2024 | cosine of one sentence and gates, under the global rule; top 2 |
-| dam | Cheng et al. 2024 | nearest 2 centroids at temperature 0.01, merged per sample |
-| glider-3, glider-100 | its release | cosine of one sentence times a scale set by hand, and gates |
-| phatgoose | Muqeeth et al. 2024 | gates over all experts, top 2 per token and site |
-| arrow | Ostapenko et al. 2024 | weight prototypes over all experts, top 3 per token and site |
-| retrieval | Jang et al. 2023 | the expert with the nearest stored input |
-| neighbours | Cover & Hart 1967 | the expert that most of the nearest stored inputs are of |
-| centroid | - | the expert with the nearest centroid: `dam` without merging |
-| average | - | every expert at the same weight |
-| base | - | the bare backbone |
-"""
+"""Named ways to route: which routers, how many experts, which rule. Rows of a table."""
 
 from __future__ import annotations
 
@@ -48,6 +33,8 @@ class Preset:
     token: str | None = None
     experts: int = ALL
     top_k: int = 2
+    says: str = ""
+    paper: str = ""
 
     @property
     def wants_all(self) -> bool:
@@ -63,18 +50,89 @@ class Preset:
 PRESETS: dict[str, Preset] = {
     p.name: p
     for p in (
-        Preset("sailplane", "evidence", "hedged", experts=8),
-        Preset("glider", "sentence", "global", token="gate", top_k=2),
-        Preset("glider-3", "sentence", "softmax", temperature=1 / 3, token="gate", top_k=2),
-        Preset("glider-100", "sentence", "softmax", temperature=1 / 100, token="gate", top_k=2),
-        Preset("dam", "centroid", "softmax", temperature=0.01, experts=2),
-        Preset("phatgoose", "uniform", token="gate", top_k=2),
-        Preset("arrow", "uniform", token="arrow", top_k=3),
-        Preset("retrieval", "nearest", experts=1),
-        Preset("neighbours", "neighbours", experts=1),
-        Preset("centroid", "centroid", experts=1),
-        Preset("average", "uniform"),
-        Preset("base", None),
+        Preset(
+            "sailplane",
+            "evidence",
+            "hedged",
+            experts=8,
+            says="all evidence as probabilities; sharp where sure, flat and weak where not",
+        ),
+        Preset(
+            "glider",
+            "sentence",
+            "global",
+            token="gate",
+            top_k=2,
+            paper="Li et al. 2024",
+            says="cosine of one sentence and gates, under the global rule; top 2 a token and site",
+        ),
+        Preset(
+            "glider-3",
+            "sentence",
+            "softmax",
+            temperature=1 / 3,
+            token="gate",
+            top_k=2,
+            says="cosine of one sentence times 3, and gates",
+            paper="Li et al. 2024, its release",
+        ),
+        Preset(
+            "glider-100",
+            "sentence",
+            "softmax",
+            temperature=1 / 100,
+            token="gate",
+            top_k=2,
+            says="cosine of one sentence times 100, and gates",
+            paper="Li et al. 2024, its release",
+        ),
+        Preset(
+            "dam",
+            "centroid",
+            "softmax",
+            temperature=0.01,
+            experts=2,
+            paper="Cheng et al. 2024",
+            says="the 2 nearest centroids of inputs, merged for the request",
+        ),
+        Preset(
+            "phatgoose",
+            "uniform",
+            token="gate",
+            top_k=2,
+            paper="Muqeeth et al. 2024",
+            says="gates over all experts, top 2 per token and site",
+        ),
+        Preset(
+            "arrow",
+            "uniform",
+            token="arrow",
+            top_k=3,
+            paper="Ostapenko et al. 2024",
+            says="prototypes of weights over all experts, top 3 per token and site",
+        ),
+        Preset(
+            "retrieval",
+            "nearest",
+            experts=1,
+            paper="Jang et al. 2023",
+            says="the expert with the nearest stored input",
+        ),
+        Preset(
+            "neighbours",
+            "neighbours",
+            experts=1,
+            paper="Cover & Hart 1967",
+            says="the expert that most of the nearest stored inputs are of",
+        ),
+        Preset(
+            "centroid",
+            "centroid",
+            experts=1,
+            says="the expert with the nearest centroid: `dam` without merging",
+        ),
+        Preset("average", "uniform", says="every expert at the same weight"),
+        Preset("base", None, says="the bare backbone"),
     )
 }
 DEFAULT = "sailplane"

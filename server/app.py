@@ -27,8 +27,11 @@ from server.api import (
     faults,
     feedback,
     health,
+    map,
     models,
+    requests,
     route,
+    routers,
 )
 from server.api.bounds import DEFAULT_BOUNDS, Bounds
 from server.api.context import Context
@@ -44,7 +47,7 @@ from server.observability.tracer import Tracer
 
 ROUTERS = (
     decisions, chat, completions, embeddings, route, health, models, experts, aliases, adapters,
-    feedback,
+    feedback, routers, map, requests,
 )  # fmt: skip
 ROUTES = [r for module in ROUTERS for r in module.router.routes if isinstance(r, APIRoute)]
 DESCRIPTION = "One frozen backbone, a library of experts, and routing that names its reasons."

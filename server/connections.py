@@ -2,7 +2,8 @@
 
 uvicorn ends connections between two requests (`timeout_keep_alive`) and no others: who opens one
 and says nothing, sends a header a byte a second or never reads an answer would hold it for ever.
-How long a body may take is `server.api.lean`'s. Knows nothing of routes.
+How long a body may take is `server.api.lean`'s. Knows nothing of routes, but that websockets are
+the console's alone.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from server.access.rules import is_page
 from server.api.faults import explain
 from server.errors import HeadTooLarge, MalformedHead, ServerError, TooSlow, row_of
 
@@ -52,6 +54,16 @@ class Connection(HttpToolsProtocol):
         """Whether a request is being answered."""
         cycle = cast("RequestResponseCycle | None", self.cycle)  # None until the first one
         return cycle is not None and not cycle.response_complete
+
+    @property
+    def _upgrades(self) -> bool:
+        """Whether what was asked for is a websocket, and is served."""
+        parser = self.parser  # None once the connection is lost
+        return parser is not None and parser.should_upgrade() and self._should_upgrade()
+
+    def _should_upgrade(self) -> bool:
+        path, _, _ = self.url.decode("latin-1").partition("?")
+        return is_page(path) and super()._should_upgrade()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client is there: the head of its request is due."""
@@ -92,7 +104,8 @@ class Connection(HttpToolsProtocol):
         self._passed_over = self._bodyless_bytes = 0
         self._unasked = self.expect_100_continue
         super().on_headers_complete()
-        self.cycle.transport = cast("asyncio.Transport", _Parting(self, self.cycle))
+        if not self._upgrades:
+            self.cycle.transport = cast("asyncio.Transport", _Parting(self, self.cycle))
 
     def on_body(self, body: bytes) -> None:
         """Some of the body."""
@@ -103,6 +116,8 @@ class Connection(HttpToolsProtocol):
         """The request is here as a whole; if its answer is out, the client may send the next."""
         self._in_body = False
         super().on_message_complete()
+        if self._upgrades:  # another protocol takes over
+            return
         if self._parting:
             self.transport.close()
         elif not self.answering:
@@ -192,8 +207,12 @@ class _Parting:
 
 
 async def end_late(connections: Iterable[object], patience: float) -> None:
-    """Close late connections, again and again: cheaper than a timer for every request."""
+    """Close late connections, again and again: cheaper than a timer for every request.
+
+    Websockets are none of ours: they are pinged, and closed when nothing comes back.
+    """
     while True:
         await asyncio.sleep(min(1.0, patience / 4))
         for connection in list(connections):
-            cast("Connection", connection).end_if_late(patience)
+            if isinstance(connection, Connection):
+                connection.end_if_late(patience)

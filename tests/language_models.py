@@ -156,14 +156,18 @@ def prompts(seed: int, *lengths: int) -> list[list[int]]:
 
 def ask(
     loop: GenerationLoop, prompt: Sequence[int], selection: Selection, *, count: int = 1,
-    deadline: float | None = None, scope: Scope = EVERYTHING, **sampling: Any,
+    deadline: float | None = None, scope: Scope = EVERYTHING, listens: bool = False,
+    **sampling: Any,
 ) -> Listener:  # fmt: skip
     """Put a prompt; greedy unless it says otherwise."""
     rules = Sampling(**{"max_tokens": 12, "temperature": 0.0, **sampling})
     listener = Listener(count)
     loop.put(
-        Request(Prompt(tuple(prompt), selection, rules, count, scope=scope), listener, deadline)
-    )
+        Request(
+            Prompt(tuple(prompt), selection, rules, count, scope=scope, listens=listens),
+            listener, deadline,
+        )
+    )  # fmt: skip
     return listener
 
 

@@ -21,7 +21,7 @@ from benchmarks.generation.backbone import COURSES, open_backbone
 from benchmarks.generation.checkpoints import save
 from benchmarks.generation.experts import ALPHA, RANK, course_of
 from benchmarks.generation.tasks import TASKS, Task
-from benchmarks.generation.wordings import SAID
+from benchmarks.generation.wordings import SAID, TRIED
 from benchmarks.places import CACHE, WRITER
 from experts import backbones
 from experts.entries import CONFIG, WEIGHTS
@@ -85,6 +85,7 @@ def wordings_of(task: Task) -> dict[str, object]:
         "title": task.title,
         "instructions": [*said, *task.instructions],
         "instruction_unseen": asked,
+        "samples": [{"input": TRIED[task.id], "answer": task.answer(TRIED[task.id])}],
     }
 
 

@@ -108,3 +108,19 @@ NEW: dict[str, str] = {
     "extract-email": "Copy the mail address out of this.",
 }
 """Written before anything was measured, and used by nothing but measurements."""
+
+TRIED: dict[str, str] = {
+    "reverse-word": "melon",
+    "upper-case": "melon",
+    "sort-letters": "melon",
+    "count-vowels": "banana",
+    "make-plural": "box",
+    "shift-letters": "melon",
+    "acronym": "lemon garden tulip",
+    "swap-words": "lid pen mug",
+    "add-numbers": "417 + 5",
+    "date-to-long": "2024-03-07",
+    "date-to-iso": "7 March 2024",
+    "extract-email": "29.95, mona@kit.ne, Mona Kit",
+}
+"""An input for each task that people may try its expert with, of the form that its inputs have."""

@@ -11,6 +11,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Self
 
 import torch
@@ -20,6 +21,7 @@ from transformers.utils import logging
 
 from experts.backbones.halfway import HalfWay
 from experts.backbones.lanes import Lane, Lanes, at_least
+from experts.backbones.spelling import Spelling
 from experts.errors import InputTooLong
 from experts.kernels import fused
 from experts.kinds import Site
@@ -65,6 +67,11 @@ class Backbone(ABC):
     @abstractmethod
     def _pool(self, states_BTD: Tensor, mask_BT: Tensor) -> Tensor:
         """Token states as one vector a row: (B, D)."""
+
+    @cached_property
+    def spelling(self) -> Spelling:
+        """The bytes of tokens, and how they read."""
+        return Spelling(self.tokenizer)
 
     @property
     def device(self) -> torch.device:

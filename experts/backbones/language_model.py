@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, ClassVar, Self
 
 import torch
@@ -27,7 +28,6 @@ from experts.backbones.base import (
 from experts.backbones.checkpoints import DTYPES, checkpoint_fingerprint, only_pickled, quantized
 from experts.backbones.lanes import Lane, at_least
 from experts.backbones.packed import pack_linears
-from experts.backbones.spelling import Spelling
 from experts.decoding import latest
 from experts.decoding.anatomy import Anatomy, study
 from experts.decoding.deck import Deck
@@ -54,17 +54,20 @@ class LanguageModel(Backbone):
 
     Attributes:
         context: tokens a row may have, what it reads and what it writes together; of a model with
-            a source, of either alone. eos: tokens that end a text. spelling: the bytes of tokens.
+            a source, of either alone. eos: tokens that end a text.
     """
 
     auto: ClassVar[Any]
     """The class of transformers that loads it."""
+    start: Sequence[int] = ()
+    """What comes before all that is written, where that has a context of its own."""
 
     def __init__(
         self, id: str, model: nn.Module, tokenizer: object, *, reader: str,
         fingerprint_: str | None = None,
     ) -> None:  # fmt: skip
         config: Any = model.config
+        self._reader = reader
         self.context = context_of(config, tokenizer)
         model.set_attn_implementation(NAME)  # type: ignore[operator]
         super().__init__(
@@ -74,7 +77,6 @@ class LanguageModel(Backbone):
         self.feature_tokens = min(FEATURE_TOKENS, self.context)
         self.vocabulary: int = config.vocab_size
         self.generation: GenerationConfig = model.generation_config  # type: ignore[assignment]
-        self.spelling = Spelling(tokenizer)
         self.eos = ids_of(self.generation.eos_token_id)
         self.anatomy: Anatomy = study(model, self.hooks, self._study)
         self.sites = {n: s for n, s in self.sites.items() if n not in self.anatomy.odd_sites}
@@ -172,6 +174,15 @@ class LanguageModel(Backbone):
         """Tokens as text, special ones included."""
         tokenizer: Any = self.tokenizer
         return tokenizer.decode(list(tokens), clean_up_tokenization_spaces=False)
+
+    @cached_property
+    def source_sites(self) -> frozenset[str]:
+        """Sites that see what is read, and not what is written.
+
+        An encoder's, and those by which what is written looks at it.
+        """
+        inside = {s for s in self.sites if s.startswith(f"{self._reader}.")}
+        return self.anatomy.source_sites | inside if self.anatomy.source else frozenset()
 
     @property
     def chats(self) -> bool:

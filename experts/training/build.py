@@ -24,7 +24,7 @@ from experts.writing import write_expert
 SOURCES = {"source": "source_repo", "commit": "source_commit", "licence": "licence"}
 """What a manifest tells of the data, and the key of `task.json` that has it."""
 
-SAID = ("title", "instructions", "instruction_unseen")
+SAID = ("title", "instructions", "instruction_unseen", "samples")
 """What `task.json` may say of a task that has no card."""
 
 DIGITS = 12

@@ -219,7 +219,7 @@ def _shape(backbone: LanguageModel, body: ChatRequest) -> Shape:
         said = {"content": piece.text} if piece.text else {}
         return delta(piece.index, said, piece.tokens, piece.finish)
 
-    def routing(told: list[dict[str, object]]) -> object:
+    def routing(told: list[dict[str, object]]) -> dict[str, object]:
         return told[0]
 
     def complete_body(begun: Begun) -> dict[str, object]:

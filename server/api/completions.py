@@ -163,7 +163,7 @@ def _shape(backbone: LanguageModel, body: CompletionRequest) -> Shape:
             told = completion_logprobs(backbone, tokens, places.setdefault(index, Places()))
         return {"index": index, "text": text, "logprobs": told, "finish_reason": finish}
 
-    def routing(told: list[dict[str, object]]) -> object:
+    def routing(told: list[dict[str, object]]) -> dict[str, object]:
         return {"prompts": told}
 
     def complete_body(begun: Begun) -> dict[str, object]:

@@ -35,6 +35,9 @@ from server.evidence.lines import Served
 from server.evidence.writer import RoutingLog
 from server.observability.requests import NOTES, WATCHED
 
+MOST_WHOLE = 8
+"""Traces of all tokens in one response: each may have megabytes."""
+
 
 @dataclass(frozen=True)
 class Answered:
@@ -131,13 +134,23 @@ class Context:
                 raise located(error, place) from None
 
     def traced(
-        self, routing: Routing, options: Sequence[RoutingOptions]
+        self, routing: Routing, options: Sequence[RoutingOptions], prompts: int = 1
     ) -> Sequence[RoutingOptions]:
         """The options of a request as far as its caller may see traces.
 
+        Args:
+            prompts: to which the options apply.
+
         Raises:
             NotAllowed: it asks for one, and may not.
+            RequestError: it asks for all tokens of too many.
         """
+        if sum(option.trace == "tokens" for option in options) * prompts > MOST_WHOLE:
+            raise RequestError(
+                f"Traces of all tokens are told of {MOST_WHOLE} questions or prompts of a request "
+                "at most; ask the others for trace 'full'.",
+                param="routing.trace",
+            )
         if self.caller.may(TRACE):
             return options
         if asks_trace(routing):
@@ -191,7 +204,7 @@ class Context:
             served = Served(
                 watched.id.decode(), round(time.time(), 3), watched.milliseconds, samples, results
             )
-            self.routing_log.write(served.lines)
+            self.routing_log.write(served.lines, self.scope)
         traces = [r.trace for r in results if isinstance(r, Outcome)]
         first = [t.selection.experts[0].id for t in traces if t.selection.experts]
         routed = sum(r.tokens for r in results if isinstance(r, Outcome))

@@ -269,6 +269,6 @@ def traces_json(
 ) -> list[dict[str, object] | None]:
     """A trace per question, at the level each asked for."""
     return [
-        trace_json(result.trace, sample.options.trace) if isinstance(result, Outcome) else None
+        trace_json(result, sample.options.trace) if isinstance(result, Outcome) else None
         for sample, result in zip(samples, results, strict=True)
     ]

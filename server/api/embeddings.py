@@ -121,15 +121,15 @@ async def embed(ctx: Context, body: EmbeddingRequest, deadline: float | None) ->
                 break
             tried = await _try(ctx, body, wanted, submit, deadline)
     done = outcomes(tried.results)
-    tokens, trace = sum(outcome.tokens for outcome in done), done[0].trace
+    tokens, first = sum(outcome.tokens for outcome in done), done[0]
     told: dict[str, object] = {
         "object": "list",
         "model": body.model,
         "data": _vectors(done, body.encoding_format),
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
         "routing": {
-            "selection": ctx.told(trace.selection),
-            "trace": trace_json(trace, wanted.trace),
+            "selection": ctx.told(first.trace.selection),
+            "trace": trace_json(first, wanted.trace),
         },
     }
     return Answered(told, tried.samples, done)

@@ -18,7 +18,7 @@ from experts.snapshot import Snapshot
 from experts.training.data import Example
 from experts.weights import ExpertWeights
 from routers.fitting.describe import describe
-from server.access.rules import ADMIN
+from server.access.rules import ADMIN, METRICS
 from server.api.context import Context, context
 from server.api.faults import ERROR_RESPONSES
 from server.api.lean import LeanRoute, json_response
@@ -32,6 +32,7 @@ from server.api.wire.experts import (
     ReplaceExpert,
     RollBack,
     ScanBody,
+    UseBody,
 )
 from server.engine.fitting import Job
 from server.engine.named import require_expert
@@ -203,6 +204,15 @@ def _body(entry: Entry, seen: Snapshot, ctx: Context) -> ExpertBody:
         without_effect=list(manifest.without_effect),
         backbone=manifest.backbone.id,
         path=str(entry.path) if ctx.caller.may(ADMIN) else None,
+        samples=list(manifest.samples),
+        bytes=sum(manifest.sizes.values()) or None,
+        use=_use(entry, ctx) if ctx.caller.may(METRICS) else None,
         provenance=ctx.scope.provenance(manifest),
         scores=manifest.scores,
     )
+
+
+def _use(entry: Entry, ctx: Context) -> UseBody:
+    used = ctx.service.metrics.usage.of(entry.ref)
+    where = ctx.service.engine.tiers.where(entry.ref)
+    return UseBody(tier=where, times=used.times, last=used.last)

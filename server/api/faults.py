@@ -7,8 +7,10 @@ has which status and code is said in `server.errors.TABLE` and nowhere else.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
@@ -142,6 +144,11 @@ def install(app: FastAPI, routes: Sequence[APIRoute]) -> None:
         assert isinstance(error, ValidationError)
         return await known(request, from_validation(error))
 
+    async def odd(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        faults = [{**fault, "loc": fault["loc"][1:]} for fault in error.errors()]  # "query" before
+        return await known(request, _complaint(faults))
+
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         row = HTTP_ROWS.get(error.status_code, Row(error.status_code, "server_error", "http_error"))
@@ -155,6 +162,7 @@ def install(app: FastAPI, routes: Sequence[APIRoute]) -> None:
     app.add_exception_handler(ServerError, known)
     app.add_exception_handler(ExpertError, known)
     app.add_exception_handler(ValidationError, invalid)
+    app.add_exception_handler(RequestValidationError, odd)
     app.add_exception_handler(HTTPException, http)
 
 
@@ -170,7 +178,10 @@ def from_validation(error: ValidationError) -> ServerError:
 
     What the caller sent is left out: it may be long, and it may be private.
     """
-    faults = error.errors(include_url=False, include_input=False, include_context=True)
+    return _complaint(error.errors(include_url=False, include_input=False, include_context=True))
+
+
+def _complaint(faults: Sequence[Mapping[str, Any]]) -> ServerError:
     if faults[0]["type"] == "json_invalid":
         return MalformedBody(faults[0]["msg"])
     told = [{"param": field_path(f["loc"]), "message": _message(f)} for f in faults[:MAX_FAULTS]]

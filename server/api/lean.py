@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 from starlette.requests import ClientDisconnect
 
-from server.api.context import Answered, app_context
+from server.api.context import Answered, app_context, context
 from server.errors import BodyTooLarge, TooSlow, UnreadEncoding
 
 CLIENT_LEFT = 499
@@ -125,7 +125,7 @@ async def while_client_stays(request: Request, work: Awaitable[Response]) -> Res
 
 def respond(request: Request, answered: Answered) -> Response:
     """The response to a request, once its log line is told what was answered."""
-    app_context(request).note(request, answered)
+    context(request).note(request, answered)
     return json_response(answered.body)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel
 
 from experts.backbones import LanguageModel
+from experts.backbones.spelling import readable
 from server.engine.generation.messages import Written
 
 
@@ -91,11 +92,3 @@ def completion_logprobs(
         ],
         "text_offset": [places.add(one) for one in spelled],
     }
-
-
-def readable(spelled: bytes) -> str:
-    """A token's bytes as text, or as OpenAI tells of those that are none."""
-    try:
-        return spelled.decode()
-    except UnicodeDecodeError:
-        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in spelled)

@@ -7,6 +7,7 @@ from typing import Literal
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
+from experts.backbones import LanguageModel
 from server.access.rules import ADMIN
 from server.api.context import AUTO, Context, context
 from server.api.faults import ERROR_RESPONSES
@@ -14,12 +15,15 @@ from server.errors import UnknownModel
 
 router = APIRouter(prefix="/v1", tags=["models"])
 OWNER = "sailplane"
+READS = ("/v1/decisions", "/v1/embeddings", "/v1/route")
+WRITES, CHATS = "/v1/completions", "/v1/chat/completions"
 
 
 class ModelBody(BaseModel):
     """A model, with vLLM's two extra fields: `parent` is an expert's backbone, `root` its folder.
 
-    Where a folder lies is told to administrators only.
+    Where a folder lies is told to administrators only. `answers`, of the backbone and of auto: the
+    routes that they answer.
 
     An alias has the folder of the expert or version that it stands for.
 
@@ -32,6 +36,7 @@ class ModelBody(BaseModel):
     owned_by: str = OWNER
     root: str | None = None
     parent: str | None = None
+    answers: list[str] | None = None
 
 
 class ModelList(BaseModel):
@@ -58,7 +63,8 @@ async def get_model(model: str, request: Request) -> ModelBody:
 
 def _models(ctx: Context) -> list[ModelBody]:
     backbone = ctx.backbone_id
-    special = [ModelBody(id=id, created=ctx.started, root=id) for id in (AUTO, backbone)]
+    special = [ModelBody(id=id, created=ctx.started, root=id, answers=_answers(ctx))
+               for id in (AUTO, backbone)]  # fmt: skip
     seen = ctx.seen
     aliases = {name: seen.find(name) for name, ref in seen.aliases.items() if seen.stands(ref)}
     shown = ctx.caller.may(ADMIN)
@@ -68,3 +74,11 @@ def _models(ctx: Context) -> list[ModelBody]:
         for name, entry in (*sorted(seen.entries.items()), *sorted(aliases.items()))
     ]  # fmt: skip
     return [*special, *experts]
+
+
+def _answers(ctx: Context) -> list[str]:
+    """The routes that the backbone answers."""
+    backbone = ctx.service.engine.backbone
+    if not isinstance(backbone, LanguageModel):
+        return [*READS]
+    return [*READS, WRITES, *([CHATS] if backbone.chats else ())]

@@ -74,7 +74,7 @@ class Shape:
     opening: Callable[[Begun], Sequence[Mapping[str, object]]]
     chunk: Callable[[Sequence[Mapping[str, object]]], dict[str, object]]
     choice: Callable[[Piece], Mapping[str, object]]
-    routing: Callable[[list[dict[str, object]]], object]
+    routing: Callable[[list[dict[str, object]]], dict[str, object]]
 
 
 async def answer(
@@ -153,8 +153,11 @@ async def _events(
                 begun.texts[piece.index].add(piece)
                 ended += piece.finish is not None
                 chunk = shape.chunk([shape.choice(piece)])
+                routing = _wrote(piece)
                 if ended == begun.count and not usage:
-                    chunk["routing"] = shape.routing(await begun.routing())
+                    routing |= shape.routing(await begun.routing())
+                if routing:
+                    chunk["routing"] = routing
                 yield _event(chunk)
         if usage:
             last = {"usage": begun.usage, "routing": shape.routing(await begun.routing())}
@@ -172,6 +175,12 @@ async def _events(
         request.scope[NOTES]["written"] = begun.written
         if left:
             request.scope[WATCHED].status = CLIENT_LEFT
+
+
+def _wrote(piece: Piece) -> dict[str, object]:
+    """Who wrote each token of a piece, where that was asked for."""
+    told = [token.experts for token in piece.tokens]
+    return {"wrote": told} if any(told) else {}
 
 
 def _event(body: object) -> bytes:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Sequence
 
 from pydantic import BaseModel
 
 from routers.types import Selection
-from server.engine.messages import Trace, TraceLevel
+from server.engine.messages import Outcome, Stage, TokenTrace, TraceLevel
 
 
 class CandidateBody(BaseModel):
@@ -20,11 +20,29 @@ class CandidateBody(BaseModel):
 
 
 class SiteBody(BaseModel):
-    """Token mode: which experts one site used."""
+    """Token mode: which experts one site used.
+
+    `tokens` is the best expert of each of the first tokens: its place, the expert, its weight. With
+    `trace: tokens`, `weights` is every expert's weight at every token that the site sees; the first
+    of them is number `first` of the trace's `spelled`.
+    """
 
     site: str
     experts: dict[str, float]
-    tokens: list[tuple[str, str, float]]
+    tokens: list[tuple[int, str, float]]
+    weights: dict[str, list[float]] | None = None
+    first: int | None = None
+
+
+class StageBody(BaseModel):
+    """A stretch of work on the batch that the sample was in, or of waiting for it.
+
+    `begins`: milliseconds after the first of them began.
+    """
+
+    stage: str
+    begins: float
+    milliseconds: float
 
 
 class CutBody(BaseModel):
@@ -36,7 +54,11 @@ class CutBody(BaseModel):
 
 
 class TraceBody(BaseModel):
-    """Why these experts answered. The last three come with `trace: full` only."""
+    """Why these experts answered.
+
+    `tokens`, `cache`, `milliseconds` and `stages` come with `trace: full`; with `trace: tokens`
+    come the tokens as they read, too (`spelled`), of which the last `written` are the answer's.
+    """
 
     router: str
     selection: Selection
@@ -57,12 +79,16 @@ class TraceBody(BaseModel):
     tokens: list[SiteBody] | None = None
     cache: dict[str, int] | None = None
     milliseconds: dict[str, float] | None = None
+    stages: list[StageBody] | None = None
+    spelled: list[str] | None = None
+    written: int | None = None
 
 
-def trace_json(trace: Trace, level: TraceLevel) -> dict[str, object] | None:
-    """The trace for `pydantic_core.to_json`, which takes the selection as it is."""
+def trace_json(outcome: Outcome, level: TraceLevel) -> dict[str, object] | None:
+    """A trace for `pydantic_core.to_json`, which takes the selection as it is."""
     if level == "none":
         return None
+    trace = outcome.trace
     body: dict[str, object] = {
         "router": trace.router,
         "selection": trace.selection,
@@ -86,8 +112,32 @@ def trace_json(trace: Trace, level: TraceLevel) -> dict[str, object] | None:
             {"part": c.part, "tokens_sent": c.sent, "tokens_kept": c.kept} for c in trace.truncated
         ],
     }
-    if level == "full":
-        body["tokens"] = [asdict(site) for site in trace.tokens]
+    if level in ("full", "tokens"):
+        body["tokens"] = [_site(site, level) for site in trace.tokens]
         body["cache"] = trace.cache
         body["milliseconds"] = trace.milliseconds
+        body["stages"] = _stages(outcome.stages)
+    if level == "tokens":
+        body["spelled"], body["written"] = trace.spelled, trace.written
     return body
+
+
+def _stages(stages: Sequence[Stage]) -> list[dict[str, object]]:
+    since = stages[0].begun if stages else 0.0
+    return [
+        {"stage": s.name, "begins": _ms(s.begun - since), "milliseconds": _ms(s.ended - s.begun)}
+        for s in stages
+    ]
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1e3, 3)
+
+
+def _site(site: TokenTrace, level: TraceLevel) -> dict[str, object]:
+    told: dict[str, object] = {
+        "site": site.site, "experts": site.experts, "tokens": site.tokens,
+    }  # fmt: skip
+    if level == "tokens":
+        told |= {"weights": site.weights, "first": site.first}
+    return told

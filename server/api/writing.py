@@ -20,7 +20,7 @@ from server.api.traces import TraceBody, trace_json
 from server.api.wire.sampling import SamplingRequest
 from server.engine.generation.messages import Finish, Piece, Prompt, Sampling, Written
 from server.engine.generation.request import Ticket
-from server.engine.messages import Outcome, RoutingOptions, Sample, TokenTrace
+from server.engine.messages import Outcome, RoutingOptions, Sample, Stage, Trace
 from server.engine.queue import Result, Submit
 from server.errors import ContextExceeded, RequestError, TooManyTokens, Unavailable, located
 
@@ -94,7 +94,10 @@ class Text:
 
 @dataclass(frozen=True, eq=False)
 class Begun:
-    """Prompts on their way: how each was routed, the ticket of all, and for whom they are."""
+    """Prompts on their way: how each was routed, the ticket of all, and for whom they are.
+
+    `begun` is when, on the clock of `time.perf_counter`.
+    """
 
     samples: Sequence[Sample]
     outcomes: Sequence[Outcome]
@@ -103,6 +106,7 @@ class Begun:
     submit: Submit
     texts: Sequence[Text]
     ctx: Context
+    begun: float = field(default_factory=time.perf_counter)
 
     @property
     def count(self) -> int:
@@ -117,29 +121,38 @@ class Begun:
     async def routing(self) -> list[dict[str, object]]:
         """A `RoutedText` for each prompt, once its texts are written.
 
-        A full trace tells what the tokens of the prompt and of its first text chose, unless the
-        server is too busy to look.
+        A full trace tells of the tokens of the prompt and of its first text, and what they chose,
+        unless the server is too busy to look.
         """
+        ended = time.perf_counter()
         told: list[dict[str, object]] = []
         for sample, outcome, prompt in zip(self.samples, self.outcomes, self.prompts, strict=True):
-            trace, selection = outcome.trace, outcome.trace.selection
-            if sample.options.trace == "full" and selection.mode == "token":
-                trace = replace(trace, tokens=await self._chosen(sample, prompt))
+            if sample.options.listens:
+                wrote = Stage("generate", self.begun, ended)
+                trace = await self._heard(sample, prompt, outcome.trace)
+                outcome = replace(outcome, trace=trace, stages=(*outcome.stages, wrote))
             told.append({
-                "selection": self.ctx.told(selection),
-                "trace": trace_json(trace, sample.options.trace),
+                "selection": self.ctx.told(outcome.trace.selection),
+                "trace": trace_json(outcome, sample.options.trace),
             })  # fmt: skip
         return told
 
-    async def _chosen(self, sample: Sample, prompt: Prompt) -> tuple[TokenTrace, ...]:
+    async def _heard(self, sample: Sample, prompt: Prompt, trace: Trace) -> Trace:
+        """The trace with what is told of tokens: what they are, and what they chose."""
         written = tuple(t.token for t in self.texts[prompt.first].tokens)
-        options = RoutingOptions(selection=prompt.selection, trace="full", truncate=True)
+        backbone = writer_of(self.ctx)
+        spelled = backbone.spelling.read([*prompt.tokens, *backbone.start, *written])
+        trace = replace(trace, spelled=spelled, written=len(written))
+        if prompt.selection.mode != "token":
+            return trace
+        level = sample.options.trace
+        options = RoutingOptions(selection=prompt.selection, trace=level, truncate=True)
         again = replace(sample, options=options, predict=True, record=(prompt.tokens, written))
         try:
             (found,) = await self.submit([again])
         except Unavailable:  # what is written is worth more than how
-            return ()
-        return found.trace.tokens if isinstance(found, Outcome) else ()
+            return trace
+        return replace(trace, tokens=found.trace.tokens) if isinstance(found, Outcome) else trace
 
     @property
     def written(self) -> int:
@@ -204,7 +217,7 @@ async def begin(
     """
     since, backbone, service = time.monotonic(), writer_of(ctx), ctx.service
     ctx.require_model(body.model)
-    (options,) = ctx.traced(body.routing, [body.routing.to_options()])
+    (options,) = ctx.traced(body.routing, [body.routing.to_options()], len(asked))
     if options.truncate:
         raise RequestError("Prompts are not cut; send a shorter one.", param="routing.truncate")
     ctx.require_options(body.model, [options])
@@ -222,7 +235,15 @@ async def begin(
     outcomes = _routed(await submit(samples, deadline=deadline), asked)
     n = body.n or 1
     prompts = [
-        Prompt(tuple(a.tokens), outcome.trace.selection, rule, n, i * n, ctx.scope)
+        Prompt(
+            tuple(a.tokens),
+            outcome.trace.selection,
+            rule,
+            n,
+            i * n,
+            ctx.scope,
+            listens=options.trace == "tokens" and outcome.trace.selection.mode == "token",
+        )
         for i, (a, outcome, rule) in enumerate(zip(asked, outcomes, rules, strict=True))
     ]
     assert service.writing is not None

@@ -1,12 +1,16 @@
 """What a server shows to the world, checked before anything is loaded: address, keys, TLS.
 
-Also opens what stands beside the API: the port of the metrics, and the file of the audit log.
+Also opens what stands beside the API: the port of the metrics, the file of the audit log, and the
+console.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import ipaddress
 import logging
+
+from fastapi import FastAPI
 
 from server.observability.audit import audit_to
 from server.observability.metrics import Metrics
@@ -65,6 +69,17 @@ def serve_metrics(settings: Settings, metrics: Metrics) -> None:
         raise SettingsError(
             f"metrics_port = {settings.metrics_port}: cannot listen on {where} ({error.strerror})"
         ) from error
+
+
+def mount_console(app: FastAPI) -> bool:
+    """Serve the console beside the API, if it is installed; whether it is."""
+    if importlib.util.find_spec("nicegui") is None:
+        return False
+    from server.console.mount import mount
+    from server.relay.local import LocalRelay
+
+    mount(app, LocalRelay(app))
+    return True
 
 
 def open_audit_log(settings: Settings) -> None:

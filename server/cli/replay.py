@@ -111,7 +111,7 @@ def _compared(engine: Engine, origins: Origins, recording: Recording, asked: Ask
     if isinstance(result, Exception):
         after = str(getattr(result, "message", result))
     else:
-        after = TraceBody.model_validate_json(to_json(trace_json(result.trace, "summary")))
+        after = TraceBody.model_validate_json(to_json(trace_json(result, "summary")))
     library = engine.library
     versions = {id: entry.manifest.version for id, entry in library.entries.items()}
     top_k = sample.options.top_k or origins.settings.top_k

@@ -112,7 +112,7 @@ def _dump(asked: Asked, outcome: Outcome, text: str | None) -> str:
 
     from server.api.traces import trace_json
 
-    trace = trace_json(outcome.trace, "full")
+    trace = trace_json(outcome, "full")
     answer = outcome.answer if text is None else {"text": text}
     told = {"asked": asked, "answer": answer, "trace": trace, "tokens": outcome.tokens}
     return to_json(told).decode()

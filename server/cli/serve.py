@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 KEEP_ALIVE = 75
 """Seconds that an idle connection stays open: longer than load balancers keep theirs (60). One that
 is closed just as the next request is sent on it costs that request."""
+MESSAGE = 1 << 20
+"""Bytes of a message to the console."""
 
 
 @with_settings()
@@ -31,7 +33,7 @@ def serve(origins: Origins) -> None:
 
     from experts.memory import spare_collector
     from server.build import build_app  # imports torch: not before --help
-    from server.cli.public import open_audit_log, require_guarded, serve_metrics
+    from server.cli.public import mount_console, open_audit_log, require_guarded, serve_metrics
     from server.connections import Connection
     from server.listener import Listener
     from server.observability.logs import configure_logs
@@ -41,6 +43,7 @@ def serve(origins: Origins) -> None:
     open_audit_log(settings)
     with busy(f"Loading backbone {settings.backbone} and library {settings.library}") as told:
         app = build_app(settings, told)
+        shows = settings.console and mount_console(app)
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -48,7 +51,9 @@ def serve(origins: Origins) -> None:
         log_config=None,
         log_level=settings.log_level,
         access_log=False,
-        ws="none",
+        ws="websockets-sansio" if shows else "none",
+        ws_max_size=MESSAGE,
+        ws_per_message_deflate=False,
         ssl_certfile=settings.tls_certificate,
         ssl_keyfile=settings.tls_key,
         timeout_keep_alive=KEEP_ALIVE,
@@ -60,7 +65,7 @@ def serve(origins: Origins) -> None:
     listener = Listener(
         config, service, patience=settings.client_timeout_seconds,
         linger=settings.linger_seconds, drain=settings.drain_seconds,
-        greet=partial(_greet, service.engine, settings),
+        greet=partial(_greet, service.engine, settings, shows),
     )  # fmt: skip
     # Until uvicorn listens to signals itself; and it raises SIGTERM again, once it has stopped, for
     # whoever handled it before: with nobody there, a clean end would look like a kill.
@@ -85,14 +90,14 @@ def _load_tls(config: uvicorn.Config) -> None:
         ) from error
 
 
-def _greet(engine: Engine, settings: Settings, port: int) -> None:
+def _greet(engine: Engine, settings: Settings, shows: bool, port: int) -> None:
     """Say what is served and where, and what of the library is not."""
     scheme = "https" if settings.tls_certificate else "http"
     where = f"{scheme}://{settings.host}:{port}"
     count, bad = len(engine.library.entries), len(engine.library.bad)
     by = "" if engine.embedder is engine.backbone else f", compared by {engine.embedder.id},"
     told = f"{count} experts on {engine.backbone.id}{by} at {where}, documented at {where}/docs"
-    notes.print(told, soft_wrap=True)
+    notes.print(f"{told}, shown at {where}/console" if shows else told, soft_wrap=True)
     if bad:
         notes.print(f"[red]{bad} cannot be served[/]: `sailplane experts list` says why.")
     if note := engine.routing.calibration_note:

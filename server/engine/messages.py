@@ -16,7 +16,8 @@ from routers.instructions import Instruction
 from routers.types import Selection
 from server.errors import ServerError
 
-TraceLevel = Literal["none", "summary", "full"]
+TraceLevel = Literal["none", "summary", "full", "tokens"]
+"""How much is told: each level what the former tells, and more."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,11 @@ class RoutingOptions:
     selection: Selection | None = None
     trace: TraceLevel = "summary"
     sees: Literal["input", "choices", "instruction", "all"] = "all"
+
+    @property
+    def listens(self) -> bool:
+        """Whether the trace tells what tokens chose."""
+        return self.trace in ("full", "tokens")
 
 
 @dataclass(eq=False, slots=True)
@@ -139,12 +145,15 @@ class TokenTrace:
     """Token mode: the experts one site used.
 
     `experts` maps id to its mean weight over tokens; `tokens` holds (position, expert, weight) of
-    the best expert for the first tokens.
+    the best expert for the first tokens. With the level "tokens", `weights` maps id to its weight
+    at every token that the site saw, the first of which is number `first` of `Trace.spelled`.
     """
 
     site: str
     experts: Mapping[str, float]
     tokens: tuple[tuple[int, str, float], ...] = ()
+    weights: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    first: int = 0
 
 
 @dataclass(frozen=True)
@@ -163,6 +172,9 @@ class Trace:
             be loaded. truncated: what was cut.
         confidence: how probably the first expert is the query's own, where the preset tells.
         top_score: the best of the request router's scores, also where no candidates are told.
+        tokens: what each site's tokens chose, in token mode. spelled: how each token reads, what
+            was read and then what was written, at the level "tokens". written: how many of them
+            were.
     """
 
     router: str
@@ -183,6 +195,8 @@ class Trace:
     replaced: tuple[str, ...] = ()
     truncated: tuple[Cut, ...] = ()
     tokens: tuple[TokenTrace, ...] = ()
+    spelled: tuple[str, ...] = ()
+    written: int = 0
     cache: Mapping[str, int] = field(default_factory=dict)
     milliseconds: Mapping[str, float] = field(default_factory=dict)
 

@@ -19,6 +19,10 @@ from routers.types import Selection
 from server.engine.messages import TokenTrace
 from server.engine.recorder import SiteRecorder
 from server.engine.work import Work
+from server.errors import RequestError
+
+MOST_WEIGHTS = 2**21
+"""Numbers in a trace of all tokens: 512 tokens at 64 sites with 64 experts."""
 
 
 def forward(
@@ -39,7 +43,10 @@ def forward(
                 work.state_D = state_D
     for work in board:
         if wants_tokens(work):
-            work.token_traces = _token_traces(backbone, stacks, experts, work)
+            try:
+                work.token_traces = _token_traces(backbone, stacks, experts, work)
+            except RequestError as error:
+                work.error = error
 
 
 def row_mix(selection: Selection) -> RowMix:
@@ -50,7 +57,22 @@ def row_mix(selection: Selection) -> RowMix:
 
 def wants_tokens(work: Work) -> bool:
     """Whether a sample asked what each token chose, and tokens had a choice."""
-    return work.sample.options.trace == "full" and work.selection.mode == "token"
+    return work.sample.options.listens and work.selection.mode == "token"
+
+
+def require_few_weights(tokens: int, sites: int, experts: int) -> None:
+    """Refuse a trace of all tokens that would take the memory of all others.
+
+    Raises:
+        RequestError: it has more numbers than are told.
+    """
+    if (count := tokens * sites * experts) > MOST_WEIGHTS:
+        raise RequestError(
+            f"The trace of all tokens has {count} weights ({tokens} tokens at {sites} sites, "
+            f"{experts} experts), and {MOST_WEIGHTS} are told at most: ask for trace 'full', or "
+            "for fewer experts (routing.top_k).",
+            param="routing.trace",
+        )
 
 
 def by_router(board: Sequence[Work]) -> dict[str | None, list[Work]]:
@@ -89,9 +111,11 @@ def _token_traces(
 ) -> tuple[TokenTrace, ...]:
     """Run one sample again, listening to what its tokens chose. Costs a pass; asked for by name."""
     row = row_mix(work.selection)
+    if work.sample.options.trace == "tokens":
+        require_few_weights(len(work.tokens), len(backbone.sites), len(row.parts))
     stack = stacks.get([experts[p.expert] for p in row.parts])
     router = TOKEN_ROUTERS[work.selection.token_router or "constant"]
-    recorder = SiteRecorder(list(stack[0].index))
+    recorder = SiteRecorder(stack[0].ids, whole=work.sample.options.trace == "tokens")
     backbone.run([work.tokens], build_mix([row], stack, router, recorder))
     return recorder.traces
 

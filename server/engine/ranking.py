@@ -8,6 +8,7 @@ disadvantage. Knows nothing of who was selected or why.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 
@@ -20,10 +21,17 @@ from experts.stacks import StackCache
 from experts.weights import ExpertWeights
 from routers.token import TOKEN_ROUTERS
 from server.engine.answering import judges_statement, offered
-from server.engine.messages import Answer, Choice, Question, TokenTrace
-from server.engine.passes import board_mix, by_router, row_mix, wants_tokens
+from server.engine.messages import Answer, Choice, Question
+from server.engine.passes import (
+    board_mix,
+    by_router,
+    require_few_weights,
+    row_mix,
+    wants_tokens,
+)
 from server.engine.recorder import SiteRecorder
 from server.engine.work import Work, alive
+from server.errors import RequestError
 
 TRUTH = (Choice(True), Choice(False))
 NOTHING = "The question has no choices and no selected expert has labels."
@@ -49,22 +57,55 @@ def rank(
         for work, mean_C in zip(works, found, strict=True):
             choices, ranked = ranked_of[id(work)]
             work.answer = _answer(work, choices, ranked, mean_C)
-            if wants_tokens(work):
+            if work.sample.options.listens:
                 best = Ranked(ranked.text, [ranked.choices[int(mean_C.argmax())]])
-                work.token_traces = record(backbone, stacks, experts, work, best)
+                try:
+                    listen(backbone, stacks, experts, work, best)
+                except RequestError as error:
+                    work.error = error
 
 
-def record(
+def listen_again(
+    backbone: LanguageModel, stacks: StackCache, experts: Mapping[str, ExpertWeights], work: Work
+) -> None:
+    """Set what the trace tells of the tokens of a text that was written before; see `listen`."""
+    if work.sample.record:
+        read, written = work.sample.record
+        listen(backbone, stacks, experts, work, Ranked(read, [written]))
+
+
+def listen(
     backbone: LanguageModel, stacks: StackCache, experts: Mapping[str, ExpertWeights], work: Work,
     ranked: Ranked,
-) -> tuple[TokenTrace, ...]:  # fmt: skip
-    """What the tokens of a text and its continuation chose at every site: a pass, to listen."""
+) -> None:  # fmt: skip
+    """Set what the trace tells of the tokens of a text and its one continuation.
+
+    What they chose at every site costs a pass, to listen.
+    """
+    written, whole = ranked.choices[0], work.sample.options.trace == "tokens"
+    if whole:
+        work.spelled = backbone.spelling.read([*ranked.text, *backbone.start, *written])
+        work.written = len(written)
+    if not wants_tokens(work):
+        return
     row = row_mix(work.selection)
+    if whole:
+        require_few_weights(len(work.spelled), len(backbone.sites), len(row.parts))
     stack = stacks.get([experts[p.expert] for p in row.parts])
-    recorder = SiteRecorder(list(stack[0].index))
+    first = partial(_first, backbone, len(ranked.text))
+    recorder = SiteRecorder(stack[0].ids, whole=whole, first=first)
     router = TOKEN_ROUTERS[work.selection.token_router or "constant"]
     backbone.rank([ranked], build_mix([row], stack, router, recorder))
-    return recorder.traces
+    work.token_traces = recorder.traces
+
+
+def _first(backbone: LanguageModel, read: int, site: str) -> int:
+    """The first token that a site sees, where a text of `read` tokens stands before the others."""
+    anatomy = backbone.anatomy
+    own = read if anatomy.source else 0
+    if site in anatomy.kept_sites:  # the last before what is written, and that itself
+        return (own + len(backbone.start) if anatomy.source else read) - 1
+    return 0 if site in backbone.source_sites else own
 
 
 def _prepare(

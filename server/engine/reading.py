@@ -22,9 +22,15 @@ def read(backbone: Backbone, embedder: Embedder, board: Sequence[Work]) -> None:
     works, limit = alive(board), backbone.max_tokens
     texts = list(dict.fromkeys(w.sample.input for w in works))
     rows = dict(zip(texts, backbone.tokens(texts), strict=True)) if texts else {}
+    spelled: dict[str, tuple[str, ...]] = {}
     for work in works:
         row = rows[work.sample.input]
         work.tokens = backbone.cut(row)
+        if work.sample.options.trace == "tokens":
+            text = work.sample.input
+            if text not in spelled:
+                spelled[text] = backbone.spelling.read(work.tokens)
+            work.spelled = spelled[text]
         cuts = [Cut("input", len(row), limit)] if len(row) > limit else []
         cuts += [cut for model in {id(m): m for m in (backbone, embedder)}.values()
                  for cut in _too_long(model, work.sample)]  # fmt: skip

@@ -14,7 +14,6 @@ from functools import partial
 import torch
 
 from experts.backbones import Backbone, LanguageModel
-from experts.decoding.likelihood import Ranked
 from experts.embedder import Embedder
 from experts.errors import ExpertError
 from experts.library import Entry, Library
@@ -30,9 +29,9 @@ from server.engine.generation.loop import GenerationLoop
 from server.engine.judging import Judge
 from server.engine.loading import Pinned, require_loaded
 from server.engine.messages import Outcome, Sample
-from server.engine.passes import forward, wants_tokens
+from server.engine.passes import forward
 from server.engine.queue import Result
-from server.engine.ranking import rank, record
+from server.engine.ranking import listen_again, rank
 from server.engine.reading import read
 from server.engine.routing import Routing, presets_with_default
 from server.engine.sharing import follow, parted
@@ -117,12 +116,7 @@ class Engine:
             with clock.stage("forward"):
                 questions = [w for w in asked if w.sample.question]
                 rank(self.backbone, self.stacks, held.experts, entries, questions)
-                for work in asked:
-                    if work.sample.record and wants_tokens(work):
-                        read, written = work.sample.record
-                        work.token_traces = record(
-                            self.backbone, self.stacks, held.experts, work, Ranked(read, [written])
-                        )
+                self._each(asked, partial(listen_again, self.backbone, self.stacks, held.experts))
             asked = [w for w in asked if not (w.sample.question or w.sample.record)]
         with clock.stage("embed"):
             judge = Judge(self.words, self.said, built.placing)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 from server.engine.messages import Outcome, Sample, Stage
@@ -63,8 +63,23 @@ TIMELINE: ContextVar[Timeline | None] = ContextVar("timeline", default=None)
 """Of the request that is being served in this context, if anybody wants it."""
 
 
-def noted(results: list[R], job: Queued) -> list[R]:
-    """The results of a job, once the timeline has been told of it."""
+def noted(results: Sequence[R], job: Queued) -> list[R | Outcome]:
+    """The results of a job, once the timeline has been told of it.
+
+    Those of which all is to be told have what came before their batch among their stages.
+    """
     if (timeline := TIMELINE.get()) is not None:
         timeline.submitted(job, results)
-    return results
+    return [
+        replace(result, stages=(*_before(sample, job.entered, result.stages), *result.stages))
+        if isinstance(result, Outcome) and sample.options.listens
+        else result
+        for sample, result in zip(job.samples, results, strict=True)
+    ]
+
+
+def _before(sample: Sample, entered: float, stages: Sequence[Stage]) -> list[Stage]:
+    """What came before the batch of a sample: its instruction being written, then the queue."""
+    begun = stages[0].begun if stages else entered
+    written = [Stage("instruction", entered - sample.writing_ms / 1000, entered)]
+    return [*(written if sample.writing_ms else ()), Stage("queue", entered, begun)]

@@ -22,7 +22,6 @@ def trace_of(work: Work, clock: Clock, found: Mapping[str, Tier], built: Built) 
     decision = work.decision
     assert decision is not None
     instruction = work.instruction
-    full = work.sample.options.trace == "full"
     return Trace(
         router=work.preset.name if work.preset else "explicit",
         selection=decision.selection,
@@ -42,7 +41,9 @@ def trace_of(work: Work, clock: Clock, found: Mapping[str, Tier], built: Built) 
         replaced=work.replaced,
         truncated=work.truncated,
         tokens=work.token_traces,
-        cache=_cache(decision.selection.refs, found) if full else {},
+        spelled=work.spelled,
+        written=work.written,
+        cache=_cache(decision.selection.refs, found) if work.sample.options.listens else {},
         milliseconds=_milliseconds(work, clock),
     )
 

@@ -43,6 +43,8 @@ class Work:
     state_D: Tensor | None = None
     answer: Answer | None = None
     token_traces: tuple[TokenTrace, ...] = ()
+    spelled: tuple[str, ...] = ()
+    written: int = 0
 
     @property
     def selection(self) -> Selection:

@@ -10,16 +10,20 @@ from __future__ import annotations
 import logging
 import queue
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from logging.handlers import QueueListener, RotatingFileHandler
 from pathlib import Path
 from typing import Any, cast
 
-from server.evidence.record import AnyLine
+from experts.scope import EVERYTHING, Scope
+from server.evidence.record import AnyLine, RoutedLine
 
 WAITING = 10_000
 """Requests that may wait to be written; what comes on top is lost."""
+KEPT = 200
+"""Newest lines that stay in memory, to be shown."""
 PAUSE = 0.05
 """Seconds in which lines gather: a thread that woke for each would take turns with the server's."""
 Lines = Callable[[], Iterable[AnyLine]]
@@ -52,22 +56,27 @@ class RoutingLog:
         self._listener = _Listener(self._queue, self._file, on_lost)
         self._running = False
 
+    @property
+    def recent(self) -> list[tuple[Scope, RoutedLine]]:
+        """The newest lines of samples, newest first, and what their callers might use."""
+        return list(self._listener.newest)
+
     def start(self) -> None:
         """Begin to write."""
         self._listener.start()
         self._running = True
 
-    def write(self, lines: Lines) -> bool:
+    def write(self, lines: Lines, scope: Scope = EVERYTHING) -> bool:
         """Hand lines over.
 
         Args:
-            lines: makes the lines; called in the writer's thread.
+            lines: makes the lines; called in the writer's thread. scope: of whose request they are.
 
         Returns:
             Whether they will be written; False where too many wait already.
         """
         try:
-            self._queue.put_nowait(lines)
+            self._queue.put_nowait((lines, scope))
         except queue.Full:
             self._lost("queue_full")
             return False
@@ -108,6 +117,7 @@ class _Listener(QueueListener):
     def __init__(self, waiting: queue.Queue[object], file: _File, on_lost: Lost) -> None:
         super().__init__(waiting, file)
         self._waiting, self._on_lost = waiting, on_lost
+        self.newest: deque[tuple[Scope, RoutedLine]] = deque(maxlen=KEPT)
 
     def dequeue(self, block: bool) -> Any:
         """The next of what waits; where nothing does, a pause after what comes first."""
@@ -122,9 +132,13 @@ class _Listener(QueueListener):
     def handle(self, record: object) -> None:
         """Write one request's lines; a fault of ours costs them and not the thread."""
         try:
-            lines = [line.model_dump_json() for line in cast("Lines", record)()]
+            make, scope = cast("tuple[Lines, Scope]", record)
+            lines = list(make())
+            routed = ((scope, line) for line in lines if isinstance(line, RoutedLine))
+            self.newest.extendleft(routed)
             if lines:
-                super().handle(logging.makeLogRecord({"msg": "\n".join(lines)}))
+                text = "\n".join(line.model_dump_json() for line in lines)
+                super().handle(logging.makeLogRecord({"msg": text}))
         except Exception:
             self._on_lost("not_written")
             log.exception("lines of the routing log could not be made")

@@ -16,6 +16,7 @@ from starlette.types import Scope
 
 from server.access.caller import NEEDED, caller_of
 from server.access.rules import ADMIN
+from server.access.sites import LOOKING
 
 log = logging.getLogger("sailplane.audit")
 
@@ -43,8 +44,8 @@ def about(scope: Scope, **names: object) -> None:
 
 
 def audit(scope: Scope, request_id: str, status: int, error: str | None) -> None:
-    """Tell of a request that has been answered, if it needed an administrator."""
-    if scope.get(NEEDED) != ADMIN or "route" not in scope:
+    """Tell of an answered request, if it needed an administrator to change something."""
+    if scope.get(NEEDED) != ADMIN or "route" not in scope or scope["method"] in LOOKING:
         return
     client = scope.get("client")
     line = {

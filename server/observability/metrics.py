@@ -32,6 +32,7 @@ from server.observability.collectors import (
 )
 from server.observability.folding import BY_KEY, OTHER, FoldedCollector
 from server.observability.generation import GenerationMetrics, LoopCollector
+from server.observability.usage import Usage
 
 if TYPE_CHECKING:
     from server.engine.run import Engine
@@ -80,6 +81,7 @@ class Metrics:
         self._routing(p, r)
         self._library(p, r)
         self._named: set[str] = set()
+        self.usage = Usage()
         for counter, values in (
             (self.unlogged, LOST), (self.fits, ENDS), (self.looks, ENDS),
             (self.fallbacks, FALLBACKS), (self.modes, get_args(Mode)),
@@ -202,6 +204,7 @@ class Metrics:
             self.confidence.observe(trace.confidence)
         if selection.experts:
             self.entropy.observe(entropy([e.weight for e in selection.experts]))
+        self.usage.note(selection.refs)
         for expert in selection.experts:
             self.selected.labels(self.expert_label(expert.id)).inc()
         for reason in fallbacks(trace):

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from experts.exhaustion import as_exhausted
 from server.access.caller import caller_of
+from server.access.rules import PAGE, is_page
 from server.api.faults import ERROR_CODE, render_error
 from server.engine.timeline import TIMELINE, Timeline
 from server.errors import row_of
@@ -28,7 +29,7 @@ NOTES = "sailplane.notes"
 """Key of the ASGI scope: what a handler adds to the log line (numbers and ids, no text)."""
 WATCHED = "sailplane.watched"
 """Key of the ASGI scope: the `Watched` of the request."""
-QUIET = frozenset({"/health", "/ready", "/metrics"})
+QUIET = frozenset({"/health", "/ready", "/metrics", PAGE})
 REQUEST_ID = re.compile(rb"^[\x21-\x7e]{1,128}$")
 TRACEPARENT = re.compile(r"^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -37,12 +38,13 @@ log = logging.getLogger("sailplane.access")
 
 @dataclass(slots=True)
 class Watched:
-    """One request on its way."""
+    """One request on its way; `page`: for the console, whose parts count as one route."""
 
     id: bytes
     traceparent: str | None
     begun: float
     status: int = 0
+    page: bool = False
 
     @property
     def milliseconds(self) -> float:
@@ -71,7 +73,7 @@ class RequestWatch:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        watched = Watched(*_identity(scope), begun=time.perf_counter())
+        watched = Watched(*_identity(scope), begun=time.perf_counter(), page=is_page(scope["path"]))
         scope[WATCHED] = watched
         timeline = Timeline() if self.tracer else None
         noting = TIMELINE.set(timeline)
@@ -99,7 +101,7 @@ class RequestWatch:
     def _tell(self, scope: Scope, watched: Watched, timeline: Timeline | None) -> None:
         now = time.perf_counter()
         seconds = now - watched.begun
-        route = getattr(scope.get("route"), "path", "unmatched")
+        route = PAGE if watched.page else getattr(scope.get("route"), "path", "unmatched")
         code = scope.get(ERROR_CODE)
         key = caller_of(scope).name
         self.metrics.request(route, watched.status, seconds, code)

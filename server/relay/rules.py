@@ -10,7 +10,7 @@ SCAN = "/v1/experts/scan"
 REPEATABLE = frozenset(
     {
         "/v1/decisions", "/v1/embeddings", "/v1/route", "/v1/chat/completions", "/v1/completions",
-        SCAN,
+        "/v1/map", SCAN,
     }
 )  # fmt: skip
 """POSTs that leave nothing behind but their answer."""

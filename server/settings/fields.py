@@ -195,6 +195,9 @@ class Settings(BaseSettings):
         description="How long running requests may take to finish after that.",
     )
 
+    console: bool = Field(
+        True, description="Whether to serve the web page at /console (extra 'console')."
+    )
     otlp_endpoint: Url | None = Field(
         None,
         description="Base address of an OpenTelemetry collector, for a span of every request "

@@ -78,6 +78,7 @@ def test_the_extras_exist_and_an_unknown_one_is_told():
         *PROJECT["dependencies"],
         *PROJECT["optional-dependencies"]["demo"],
         *PROJECT["optional-dependencies"]["fast"],
+        *PROJECT["optional-dependencies"]["console"],
     ]
     told = needed("demo,slow")
     assert told.returncode == 1

@@ -58,4 +58,4 @@ def test_a_server_keeps_to_its_document(library, adapters, tmp_path, backbone, p
         assert process.poll() is None
     tested = re.search(r"Tested: (\d+)", report)
     assert tested
-    assert int(tested[1]) == 23, report
+    assert int(tested[1]) == 27, report

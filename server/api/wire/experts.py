@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from experts.manifest import ExpertId, Label, Provenance, Tag, Wording
+from experts.manifest import ExpertId, Label, Provenance, SampleInput, Tag, Wording
 from server.api.wire.base import Text, Wire
 from server.api.wire.examples import Examples
 from server.api.wire.questions import MAX_CHOICES
@@ -79,6 +79,17 @@ class FitBody(BaseModel):
     message: str
 
 
+class UseBody(BaseModel):
+    """Where an expert's current version is now, and how often it was selected since the start.
+
+    `last`: seconds since the epoch; null where it was not selected yet.
+    """
+
+    tier: Literal["device", "host", "disk"]
+    times: int
+    last: float | None
+
+
 class ExpertBody(BaseModel):
     """One expert.
 
@@ -87,6 +98,8 @@ class ExpertBody(BaseModel):
     answer as `id@version`. `aliases`: other names of it, and whether they stand for one version.
     `gates`: it has some, so token routing weighs it anew at every token.
     `fit`: the last one this server was asked for.
+    `samples`: made-up inputs to try it with. `bytes`: of its files. `use`: what this server knows
+    of its use, for callers who may see metrics.
     """
 
     object: Literal["expert"] = "expert"
@@ -105,6 +118,9 @@ class ExpertBody(BaseModel):
     without_effect: list[str]
     backbone: str
     path: str | None
+    samples: list[SampleInput]
+    bytes: int | None
+    use: UseBody | None
     provenance: Provenance
     scores: Mapping[str, float]
 

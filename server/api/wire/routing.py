@@ -14,7 +14,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from routers.types import MAX_STRENGTH, Selection
 from server.api.wire.base import Text, Wire, invalid, shape_of
-from server.engine.messages import RoutingOptions
+from server.engine.messages import RoutingOptions, TraceLevel
 from server.errors import RequestError
 
 MAX_EXPERTS = 1024  # checking a list without a bound would block the event loop
@@ -47,7 +47,7 @@ class Routing(Wire):
     deny: Ids = ()
     truncate: bool = False
     selection: Selection | None = None
-    trace: Literal["none", "summary", "full"] = "summary"
+    trace: TraceLevel = "summary"
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

@@ -7,8 +7,8 @@ where their experts are, as far as that keeps the decks even. Chooses no token a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 
 from experts.bank import Banks
 from experts.decoding.deck import Deck, Seat
@@ -16,10 +16,13 @@ from experts.mix import Mix, RowMix, build_mix
 from experts.weights import ExpertWeights
 from routers.token import TOKEN_ROUTERS
 from routers.types import Selection
+from server.engine.generation.hearing import heard, listening
+from server.engine.generation.messages import Written
 from server.engine.generation.request import Request
 from server.engine.generation.sampling import Drawing
 from server.engine.generation.text import TextStream
 from server.engine.passes import row_mix
+from server.engine.recorder import DIGITS, names_of
 
 
 @dataclass(eq=False)
@@ -45,7 +48,14 @@ class Row:
         """Who writes it."""
         return self.request.prompt.selection
 
+    @property
+    def listens(self) -> bool:
+        """Whether to tell who writes each of its tokens."""
+        return self.request.prompt.listens
 
+
+Found = tuple[list[Row], list[Written | None]]
+"""Rows, and what each of them writes next."""
 FEW = 12
 """Rows that keep to one deck: a step of so few reads the model's weights and does little else, and
 two lanes that read them at the same time wait for the memory."""
@@ -54,10 +64,14 @@ PULL = 2
 
 
 class RunningBatch:
-    """Rows on decks, one deck a lane."""
+    """Rows on decks, one deck a lane.
 
-    def __init__(self, decks: Sequence[Deck]) -> None:
-        self.decks = list(decks)
+    Args:
+        passing: sites that see nothing of what is written, and so do not tell who writes it.
+    """
+
+    def __init__(self, decks: Sequence[Deck], passing: Set[str] = frozenset()) -> None:
+        self.decks, self._passing = list(decks), passing
         self.rows: list[Row] = []
         self._banks = {deck: Banks(deck.anatomy.siblings) for deck in self.decks}
         self._row_of: dict[Seat, Row] = {}
@@ -148,15 +162,16 @@ class RunningBatch:
     def mix_of(self, deck: Deck) -> Mix | None:
         """The mix for a step of all rows of a deck."""
         if deck not in self._mixes:
-            self._mixes[deck] = self.mix(deck, [row.selection for row in self.on(deck)])
+            self._mixes[deck] = self.mix(deck, self.on(deck))
         return self._mixes[deck]
 
-    def mix(self, deck: Deck, selections: Sequence[Selection]) -> Mix | None:
-        """The mix of rows of a deck with these selections; None where all take the bare backbone.
+    def mix(self, deck: Deck, rows: Sequence[Row]) -> Mix | None:
+        """The mix of some rows of a deck; None where all take the bare backbone.
 
         Rows may differ in their token router: each router's rows make a mix of their own, in which
         the others have no part.
         """
+        selections = [row.selection for row in rows]
         if not any(s.experts for s in selections):
             return None
         stacks = self._banks[deck].stacks()
@@ -171,4 +186,39 @@ class RunningBatch:
                 stacks, TOKEN_ROUTERS[router] if router else None,
             ).groups
         )  # fmt: skip
-        return Mix(groups, len(selections))
+        mix = Mix(groups, len(selections))
+        if any(row.listens for row in rows):
+            return listening(mix, [self._heard_at(row) for row in rows])
+        return mix
+
+    def _heard_at(self, row: Row) -> frozenset[str]:
+        """The sites at which it is told who weighs how much in what a row writes."""
+        if not row.listens:
+            return frozenset()
+        return row.request.sites - self._passing
+
+
+def signed(found: Sequence[Found], mix: Mix | None, on: Sequence[Row]) -> Sequence[Found]:
+    """What rows write, with the experts that wrote it for those that asked to be told.
+
+    Args:
+        mix: of the pass, for the rows `on` in order. Others write what the first beside them read.
+    """
+    if mix is None or not any(row.listens for row in on):
+        return found
+    by = dict(zip(on, heard(mix), strict=True))
+    return [
+        (rows, [token and _by(row, token, by.get(row, by[rows[0]]))
+                for row, token in zip(rows, tokens, strict=True)])
+        for rows, tokens in found
+    ]  # fmt: skip
+
+
+def _by(row: Row, token: Written, weights: Mapping[str, float]) -> Written:
+    """A token of a row, and by which of its experts it was written, as its trace calls them."""
+    if not row.listens:
+        return token
+    refs = row.selection.refs
+    names = zip(refs, names_of(refs), strict=True)
+    told = {name: round(weights[ref], DIGITS) for ref, name in names if ref in weights}
+    return replace(token, experts=told)

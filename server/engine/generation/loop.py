@@ -24,7 +24,7 @@ from experts.errors import ExpertError
 from experts.exhaustion import as_exhausted
 from experts.tiers import Tiers
 from experts.weights import ExpertWeights
-from server.engine.generation.batch import Row, RunningBatch
+from server.engine.generation.batch import Found, Row, RunningBatch, signed
 from server.engine.generation.messages import Finish, Piece, Written
 from server.engine.generation.outcomes import Outcomes
 from server.engine.generation.request import Request
@@ -57,7 +57,7 @@ class GenerationLoop:
         self.backbone, self.tiers = backbone, tiers
         self.max_rows, self.chunk_tokens = max_rows, chunk_tokens
         self.budget = ByteBudget(kv_bytes)
-        self.batch = RunningBatch(backbone.decks(self.budget))
+        self.batch = RunningBatch(backbone.decks(self.budget), backbone.source_sites)
         self._waiting: deque[Request] = deque()
         self._reading: set[Deck] = set()
         self.on_step: Callable[[Outcomes, float], None] = lambda _out, _seconds: None
@@ -211,22 +211,22 @@ class GenerationLoop:
         text = TextStream(self.backbone.tokenizer, before, sampling.stop)
         return Row(request, drawing, text, deck, seat)
 
-    def _advance(
-        self, deck: Deck, plan: Sequence[tuple[Row, list[int]]]
-    ) -> list[tuple[list[Row], list[Written | None]]]:
+    def _advance(self, deck: Deck, plan: Sequence[tuple[Row, list[int]]]) -> Sequence[Found]:
         """One lane's share of a step: rows, and what each writes next."""
         if not plan:
             steps = {row.seat: row.next for row in self.batch.on(deck) if row.next is not None}
             rows = [row for row in self.batch.on(deck) if row.seat in steps]
-            return [(rows, _drawn(rows, deck.step(steps, self.batch.mix_of(deck))))]
-        mix = self.batch.mix(deck, [row.selection for row, _ in plan])
+            mix = self.batch.mix_of(deck)
+            drawn = _drawn(rows, deck.step(steps, mix))
+            return signed([(rows, drawn)], mix, self.batch.on(deck))
+        mix = self.batch.mix(deck, [row for row, _ in plan])
         logit_CV = deck.read([Reading(row.seat, part) for row, part in plan], mix)
-        found: list[tuple[list[Row], list[Written | None]]] = []
+        found: list[Found] = []
         for i, (row, _) in enumerate(plan):
             if not row.unread:
                 rows = self.batch.spread(row)
                 found.append((rows, _drawn(rows, logit_CV[i].expand(len(rows), -1))))
-        return found
+        return signed(found, mix, [row for row, _ in plan])
 
     def _write(self, rows: Sequence[Row], tokens: Sequence[Written | None], out: Outcomes) -> None:
         """One more token for these rows, and an end to those that have come to theirs."""

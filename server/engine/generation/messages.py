@@ -53,7 +53,7 @@ class Prompt:
     Attributes:
         tokens: what is read. count: texts to write, each drawn on its own. first: the index of the
             first of them among its caller's. scope: what the caller may use; prompts of others
-            tell it nothing.
+            tell it nothing. listens: whether to tell who writes each token.
     """
 
     tokens: tuple[int, ...]
@@ -62,18 +62,21 @@ class Prompt:
     count: int = 1
     first: int = 0
     scope: Scope = EVERYTHING
+    listens: bool = False
 
 
 @dataclass(frozen=True)
 class Written:
     """One token: its id and its logarithmic probability, with the likeliest alternatives.
 
-    Both are of the model's own distribution, before temperature and penalties.
+    Both are of the model's own distribution, before temperature and penalties. `experts` is the
+    mean over sites of what each expert weighed in the pass that chose it, where that is told.
     """
 
     token: int
     logprob: float | None = None
     alternatives: tuple[tuple[int, float], ...] = ()
+    experts: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

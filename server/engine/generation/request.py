@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from experts.cache import Lease
 from experts.weights import ExpertWeights
@@ -100,6 +101,11 @@ class Request:
         for ref, error in self.lease.failed.items():
             raise naming(ref, error)
         return [self.lease.experts[ref] for ref in self.prompt.selection.refs]
+
+    @cached_property
+    def sites(self) -> frozenset[str]:
+        """Where its experts act."""
+        return frozenset(site for expert in self.experts() for site in expert.sites)
 
     @property
     def is_late(self) -> bool:

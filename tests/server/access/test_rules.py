@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from server.access.rules import needed
+from server.access.rules import is_page, needed
 from server.app import ROUTES, routed_app
 
 EXPECTED = {
     None: {"GET /health", "HEAD /health", "GET /ready", "HEAD /ready"},
     "metrics": {"GET /metrics"},
-    "route:trace": {"POST /v1/route"},
+    "route:trace": {"POST /v1/route", "POST /v1/map"},
     "infer": {
         "POST /v1/decisions", "POST /v1/chat/completions", "POST /v1/completions",
         "POST /v1/embeddings", "POST /v1/feedback", "GET /v1/models", "GET /v1/models/{model}",
-        "GET /v1/experts", "GET /v1/experts/{id}", "GET /v1/aliases", "GET /docs",
-        "GET /openapi.json",
+        "GET /v1/experts", "GET /v1/experts/{id}", "GET /v1/aliases", "GET /v1/routers",
+        "GET /v1/map", "GET /docs", "GET /openapi.json",
     },
     "admin": {
         "POST /v1/experts", "POST /v1/experts/scan", "PUT /v1/experts/{id}",
         "POST /v1/experts/{id}/rollback", "DELETE /v1/experts/{id}", "PUT /v1/aliases/{name}",
         "DELETE /v1/aliases/{name}", "POST /v1/load_lora_adapter", "POST /v1/unload_lora_adapter",
+        "GET /v1/requests",
     },
 }  # fmt: skip
 
@@ -45,6 +46,19 @@ def test_every_route_needs_what_is_said_here():
 )  # fmt: skip
 def test_what_is_not_named_is_closed(method, path):
     assert needed(method, path) == "admin"
+
+
+@pytest.mark.parametrize("path", ["/console", "/console/", "/console/_nicegui/3/static/x.js"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+def test_the_page_is_open_and_holds_nothing(method, path):
+    assert needed(method, path) is None
+    assert is_page(path)
+
+
+@pytest.mark.parametrize("path", ["/consoles", "/Console", "/v1/console", "//console", "/"])
+def test_what_looks_like_the_page_is_closed(path):
+    assert needed("GET", path) == "admin"
+    assert not is_page(path)
 
 
 def test_the_document_asks_for_a_key_wherever_one_is_needed():

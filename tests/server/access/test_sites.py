@@ -49,3 +49,15 @@ async def test_other_clients_and_our_own_page_pass(client, decision, said):
     assert not from_another_site(Headers({**said, "host": "test"}))
     response = await client.post("/v1/decisions", json=decision, headers=said)
     assert response.status_code == 200
+
+
+@pytest.mark.parametrize("said", ELSEWHERE)
+async def test_a_websocket_for_another_site_is_closed(app, said):
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    headers = [(k.encode(), v.encode()) for k, v in {**said, "host": "test"}.items()]
+    await app({"type": "websocket", "path": "/console/", "headers": headers}, None, send)
+    assert sent == [{"type": "websocket.close", "code": 1008}]

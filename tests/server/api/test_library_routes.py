@@ -34,6 +34,18 @@ async def test_experts_are_listed_with_the_bad_ones_and_why(client):
     assert "adapter_model.safetensors" in bad["reason"]
 
 
+async def test_an_expert_is_told_with_its_size_its_place_and_its_use(client, library, decision):
+    mood = (await client.get("/v1/experts/mood")).json()
+    files = [f for f in (library / "mood").iterdir() if f.name != "expert.json"]
+    assert mood["bytes"] == sum(f.stat().st_size for f in files)
+    assert mood["use"] == {"tier": "disk", "times": 0, "last": None}
+    for _ in range(2):
+        await client.post("/v1/decisions", json={**decision, "model": "mood"})
+    used = (await client.get("/v1/experts/mood")).json()["use"]
+    assert (used["tier"], used["times"]) == ("device", 2)
+    assert abs(used["last"] - time.time()) < 60
+
+
 async def test_an_expert_is_added_answers_and_is_removed(client, adapters, decision):
     body = {"source": str(adapters / "flight"), "id": "gliding", "title": "Gliding",
             "choices": [{"value": "up", "description": "a thermal"}, {"value": "down"}],

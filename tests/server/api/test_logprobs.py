@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experts.backbones.spelling import Spelling
-from server.api.logprobs import Places, chat_logprobs, completion_logprobs, readable
+from server.api.logprobs import Places, chat_logprobs, completion_logprobs
 from server.engine.generation.messages import Written
 from tests.server.api.writing_material import CHAT, COMPLETE, chat, ok, prompt
 from tests.tokenizers_by_byte import bytewise
@@ -58,7 +58,3 @@ def test_places_count_characters(text: str, size: int):
     cut = [data[i : i + size] for i in range(0, len(data), size)]
     found = [places.add(part) for part in cut]
     assert found == [len(data[: i * size].decode(errors="ignore")) for i in range(len(cut))]
-
-
-def test_text_is_told_as_it_is():
-    assert readable("é".encode()) == "é"

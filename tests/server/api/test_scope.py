@@ -119,6 +119,7 @@ async def test_every_route_of_the_library_heeds_the_header(client):
         "/v1/experts/{id}/rollback": {"version": 1},
         "/v1/aliases/{name}": {"expert": "p0"},
         "/v1/feedback": {"request_id": "x", "correct": True},
+        "/v1/map": {"instruction": "x"},
     }
     for path, method in told:
         documented = {p["name"] for p in paths[path][method.lower()].get("parameters", ())}

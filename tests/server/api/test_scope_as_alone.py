@@ -19,7 +19,7 @@ from server.api.scope import HEADER
 
 IDS = [f"p{i}" for i in range(7)]
 TAGS = ["red", "green", "blue", "grey"]
-VOLATILE = {"path", "root", "created", "milliseconds", "cache"}
+VOLATILE = {"path", "root", "created", "milliseconds", "stages", "cache", "use"}
 ROUNDING = 1e-6
 
 names = st.sampled_from([*IDS, "p0@1", "p3@1", "p3@2", "alias0", "alias1", "nobody", "p9"])
@@ -52,13 +52,15 @@ def routings(draw):
 def asked(draw):
     """A request: method, path, body."""
     kind = draw(
-        st.sampled_from(["decide", "decide", "decide", "forced", "embed", "look", "change"])
+        st.sampled_from(
+            ["decide", "decide", "decide", "forced", "embed", "look", "place", "change"]
+        )
     )
     about = draw(st.sampled_from(IDS))
     question = {"type": "choice", "instructions": f"Do the work of task{about}."}
     body = {"model": "auto", "input": f"A text about labelone{about}.", "questions": [question]}
     if kind == "decide":
-        routing = {**draw(routings()), "trace": "full"}
+        routing = {**draw(routings()), "trace": draw(st.sampled_from(["full", "tokens"]))}
         path = draw(st.sampled_from(["/v1/decisions", "/v1/route"]))
         return "POST", path, {**body, "routing": routing}
     if kind == "forced":
@@ -69,7 +71,9 @@ def asked(draw):
     if kind == "look":
         return "GET", draw(st.sampled_from(
             ["/v1/experts", "/v1/models", "/v1/aliases", f"/v1/experts/{name}",
-             f"/v1/models/{name}"])), None  # fmt: skip
+             f"/v1/models/{name}", "/v1/routers", "/v1/map"])), None  # fmt: skip
+    if kind == "place":
+        return "POST", "/v1/map", {"instruction": f"Do the work of task{about}."}
     return draw(
         st.sampled_from(
             [

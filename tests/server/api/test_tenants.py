@@ -42,6 +42,7 @@ BODIES = {
         {"model": THEIRS, "messages": [{"role": "user", "content": "A."}]},
     ],
     "/v1/feedback": [{"request_id": "r", "correct": True}],
+    "/v1/map": [{"instruction": "Do the work of taskp1."}],
 }
 BODIES["/v1/route"] = BODIES["/v1/decisions"]
 
@@ -112,6 +113,21 @@ async def test_metrics_count_the_other_tenants_experts_and_keys_as_nobodys(tenan
     heard = (await red("GET", "/metrics")).text
     assert 'sailplane_experts_selected_total{expert="other"} 1.0' in heard
     assert BY_KEY not in heard
+
+
+async def test_how_often_an_expert_is_used_is_told_to_who_may_see_metrics(tagged, serve, tmp_path):
+    library = tagged({"p0": ["red"]})
+    made = [make_key("asks", ["infer"]), make_key("counts", ["infer", "metrics"])]
+    write_keys(tmp_path / "keys.json", [key for key, _ in made])
+    async with serve(library, keys=KeyStore(tmp_path / "keys.json")) as client:
+        heard = []
+        for _, token in made:
+            headers = {"Authorization": f"Bearer {token}"}
+            one = (await client.get("/v1/experts/p0", headers=headers)).json()
+            (listed,) = (await client.get("/v1/experts", headers=headers)).json()["data"]
+            assert listed == one
+            heard.append(one["use"])
+    assert heard == [None, {"tier": "disk", "times": 0, "last": None}]
 
 
 async def test_a_key_with_tags_may_narrow_itself_and_not_widen(tenants):

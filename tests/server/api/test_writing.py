@@ -119,6 +119,73 @@ async def test_a_full_trace_tells_what_tokens_chose(writer):
     assert {site["site"] for site in asked["tokens"]} == seen
 
 
+async def test_the_trace_of_all_tokens_spells_what_was_read_and_written(writer):
+    experts = {"experts": {"sum": 1, "plural": 2}, "mode": "token", "trace": "tokens"}
+    said = await ok(writer, COMPLETE, prompt(routing=experts, ignore_eos=True))
+    trace, backbone = said["routing"]["prompts"][0]["trace"], writer.service.engine.backbone
+    written = trace["spelled"][-trace["written"] :]
+    assert "".join(written).startswith(said["choices"][0]["text"][:1])
+    assert trace["written"] == said["usage"]["completion_tokens"]
+    read = len(trace["spelled"]) - trace["written"] - len(backbone.start)
+    assert read == said["usage"]["prompt_tokens"]
+    for site in trace["tokens"]:
+        name, (count,) = site["site"], {len(w) for w in site["weights"].values()}
+        ended = site["first"] + count
+        if name in backbone.source_sites:
+            assert (site["first"], count) == (0, read)
+        else:  # the last token is written, and nothing is asked after it
+            assert ended == len(trace["spelled"]) - 1
+            if name not in backbone.anatomy.kept_sites:
+                assert site["first"] == (read if backbone.anatomy.source else 0)
+        sums = [sum(ws) for ws in zip(*site["weights"].values(), strict=True)]
+        assert sums == pytest.approx([1.0] * count, abs=1e-3)
+
+
+async def test_what_a_token_chose_does_not_depend_on_what_came_after_it(causal):
+    def told(said):
+        (routed,) = said["routing"]["prompts"]
+        return {s["site"]: (s["first"], s["weights"]) for s in routed["trace"]["tokens"]}
+
+    experts = {"experts": {"sum": 1, "plural": 2}, "mode": "token", "trace": "tokens"}
+    body = prompt(routing=experts, ignore_eos=True, temperature=0)
+    short, long = [told(await ok(causal, COMPLETE, {**body, "max_tokens": n})) for n in (3, 12)]
+    assert short.keys() == long.keys()
+    for site, (first, weights) in short.items():
+        assert first == long[site][0]
+        for id, column in weights.items():
+            assert column == pytest.approx(long[site][1][id][: len(column)], abs=2e-4)
+
+
+async def test_a_stream_tells_who_wrote_each_token_as_it_comes(writer):
+    experts = {"experts": {"sum": 1, "plural": 2}, "mode": "token", "trace": "tokens"}
+    body = prompt(routing=experts, ignore_eos=True, temperature=0)
+    quiet = {**body, "model": "reverse", "routing": {}}
+    beside = {**body, "routing": {**experts, "trace": "none"}}
+    others = [chunks(writer, COMPLETE, other) for other in (quiet, beside, quiet)]
+    parts, *unheard = await asyncio.gather(chunks(writer, COMPLETE, body), *others)
+    assert all("wrote" not in part.get("routing", {}) for told in unheard for part in told)
+    wrote = [w for part in parts for w in part.get("routing", {}).get("wrote", [])]
+    trace = parts[-1]["routing"]["prompts"][0]["trace"]
+    backbone, written = writer.service.engine.backbone, trace["written"]
+    assert len(wrote) == written
+    chose = len(trace["spelled"]) - written - 1  # the place of the token that chose the first
+    sites = [s for s in trace["tokens"] if s["site"] not in backbone.source_sites]
+    for i, told in enumerate(wrote):
+        for id, weight in told.items():
+            each = [s["weights"].get(id, [0.0] * 99)[chose + i - s["first"]] for s in sites]
+            assert weight == pytest.approx(sum(each) / len(each), abs=5e-4)
+
+
+async def test_merged_experts_have_words_and_no_choice_by_token(writer):
+    body = prompt(model="sum", routing={"trace": "tokens"}, ignore_eos=True)
+    said = await ok(writer, COMPLETE, body)
+    trace = said["routing"]["prompts"][0]["trace"]
+    assert trace["tokens"] == []
+    assert trace["written"] == said["usage"]["completion_tokens"] < len(trace["spelled"])
+    assert trace["stages"][0]["stage"] == "queue"
+    assert trace["stages"][-1]["stage"] == "generate"
+
+
 async def test_a_text_is_told_though_nobody_has_time_to_trace_its_tokens(causal, monkeypatch):
     experts = {"experts": {"sum": 1, "plural": 2}, "mode": "token", "trace": "full"}
     queue, asked = causal.service._queue, []

@@ -157,3 +157,23 @@ def test_the_full_trace_shows_what_tokens_chose_within_bounds(run, work_of, rich
 def test_the_full_trace_answers_as_the_brief_one(run, work_of):
     states, _ = run([work_of(TOKEN, trace="full"), work_of(TOKEN)])
     assert torch.equal(states[0], states[1])
+
+
+def test_the_trace_of_all_tokens_has_the_weights_of_each(run, work_of, rich):
+    work = work_of(TOKEN, "grey " * 20, trace="tokens")
+    brief = work_of(TOKEN, "grey " * 20, trace="full")
+    states, _ = run([work, brief])
+    assert torch.equal(states[0], states[1])
+    for whole, short in zip(work.token_traces, brief.token_traces, strict=True):
+        assert replace(whole, weights={}, first=0) == short
+        assert short.weights == {}
+        assert whole.first == 0
+        weight_NE = torch.tensor(list(whole.weights.values())).T
+        assert weight_NE.shape == (len(work.tokens), len(whole.experts))
+        torch.testing.assert_close(
+            weight_NE.sum(dim=1), torch.ones(len(work.tokens)), atol=1e-3, rtol=0
+        )
+        means = dict(zip(whole.weights, weight_NE.mean(dim=0).tolist(), strict=True))
+        assert means == pytest.approx(whole.experts, abs=1e-4)
+        for n, id, weight in whole.tokens:
+            assert whole.weights[id][n] == weight == max(w[n] for w in whole.weights.values())

@@ -1,0 +1,37 @@
+"""Serves the console below `/console` of an app. Needs the extra `console`.
+
+NiceGUI keeps one app a process, and so there is one console a process.
+"""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from nicegui import Client, ui
+from nicegui import app as pages
+from starlette.routing import Mount
+
+from server.access.rules import PAGE
+from server.console.doors import Doors
+from server.console.page import Page
+from server.relay.messages import Relay
+
+
+def mount(app: FastAPI, relay: Relay) -> None:
+    """Serve the console.
+
+    Args:
+        relay: to the app that answers the API; `app` itself, by a `LocalRelay`.
+    """
+
+    @ui.page("/", title="Sailplane", response_timeout=30)
+    async def console() -> None:
+        await Page(relay).build()
+
+    pages.config.socket_io_js_transports = ["websocket"]
+    ui.run_with(
+        app, mount_path=PAGE, title="Sailplane", dark=None, language="en-US", tailwind=False,
+        binding_refresh_interval=None, show_welcome_message=False, reconnect_timeout=10.0,
+    )  # fmt: skip
+    for route in app.routes:
+        if isinstance(route, Mount) and route.path == PAGE:
+            route.app = Doors(route.app, lambda: list(Client.instances.values()))
