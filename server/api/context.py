@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fastapi import Request
@@ -16,6 +16,7 @@ from routers.types import Selection
 from server.access.caller import ANYONE, Caller, caller_of
 from server.access.rules import TRACE
 from server.api.bounds import DEFAULT_BOUNDS, Bounds
+from server.api.looking import Looking
 from server.api.scope import scope_of
 from server.api.wire.routing import (
     NARROWING,
@@ -61,7 +62,8 @@ class Context:
         bounds: of one request. adapter_roots: folders that adapters may be loaded from. started:
             seconds since the epoch. log_text: whether log lines may hold the text of requests.
             routing_log: where every answer is noted, None where the operator keeps no such log.
-            scope: the experts that the caller may use. caller: who asks.
+            scope: the experts that the caller may use. caller: who asks. looking: where slow
+            work is done that looks at the library.
     """
 
     service: EngineService
@@ -73,6 +75,7 @@ class Context:
     routing_log: RoutingLog | None = None
     scope: Scope = EVERYTHING
     caller: Caller = ANYONE
+    looking: Looking = field(default_factory=Looking)
 
     @property
     def seen(self) -> Snapshot:

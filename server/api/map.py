@@ -19,6 +19,8 @@ from server.api.wire.base import Text, Wire
 
 router = APIRouter(prefix="/v1", tags=["experts"], route_class=LeanRoute)
 NEIGHBOURS = 8
+LONGEST = 4096
+"""Characters of a sentence; embedders read the first few hundred words."""
 DIGITS = 5
 
 
@@ -41,7 +43,7 @@ class MapBody(BaseModel):
 class PlaceRequest(Wire):
     """A sentence that says what a task is."""
 
-    instruction: Text
+    instruction: Annotated[Text, Field(max_length=LONGEST)]
     neighbours: Annotated[int, Field(ge=1, le=100)] = NEIGHBOURS
 
 
@@ -67,14 +69,14 @@ class PlaceBody(BaseModel):
 async def show_map(request: Request) -> Response:
     """All instructions of the experts that the caller may use, on one plane."""
     ctx = context(request)
-    return json_response(await ctx.service.run_blocking(_told, ctx))
+    return json_response(await ctx.looking.run(_told, ctx))
 
 
 @router.post("/map", response_model=PlaceBody, responses=ERROR_RESPONSES)
 async def place_on_map(body: PlaceRequest, request: Request) -> Response:
     """Where a sentence lies among them. Nothing is routed, and no expert is loaded."""
     ctx = context(request)
-    return json_response(await ctx.service.run_blocking(_placed, ctx, body))
+    return json_response(await ctx.looking.run(_placed, ctx, body))
 
 
 def _catalogue(ctx: Context) -> tuple[str, Catalogue]:

@@ -17,7 +17,7 @@ from server.console.parts import bar, heading, legend, letter, named, note
 
 Trace = Mapping[str, Any]
 SHOWN = 12
-NOTHING = "Nothing was written."
+NOTHING, BROKEN = "Nothing was written.", "It broke off."
 
 
 def marks_of(trace: Trace) -> dict[str, Mark]:
@@ -63,10 +63,11 @@ class Written:
             if wrote[-1]:
                 self._sign(piece, wrote[-1])
 
-    def end(self, known: Mapping[str, Mark]) -> None:
-        """The text is whole; `known`: the marks of the answer's experts."""
+    def end(self, known: Mapping[str, Mark], *, broken: bool = False) -> None:
+        """No more comes; `known`: the marks of the answer's experts. broken: it is not whole."""
         self.text.props(remove="aria-busy")
-        self._ended.set_text(reading.ended(self._reason) if self._wrote else NOTHING)
+        why = BROKEN if broken else reading.ended(self._reason)
+        self._ended.set_text(why if self._wrote else NOTHING)
         self._legend.clear()
         for piece, best in self._signed:
             if best in known:

@@ -52,6 +52,10 @@ class Ask(View):
         """See `View.link`."""
         return self.form.wish().to_link()
 
+    def back(self) -> None:
+        """See `View.back`."""
+        self.form.renew()
+
     def _examples(self) -> None:
         """One example an expert, to click."""
         found = examples(self.visit.experts, self.visit.sort)
@@ -72,7 +76,7 @@ class Ask(View):
 
     async def ask(self, *_: object) -> None:
         """Ask what the form says, and show what comes in the place of the former answer."""
-        wish, turn = self.form.wish(), self.turn()
+        wish, turn = self.form.wish(), self.turns.next()
         self.keep(wish.to_link())
         self._clear()
         with self.shown:
@@ -135,16 +139,22 @@ class Ask(View):
     ) -> Mapping[str, Any] | None:
         """Show text as it comes, each token signed by who weighed most in it; the trace."""
         last, text = dict[str, Any](), None
-        async with aclosing(self.visit.api.stream(path, body)) as events:
-            async for event in events:
-                turn.require()  # who left has it written no further
-                if text is None:
-                    self._clear()
-                    self._begun = True
-                    with self.shown:
-                        text = Written()
-                last = event
-                text.add(event)
+        try:
+            async with aclosing(self.visit.api.stream(path, body)) as events:
+                async for event in events:
+                    turn.require()  # who left has it written no further
+                    if text is None:
+                        self._clear()
+                        self._begun = True
+                        with self.shown:
+                            text = Written()
+                    last = event
+                    text.add(event)
+            turn.require()
+        except Refused:
+            if text is not None:
+                text.end({}, broken=True)
+            raise
         trace = trace_of(last)
         if text is not None:
             text.end({} if trace is None else marks_of(trace))

@@ -9,7 +9,7 @@ from typing import Any
 from nicegui import ui
 
 from server.console.parts import heading, named, note, snippets
-from server.console.view import View
+from server.console.view import Turns, View
 
 Choose = Callable[[str], Awaitable[None]]
 MANY = 2000
@@ -28,6 +28,7 @@ class Atlas:
         self._view, self._choose = view, choose
         self._map: Mapping[str, Any] = {"experts": [], "points": []}
         self._here: list[list[Any]] = []
+        self._turns = Turns(view.place)
 
     async def build(self) -> None:
         """The frame, and the points in it."""
@@ -55,7 +56,7 @@ class Atlas:
 
     async def look(self) -> None:
         """Ask for the points again."""
-        self._map = await self._view.turn().wait(self._view.visit.api.get("/v1/map"))
+        self._map = await self._view.lasting.wait(self._view.visit.api.get("/v1/map"))
         part = sum(self._map["told"])
         self.about.set_text(
             f"{len(self._map['points'])} instructions of {len(self._map['experts'])} experts. This "
@@ -80,7 +81,7 @@ class Atlas:
     async def _placed(self, said: str) -> Mapping[str, Any]:
         """Where a sentence lies; the map has it from then on."""
         coming = self._view.visit.api.post("/v1/map", {"instruction": said})
-        placed = await self._view.turn().wait(coming)
+        placed = await self._turns.next().wait(coming)
         self._here = [[placed["x"], placed["y"], HERE]]
         return placed
 

@@ -20,7 +20,7 @@ from server.console.api import Refused
 from server.console.form import Form
 from server.console.parts import heading, named, note, snippets
 from server.console.reading import differences, text_of, trace_of
-from server.console.view import View
+from server.console.view import UNKNOWN, View
 from server.console.wish import Wish, of_links, to_links
 
 LEAST, MOST = 2, 4
@@ -58,12 +58,17 @@ class Compare(View):
         """See `View.link`."""
         return to_links(self._wishes())
 
+    def back(self) -> None:
+        """See `View.back`."""
+        for form in self.forms:
+            form.renew()
+
     def _add(self, wish: Wish) -> None:
         if len(self.forms) == MOST:
             ui.notify(f"{MOST} settings are as many as can be compared.")
             return
         with self.settings, ui.element("section").classes("setting"):
-            heading(f"Setting {LETTERS[len(self.forms)]}", 3)
+            heading(f"Setting {LETTERS[len(self.forms)]}")
             form = Form(self.visit, asks=False)
             form.fill(wish)
         self.forms.append(form)
@@ -82,7 +87,7 @@ class Compare(View):
 
     async def ask(self, *_: object) -> None:
         """Ask by every setting at once, and show the answers beside each other."""
-        wishes, turn = self._wishes(), self.turn()
+        wishes, turn = self._wishes(), self.turns.next()
         self.keep(to_links(wishes))
         self.button.props("loading")
         try:
@@ -108,6 +113,8 @@ class Compare(View):
         try:
             return await self.visit.api.post(wish.path, self._body(wish))
         except Refused as refused:
+            if refused.status == UNKNOWN:
+                raise
             return refused
 
     def _body(self, wish: Wish) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 MOST = 64
 """Pages that are connected, and again those that are not yet."""
 FILES, SOCKET = "/_nicegui/", "/_nicegui_ws/"
+TRY_LATER = 1013
 FULL = "Too many pages of the console are open. Close some, or try again in a minute."
 
 
@@ -35,28 +36,40 @@ class Client(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass
 class Doors:
     """ASGI app before another.
 
     Attributes:
-        clients: the pages there are.
+        clients: the pages there are. sockets: how many websockets are open, of pages or not.
     """
 
     app: ASGIApp
     clients: Callable[[], Sequence[Client]]
+    sockets: int = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on what is the console's, or refuse it."""
-        if refusal := self._refusal(scope):
+        if scope["type"] == "websocket":
+            await self._connect(scope, receive, send)
+        elif refusal := self._refusal(scope):
             await refusal(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
+    async def _connect(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a websocket on; its library knows what to say to one that is not of a page."""
+        if self.sockets >= MOST:
+            await send({"type": "websocket.close", "code": TRY_LATER})
+            return
+        self.sockets += 1
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self.sockets -= 1
+
     def _refusal(self, scope: Scope) -> Response | None:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if scope["type"] == "websocket":  # only its own library would know what to say to others
-            return None
         if scope["method"] not in ("GET", "HEAD") or path.startswith(SOCKET):
             return PlainTextResponse("The console speaks by websocket.", 405)
         if path.startswith(FILES):

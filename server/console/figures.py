@@ -180,23 +180,29 @@ def _told(ms: float | None) -> str:
     return "-" if ms is None else f"{ms:.0f} ms"
 
 
+APART = 10.0
+"""Seconds between two looks beyond which their mean tells nothing of now."""
+
+
 @dataclass
 class History:
     """The last figures of a server, oldest first: of each span its numbers, and the last look.
 
     Attributes:
-        most: how many are kept. writes: see `figures`.
+        most, longest: how many are kept, and for how many seconds. writes: see `figures`.
     """
 
     most: int = 120
+    longest: float = 300.0
     writes: bool = False
     kept: list[Figures] = field(default_factory=list)
     _last: Look | None = None
 
     def add(self, look: Look) -> Figures | None:
-        """Add a look; what came to pass since the last one."""
+        """Add a look; what came to pass since the last one, unless that is long ago."""
         last, self._last = self._last, look
-        if last is None:
+        self.kept = [one for one in self.kept if one.at > look.at - self.longest]
+        if last is None or look.at - last.at > APART:
             return None
         found = figures(Span(last, look), writes=self.writes)
         self.kept = [*self.kept, found][-self.most :]

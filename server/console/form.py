@@ -58,12 +58,10 @@ class Form:
 
     def _routing(self) -> None:
         visit = self._visit
-        models = {AUTO: "auto: the server chooses", visit.backbone: f"{visit.backbone}: no expert"}
-        models |= {id: id for id in visit.experts}
         self._presets = {"": f"{SERVERS_OWN} ({visit.default})"}
         self._presets |= {p["id"]: f"{p['id']}: {p['says']}" for p in visit.routers}
         with ui.element("div").classes("fields"):
-            self.model = Names("Model", models, self._settle)
+            self.model = Names("Model", self._models, self._settle)
             self.router = (
                 ui.select(self._presets, label="Router")
                 .props("outlined dense")
@@ -79,8 +77,7 @@ class Form:
 
     def _by_hand(self) -> None:
         """Experts in the place of a router, with a slider each."""
-        known = {id: id for id in self._visit.experts}
-        self.experts = Names("Experts", known, self._sliders, several=True)
+        self.experts = Names("Experts", self._ids, self._sliders, several=True)
         self.experts.field.classes("wide")
         self.sliders = ui.element("div").classes("sliders")
 
@@ -116,6 +113,21 @@ class Form:
             self.options.props["label"] = LEVELS if self.sort.value == "score" else CHOICES
             self.options.update()
             self.length.set_visibility(self.sort.value in PATHS)
+
+    def renew(self) -> None:
+        """Offer the experts that there are now."""
+        if self._routes:
+            self.model.know(self._models)
+            self.experts.know(self._ids)
+
+    @property
+    def _ids(self) -> dict[str, str]:
+        return {id: id for id in self._visit.experts}
+
+    @property
+    def _models(self) -> dict[str, str]:
+        bare = self._visit.backbone
+        return {AUTO: "auto: the server chooses", bare: f"{bare}: no expert", **self._ids}
 
     @property
     def _model(self) -> str:

@@ -23,7 +23,7 @@ def row_of(expert: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "id": expert["id"], "title": expert["title"], "kind": expert["kind"],
         "version": expert["version"], "state": expert["state"], "bytes": megabytes(expert),
-        "tier": use.get("tier"), "times": use.get("times"), "last": ago(use.get("last")),
+        "tier": use.get("tier"), "times": use.get("times"), "last": use.get("last"),
         "scores": scores_of(expert), "licence": licence_of(expert["provenance"]),
     }  # fmt: skip
 

@@ -13,7 +13,7 @@ from server.console.figures import History, Look
 from server.console.listing import ago
 from server.console.palette import COLOURS
 from server.console.parts import heading, named, note, snippets, table
-from server.console.view import View
+from server.console.view import UNKNOWN, View
 
 EVERY, RECENT = 2.0, 10.0
 """Seconds between two looks, and between two at recent requests."""
@@ -54,27 +54,33 @@ class Live(View):
         heading("Recent requests")
         self.recent = ui.element("div").classes("wide at-recent")
         snippets(self.visit, "GET", "/metrics")
-        self._timers = [
-            ui.timer(EVERY, self.careful(self.look), immediate=True),
-            ui.timer(RECENT, self.careful(self.look_at_requests), immediate=True),
-        ]
+        self._timers = {
+            "figures": ui.timer(EVERY, self.careful(self.look), immediate=True),
+            "requests": ui.timer(RECENT, self.careful(self.look_at_requests), immediate=True),
+        }
 
     def _pause(self) -> None:
         paused = self.pause.text == "Pause"
         self.pause.set_text("Go on" if paused else "Pause")
-        for timer in self._timers:
+        for timer in self._timers.values():
             timer.deactivate() if paused else timer.activate()
+
+    def _no_more(self, name: str, refused: Refused) -> None:
+        """Look there no more, where it is no use; without a key that counts, ask for one."""
+        if refused.status in FOR_GOOD:
+            self._timers.pop(name).cancel()
+        if refused.status == UNKNOWN:
+            self.tell(refused)
 
     async def look(self, *_: object) -> None:
         """Look once; a server that is busy for a moment is looked at again."""
-        timer = self._timers[0]
+        timer = self._timers["figures"]
         try:
             text = await self.visit.api.text("/metrics")
         except Refused as refused:
             self.status.set_text(str(refused))
             timer.interval = max(EVERY, refused.retry_after)
-            if refused.status in FOR_GOOD:
-                timer.cancel()
+            self._no_more("figures", refused)
             return
         timer.interval = EVERY
         look = await asyncio.to_thread(Look.of, time.monotonic(), text, OWN)
@@ -110,13 +116,12 @@ class Live(View):
     async def look_at_requests(self, *_: object) -> None:
         """The newest lines of the routing log, where there is one and this key may see it."""
         try:
-            told = await self.turn().wait(self.visit.api.get("/v1/requests", limit=SHOWN))
+            told = await self.lasting.wait(self.visit.api.get("/v1/requests", limit=SHOWN))
         except Refused as refused:
             self.recent.clear()
             with self.recent:
                 note(str(refused))
-            if refused.status in FOR_GOOD:
-                self._timers[1].cancel()
+            self._no_more("requests", refused)
             return
         self.recent.clear()
         with self.recent:

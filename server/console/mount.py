@@ -6,7 +6,7 @@ NiceGUI keeps one app a process, and so there is one console a process.
 from __future__ import annotations
 
 from fastapi import FastAPI
-from nicegui import Client, ui
+from nicegui import Client, core, ui
 from nicegui import app as pages
 from starlette.routing import Mount
 
@@ -27,6 +27,7 @@ def mount(app: FastAPI, relay: Relay) -> None:
     async def console() -> None:
         await Page(relay).build()
 
+    core.sio.on("log", _unheard)
     pages.config.socket_io_js_transports = ["websocket"]
     ui.run_with(
         app, mount_path=PAGE, title="Sailplane", dark=None, language="en-US", tailwind=False,
@@ -35,3 +36,7 @@ def mount(app: FastAPI, relay: Relay) -> None:
     for route in app.routes:
         if isinstance(route, Mount) and route.path == PAGE:
             route.app = Doors(route.app, lambda: list(Client.instances.values()))
+
+
+async def _unheard(*_: object) -> None:
+    """What a browser wants written into the server's log: anybody could write lines of theirs."""

@@ -58,3 +58,10 @@ class Names:
             self.field.value = list(names) if self._several else next(iter(names), None)
         else:
             self.field.value = ", ".join(names)
+
+    def know(self, known: Mapping[str, str]) -> None:
+        """Offer these names from now on; what is chosen stays, also where it is gone."""
+        if self._lists:
+            chosen = self.chosen
+            self.field.set_options(dict(known))
+            self.choose(chosen)

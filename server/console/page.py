@@ -52,6 +52,7 @@ class Page:
         self._relay = relay
         self._name = FIRST
         self._views: dict[str, View] = {}
+        self._locked = True
         self._links: dict[str, str] = {}
 
     async def build(self) -> None:
@@ -60,7 +61,7 @@ class Page:
         ui.add_css(STYLE.read_text("utf-8"))
         self._dark = ui.dark_mode(None)
         self._header()
-        self.body = ui.element("main").classes("body").props("id=main")
+        self.body = ui.element("div").classes("body")
         with self.body:
             ui.skeleton().classes("wide")
         await self._client.connected()
@@ -100,6 +101,7 @@ class Page:
             self._lock(refused)
             return
         self._clear()
+        self._locked = False
         self.tabs.set_visibility(True)
         self.tabs.value = self._name
         await self._show()
@@ -108,6 +110,7 @@ class Page:
         """Say what the server says, and offer to try a key."""
         self.tabs.set_visibility(False)
         self._clear()
+        self._locked = True
         with self.body:
             note(str(refused), "warning")
             if refused.status in (UNKNOWN, FORBIDDEN):
@@ -135,9 +138,10 @@ class Page:
             ui.button("Forget the key", on_click=lambda: take("")).props("flat")
 
     def _change_key(self) -> None:
-        with ui.dialog(value=True) as dialog, ui.card():
+        with self.body, ui.dialog(value=True) as dialog, ui.card():
             self._key_field(dialog.close)
             ui.button("Cancel", on_click=dialog.close).props("flat")
+        dialog.on("hide", dialog.delete)  # and with it what was typed
 
     def _turn_light(self) -> None:
         self._dark.value = self._is_dark = not self._is_dark
@@ -156,6 +160,8 @@ class Page:
         self._leave()
         was = dict(self._links)
         self._aim(str(event.args))
+        if self._locked:  # the key comes first
+            return
         moved = was.get(self._name, "") != self._links[self._name]
         if moved and (view := self._views.pop(self._name, None)):
             view.place.delete()
@@ -193,6 +199,7 @@ class Page:
         self._keep(name, link, how)
         if left := self._views.get(name):
             left.place.set_visibility(True)
+            left.back()
             return
         with self.body:
             place = named(ui.element("div").classes("stack").props("role=tabpanel"), says)

@@ -109,8 +109,8 @@ def bring_into_sight(element: ui.element) -> None:
 async def copy_address() -> None:
     """Put the page's address, which says what is asked, on the clipboard."""
     done = await ui.run_javascript(
-        "if (!navigator.clipboard) return false; "
-        "await navigator.clipboard.writeText(location.href); return true",
+        "try { await navigator.clipboard.writeText(location.href); return true } "
+        "catch { return false }",
         timeout=10,
     )
     ui.notify("Copied." if done else "Copy the address of this page: it says what is asked.")

@@ -6,6 +6,7 @@ is shown nowhere, and a text that is being written stops.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -19,6 +20,8 @@ from server.console.visit import Visit
 
 log = logging.getLogger("sailplane.console")
 T = TypeVar("T")
+GLANCE = 0.5
+"""Seconds between two looks whether somebody still waits."""
 Keep = Callable[[str], "AwaitableResponse | None"]
 Handler = Callable[..., Awaitable[None]]
 
@@ -51,14 +54,36 @@ class Turn:
             raise Left
 
     async def wait(self, coming: Awaitable[T]) -> T:
-        """What comes, if somebody still waits for it then.
+        """What comes, if somebody still waits for it then; else its work is ended, too.
 
         Raises:
             Left: see `require`. Refused: the server said no.
         """
-        found = await coming
-        self.require()
-        return found
+        task = asyncio.ensure_future(coming)
+        try:
+            while not task.done():
+                await asyncio.wait({task}, timeout=GLANCE)
+                self.require()
+            return task.result()
+        finally:
+            task.cancel()
+
+
+class Turns:
+    """Pieces of work of which the newest counts.
+
+    Args:
+        place: where they are shown.
+    """
+
+    def __init__(self, place: ui.element) -> None:
+        self._place, self._now = place, Turn(place)
+
+    def next(self) -> Turn:
+        """A new one, which ends the former."""
+        self._now.end()
+        self._now = Turn(self._place)
+        return self._now
 
 
 class View:
@@ -69,13 +94,14 @@ class View:
 
     Attributes:
         stays: whether it goes on while another is looked at; others are built anew, as of then.
+        turns: its pieces of work. lasting: one that nothing but the view's end ends.
     """
 
     stays = False
 
     def __init__(self, visit: Visit, place: ui.element, keep: Keep) -> None:
         self.visit, self.place, self.keep = visit, place, keep
-        self._turn = Turn(place)
+        self.turns, self.lasting = Turns(place), Turn(place)
 
     async def build(self, link: str) -> None:
         """Fill the place, with what a link brings back."""
@@ -92,11 +118,8 @@ class View:
             await kept
         await copy_address()
 
-    def turn(self) -> Turn:
-        """A new piece of work, which ends the former."""
-        self._turn.end()
-        self._turn = Turn(self.place)
-        return self._turn
+    def back(self) -> None:
+        """The visitor looks at it again, where it stayed."""
 
     def careful(self, work: Handler) -> Handler:
         """A handler that tells the visitor what went wrong, and goes on.

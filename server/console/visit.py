@@ -89,7 +89,7 @@ class Visit:
 
     def refused_trace(self, refused: Refused) -> bool:
         """Whether an answer was refused for the sake of its trace; the next is asked without."""
-        if self.traced and refused.status == FORBIDDEN and refused.param == "routing.trace":
+        if refused.status == FORBIDDEN and refused.param == "routing.trace":
             self.traced = False
             return True
         return False

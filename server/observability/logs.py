@@ -8,12 +8,12 @@ import sys
 
 
 class JsonFormatter(logging.Formatter):
-    """A record as one JSON line; a message that is JSON already passes unchanged."""
+    """A record as one JSON line; a message of ours that is JSON already passes unchanged."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
         message = record.getMessage()
-        if message.startswith("{"):
+        if message.startswith("{") and record.name.startswith("sailplane"):
             return message
         line = {
             "time": round(record.created, 3),
@@ -37,5 +37,7 @@ def configure_logs(level: str = "INFO", *, access: bool = True) -> None:
     logger.setLevel(level)
     logger.propagate = False
     logging.getLogger("opentelemetry").handlers[:] = [handler]  # it tells of spans it cannot send
+    pages = logging.getLogger("nicegui")  # what a browser sends may be in it
+    pages.handlers[:], pages.propagate = [handler], False
     logging.getLogger("sailplane.access").setLevel(level if access else "WARNING")
     logging.getLogger("bitsandbytes").setLevel("ERROR")  # it warns at every product in 8 bits

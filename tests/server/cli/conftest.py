@@ -26,7 +26,8 @@ Run = Callable[..., Result]
 def own_logs() -> Iterator[None]:
     """`serve` sends the loggers to a stream that is closed when the command has ended."""
     loggers = [
-        logging.getLogger(name) for name in ("sailplane", "sailplane.access", "bitsandbytes")
+        logging.getLogger(name)
+        for name in ("sailplane", "sailplane.access", "bitsandbytes", "nicegui", "opentelemetry")
     ]
     before = [(each.handlers[:], each.level, each.propagate) for each in loggers]
     yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 
 import httpx
@@ -61,3 +62,24 @@ async def test_pages_that_nobody_connected_to_make_room_the_oldest_first():
     async with client_of(pages) as client:
         assert (await client.get("/")).status_code == 200
     assert sorted(page.created for page in pages if page.gone) == [0, 1, 2, 3]
+
+
+async def test_no_more_websockets_are_open_than_may_be_whatever_they_say():
+    over, sent = asyncio.Event(), []
+
+    async def app(scope, receive, send):
+        await over.wait()
+
+    async def send(message):
+        sent.append(message["code"])
+
+    doors = Doors(app, list)
+    scope = {"type": "websocket", "path": "/_nicegui_ws/socket.io/", "headers": []}
+    open_ = [asyncio.ensure_future(doors(scope, None, send)) for _ in range(MOST)]
+    await asyncio.sleep(0)
+    await doors(scope, None, send)
+    assert sent == [1013]
+    over.set()
+    await asyncio.gather(*open_)
+    await doors(scope, None, send)
+    assert sent == [1013]

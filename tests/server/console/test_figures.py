@@ -113,6 +113,14 @@ def test_of_many_lines_the_greatest_are_shown_and_gaps_are_nothing(server):
     assert lines["e8"] == [(-2, 8.0), (-1, 0.0), (0, 8.0)]
 
 
+def test_after_an_absence_history_begins_anew_and_forgets_what_is_long_ago(server):
+    history = History(longest=100.0)
+    looks = [Look(float(at), {}) for at in (0, 2, 4, 60, 62, 103)]
+    found = [history.add(look) is not None for look in looks]
+    assert found == [False, True, True, False, True, False]
+    assert [one.at for one in history.kept] == [4.0, 62.0]
+
+
 def test_a_writer_has_charts_of_its_own(server):
     look, later = server.look(0), server.look(1)
     assert "tokens" not in figures(Span(look, later)).charts
