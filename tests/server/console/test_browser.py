@@ -298,6 +298,7 @@ def test_forms_that_stayed_know_the_experts_that_came(tab):
     httpx.post(f"{tab.server.url}/v1/experts", json=body).raise_for_status()
     try:
         page.get_by_role("tab", name="Live").click()
+        page.get_by_text("Recent requests").wait_for()
         page.get_by_role("tab", name="Library").click()
         page.get_by_text("19 of 19 experts").wait_for()
         page.get_by_role("tab", name="Ask").click()
