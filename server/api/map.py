@@ -15,7 +15,7 @@ from routers.catalogue import Catalogue
 from server.api.context import Context, context
 from server.api.faults import ERROR_RESPONSES
 from server.api.lean import LeanRoute, json_response
-from server.api.wire.base import Text, Wire
+from server.api.wire.base import Wire
 
 router = APIRouter(prefix="/v1", tags=["experts"], route_class=LeanRoute)
 NEIGHBOURS = 8
@@ -43,7 +43,7 @@ class MapBody(BaseModel):
 class PlaceRequest(Wire):
     """A sentence that says what a task is."""
 
-    instruction: Annotated[Text, Field(max_length=LONGEST)]
+    instruction: Annotated[str, Field(min_length=1, max_length=LONGEST, pattern=r"\S")]
     neighbours: Annotated[int, Field(ge=1, le=100)] = NEIGHBOURS
 
 

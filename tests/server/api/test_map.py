@@ -66,3 +66,9 @@ async def test_a_map_shows_what_the_caller_may_use(tagged, serve):
 async def test_a_bad_body_is_an_error(client, body):
     response = await client.post("/v1/map", json=body)
     assert response.status_code == 422
+
+
+@pytest.mark.parametrize("said", ["", " \n", "x" * 4097])
+async def test_a_sentence_that_says_nothing_or_is_too_long_is_refused(client, said):
+    response = await client.post("/v1/map", json={"instruction": said})
+    assert (response.status_code, response.json()["error"]["param"]) == (422, "instruction")
