@@ -145,7 +145,11 @@ def resolve_inside(source: Path, roots: Sequence[Path]) -> Path:
     except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL byte, a loop of links
         raise BadExpert("The path cannot be one of a folder on this machine.") from error
     if not inside:
-        raise ForbiddenSource("The path is outside the folders that adapters may be loaded from.")
+        raise ForbiddenSource(
+            "The path is outside the folders that adapters may be loaded from."
+            if roots
+            else "Adapters may be loaded from no folder: none is allowed by --adapter-root."
+        )
     if not there:
         raise BadExpert("There is no such folder.")
     return resolved

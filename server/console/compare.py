@@ -18,7 +18,7 @@ from server.console.answer import (
 )
 from server.console.api import Refused
 from server.console.form import Form
-from server.console.parts import heading, named, note, snippets
+from server.console.parts import bring_into_sight, heading, named, note, snippets
 from server.console.reading import differences, text_of, trace_of
 from server.console.view import UNKNOWN, View
 from server.console.wish import Wish, of_links, to_links
@@ -42,7 +42,7 @@ class Compare(View):
         self.question.fill(wishes[0])
         self.settings = ui.element("div").classes("beside")
         with ui.row():
-            self.button = ui.button("Compare", on_click=self.careful(self.ask))
+            ui.button("Compare", on_click=self.careful(self.ask))
             ui.button("Add a setting", on_click=lambda: self._add(Wish())).props("flat")
             ui.button("Remove the last", on_click=self._remove).props("flat")
             ui.button("Copy link", on_click=self.careful(self.copy_link)).props("flat")
@@ -89,11 +89,10 @@ class Compare(View):
         """Ask by every setting at once, and show the answers beside each other."""
         wishes, turn = self._wishes(), self.turns.next()
         self.keep(to_links(wishes))
-        self.button.props("loading")
-        try:
-            found = await turn.wait(self._all(wishes))
-        finally:
-            self.button.props(remove="loading")
+        self.shown.clear()
+        with self.shown:
+            note("Asking ...").props("role=status")
+        found = await turn.wait(self._all(wishes))
         self.shown.clear()
         for i, (wish, said) in enumerate(zip(wishes, found, strict=True)):
             with self.shown:
@@ -101,6 +100,7 @@ class Compare(View):
             with named(place, f"Answer of setting {LETTERS[i]}"):
                 heading(f"Setting {LETTERS[i]}")
                 self._show(wish, said, found[0])
+        bring_into_sight(self.shown)
 
     async def _all(self, wishes: Sequence[Wish]) -> list[Said]:
         found = await asyncio.gather(*(self._one(wish) for wish in wishes))

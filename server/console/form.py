@@ -14,7 +14,7 @@ from server.console.visit import Visit
 from server.console.wish import AUTO, MAX_TOKENS, PATHS, Wish
 
 MOST_EXPERTS, MOST_TOKENS = 64, 999_999
-CHOICES = "Choices, one a line (empty: the chosen expert's own labels)"
+CHOICES = "Choices, one a line (empty: the expert's own)"
 LEVELS = "Levels from the least to the most, one a line"
 SERVERS_OWN = "the server's own"
 MODES = {"": "as the router does", "merge": "merge: one mix a request",
@@ -51,7 +51,7 @@ class Form:
             ui.textarea(CHOICES)
             .props("outlined autogrow").classes("wide at-options")
         )  # fmt: skip
-
+        self.truncate = ui.checkbox("Cut an input that is too long").props("dense")
         self.length = ui.number("Tokens to write at most", min=1, step=1, format="%d").props(
             "outlined dense"
         )
@@ -69,7 +69,7 @@ class Form:
             )
             self.mode = ui.select(MODES, label="Mode").props("outlined dense").classes("at-mode")
             self.top_k = ui.number(
-                "Experts at most (0: as the router does)", min=0, max=MOST_EXPERTS, format="%d"
+                "Experts at most (0: router's own)", min=0, max=MOST_EXPERTS, format="%d"
             ).props("outlined dense").classes("at-top-k")  # fmt: skip
         self.by_hand = ui.expansion("Weights by hand").classes("wide at-by-hand")
         with self.by_hand:
@@ -113,6 +113,7 @@ class Form:
             self.options.props["label"] = LEVELS if self.sort.value == "score" else CHOICES
             self.options.update()
             self.length.set_visibility(self.sort.value in PATHS)
+            self.truncate.set_visibility(self.sort.value not in PATHS)
 
     def renew(self) -> None:
         """Offer the experts that there are now."""
@@ -156,6 +157,7 @@ class Form:
             instruction=(self.instruction.value or "").strip(),
             options=tuple(o.strip() for o in (self.options.value or "").splitlines() if o.strip()),
             max_tokens=_whole(self.length.value, MAX_TOKENS, 1, MOST_TOKENS),
+            truncate=bool(self.truncate.value),
         )  # fmt: skip
 
     def fill(self, wish: Wish) -> None:
@@ -164,7 +166,7 @@ class Form:
             self.sort.value = wish.sort if wish.sort in self.sort.options else "choice"
             self.text.value, self.instruction.value = wish.text, wish.instruction
             self.options.value = "\n".join(wish.options)
-            self.length.value = wish.max_tokens
+            self.length.value, self.truncate.value = wish.max_tokens, wish.truncate
         if self._routes:
             self.model.choose([wish.model])
             if wish.router not in self.router.options:  # the server says that there is none

@@ -34,7 +34,8 @@ class Wish:
         sort: of question, or of what is to be written. text: the input, or the prompt. instruction:
             what the task is, "" for the server's writer. options: choices or levels. model: auto,
             an expert or the backbone. router, mode: "" for the server's own. top_k: 0 likewise.
-            experts: weights by hand, in the place of a router. max_tokens: of a text.
+            experts: weights by hand, in the place of a router. max_tokens: of a text. truncate:
+            whether an input that is too long is cut, which a prompt never is.
     """
 
     sort: Sort = "choice"
@@ -46,6 +47,7 @@ class Wish:
     mode: str = ""
     top_k: int = 0
     max_tokens: int = MAX_TOKENS
+    truncate: bool = False
     experts: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -66,6 +68,8 @@ class Wish:
                 as it is written.
         """
         routing = {**self._routing(), **({} if trace is None else {"trace": trace})}
+        if self.truncate and not self.writes:
+            routing["truncate"] = True
         asked = {"model": self.model} | self._asked()
         if self.writes:
             asked |= {"max_tokens": self.max_tokens, "temperature": 0, "stream": stream}
@@ -136,6 +140,8 @@ class Wish:
                 wish = replace(wish, **{name: int(value)})
             elif name == "sort" and value in SORTS:
                 wish = replace(wish, sort=value)
+            elif name == "truncate":
+                wish = replace(wish, truncate=value == str(True))
         return replace(wish, options=tuple(options), experts=experts)
 
 

@@ -16,6 +16,7 @@ wishes = st.builds(
     options=st.lists(text, max_size=3).map(tuple), model=text,
     router=text, mode=st.sampled_from(["", "merge", "token"]), top_k=st.integers(0, 99),
     max_tokens=st.integers(1, 999), experts=st.dictionaries(text.filter(bool), weights, max_size=3),
+    truncate=st.booleans(),
 )  # fmt: skip
 
 
@@ -36,7 +37,7 @@ def test_what_is_as_usual_is_not_in_a_link():
 
 @pytest.mark.parametrize(
     "link", ["top_k=-1", "top_k=many", "sort=poem", "expert=x*mood", "expert=1", "expert=-2*mood",
-             "expert=nan*mood", "expert=inf*mood", "unknown=1"],
+             "expert=nan*mood", "expert=inf*mood", "truncate=1", "unknown=1"],
 )  # fmt: skip
 def test_what_makes_no_sense_is_passed_over(link):
     assert Wish.of_link(link) == Wish()
@@ -52,6 +53,8 @@ ASKED = [
     Wish(text="A.", options=("a", "b"), experts={"mood": 0.5, "weather": 0.25}),
     Wish(text="A.", options=("a", "b"), experts={"mood": 1, "weather": 1}, mode="token", top_k=1),
     Wish(text="A.", options=("a", "b"), model="mood", router="glider", mode="token", top_k=3),
+    Wish(text="A long way. " * 200, options=("a", "b"), truncate=True),
+    Wish(text="A long way. " * 200, options=("a", "b"), model="mood", truncate=True),
 ]
 
 
