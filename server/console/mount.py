@@ -6,7 +6,7 @@ NiceGUI keeps one app a process, and so there is one console a process.
 from __future__ import annotations
 
 from fastapi import FastAPI
-from nicegui import Client, core, ui
+from nicegui import Client, core, run, ui
 from nicegui import app as pages
 from starlette.routing import Mount
 
@@ -28,6 +28,7 @@ def mount(app: FastAPI, relay: Relay) -> None:
         await Page(relay).build()
 
     core.sio.on("log", _unheard)
+    run.setup = _no_processes
     pages.config.socket_io_js_transports = ["websocket"]
     ui.run_with(
         app, mount_path=PAGE, title="Sailplane", dark=None, language="en-US", tailwind=False,
@@ -40,3 +41,7 @@ def mount(app: FastAPI, relay: Relay) -> None:
 
 async def _unheard(*_: object) -> None:
     """What a browser wants written into the server's log: anybody could write lines of theirs."""
+
+
+def _no_processes() -> None:
+    """NiceGUI makes a pool of processes, unused here, which takes semaphores some machines lack."""

@@ -34,6 +34,11 @@ def task_of(data: Path) -> Callable[[str], Task]:
 
 @pytest.fixture(scope="session")
 def engine() -> Engine:
+    """An engine that all these tests share, and that keeps vectors of what they asked."""
+    return demo_engine()
+
+
+def demo_engine() -> Engine:
     """The engine that `sailplane serve` runs without options."""
     try:
         demo_path()

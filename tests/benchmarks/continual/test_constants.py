@@ -21,6 +21,12 @@ from tests.benchmarks.continual.conftest import ORDER, OTHERS, TASKS
 CENTROID = Artefacts("any", centroids=torch.eye(1, 32))
 
 
+@pytest.fixture(scope="module")
+def small_plan(small_plan, tmp_path_factory):
+    """With a cache in which nobody has made constants yet."""
+    return small_plan.model_copy(update={"cache": tmp_path_factory.mktemp("constants")})
+
+
 @pytest.fixture
 def plan(small_plan, tmp_path):
     """With a demo library and a cache that a test may change."""

@@ -11,7 +11,7 @@ import httpx
 
 from tests.faults.material import completion, decision
 
-ONCE = ("id", "created", "milliseconds", "stages", "cache", "prompt_tokens_details", "path")
+ONCE = ("id", "created", "milliseconds", "stages", "cache", "prompt_tokens_details", "path", "use")
 """Of one answer, or of what one server happens to have in memory."""
 PASSING = {"date", "x-request-id", "content-length", "server", "transfer-encoding", "connection"}
 
