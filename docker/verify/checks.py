@@ -189,6 +189,16 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
+def check_console(address: str) -> None:
+    """The page is there, with what it loads."""
+    with urllib.request.urlopen(f"{address}/console/", timeout=30) as response:
+        page = response.read().decode()
+    loaded = re.findall(r'(?:src|href)="(/console/[^"]+)"', page)
+    sizes = [len(urllib.request.urlopen(address + one, timeout=30).read()) for one in loaded]
+    hold("the console is served, and what it loads", sizes and all(sizes),
+         f"{len(sizes)} files, {sum(sizes) >> 10} KiB")  # fmt: skip
+
+
 def serve(
     image: Image, checks: Callable[[Container, str, dict[str, str]], None], **how: Path
 ) -> None:
@@ -207,6 +217,7 @@ def without_volume(container: Container, address: str, env: dict[str, str]) -> N
     """What holds with the library that is baked in."""
     check_process(container)
     check_answer(address)
+    check_console(address)
     check_health(container, env)
 
 
