@@ -99,6 +99,7 @@ class Compare(View):
                 place = ui.element("section").classes(f"setting at-answer-{i}")
             with named(place, f"Answer of setting {LETTERS[i]}"):
                 heading(f"Setting {LETTERS[i]}")
+                note(wish.way)
                 self._show(wish, said, found[0])
         bring_into_sight(self.shown)
 

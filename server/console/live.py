@@ -17,7 +17,8 @@ from server.console.view import UNKNOWN, View
 
 EVERY, RECENT = 2.0, 10.0
 """Seconds between two looks, and between two at recent requests."""
-SHOWN = 12
+SHOWN, NAMED = 12, 4
+"""Recent requests, and experts of each."""
 OWN = frozenset({"/metrics", "/v1/requests", "/console", "/health", "/ready"})
 """Routes that look at the server: what they count would hide what they look at."""
 CHARTS = {
@@ -133,7 +134,10 @@ class Live(View):
 
 
 def _row(line: Any) -> tuple[str, ...]:
-    experts = ", ".join(f"{e['id']} {e['weight']:.2f}" for e in line["selection"]["experts"])
+    chosen = sorted(line["selection"]["experts"], key=lambda e: -e["weight"])
+    experts = ", ".join(f"{e['id']} {e['weight']:.2f}" for e in chosen[:NAMED])
+    if len(chosen) > NAMED:
+        experts += f" and {len(chosen) - NAMED} more"
     sure = "" if line["confidence"] is None else f"{line['confidence']:.2f}"
     return (ago(line["time"]), line["request_id"][:12], line["router"], experts or "no expert",
             sure, line["fallback"] or "", f"{line['latency_ms']:.1f}")  # fmt: skip

@@ -86,7 +86,7 @@ def differences(said: Mapping[str, Any], first: Mapping[str, Any]) -> list[str]:
         if most is not None and abs(moved[most]) >= LEAST_MOVED:
             found.append(f"{most}: {moved[most]:+.1%} against the first setting.")
     ours, others = (weights_of(trace_of(a)) for a in (said, first))
-    if ours and others and list(ours) != list(others):
+    if list(ours) != list(others):
         found.append("Other experts than the first setting's.")
     elif ours != others:
         found.append("Other weights than the first setting's.")

@@ -60,6 +60,18 @@ class Wish:
         """Whether text is asked for."""
         return self.sort in PATHS
 
+    @property
+    def way(self) -> str:
+        """Who is to answer it, in words."""
+        if self.model != AUTO:
+            return self.model
+        told = self._routing()
+        weighed = " + ".join(f"{weight:g} {id}" for id, weight in self.experts.items())
+        way = [weighed or (f"router {self.router}" if self.router else "the server's own router")]
+        way += [f"mode {self.mode}"] if "mode" in told else []
+        way += [f"experts at most {self.top_k}"] if "top_k" in told else []
+        return ", ".join(way)
+
     def body(self, trace: str | None = "tokens", *, stream: bool = True) -> dict[str, Any]:
         """The request's body.
 

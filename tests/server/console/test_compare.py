@@ -16,6 +16,8 @@ def test_settings_are_compared_and_a_difference_is_marked(tab, picture):
     page = tab.open("compare&" + urlencode([("wish", wish) for wish in wishes]))
     page.get_by_role("button", name="Add a setting").click()
     page.get_by_role("heading", name="Setting C").wait_for()
+    page.get_by_role("combobox", name="Model").nth(2).fill("no expert")
+    page.get_by_role("option", name="no expert").click()
     press(page, "Compare")
     marked(page, "answer-2").wait_for()
     for i in range(3):

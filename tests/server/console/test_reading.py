@@ -162,6 +162,7 @@ def test_differences_from_the_first_are_named():
     assert differences(said(weather=0.3, mood=0.7), first) == [
         "Other experts than the first setting's."
     ]
+    assert differences(said(), first) == ["Other experts than the first setting's."]
     assert differences(said(mood=0.6, weather=0.4), first) == [
         "Other weights than the first setting's."
     ]

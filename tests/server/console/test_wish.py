@@ -66,3 +66,17 @@ async def test_the_server_takes_what_is_asked(client, wish):
     (trace,) = response.json()["routing"]["questions"]
     assert trace["spelled"]
     assert trace["stages"][0]["stage"] == "queue"
+
+
+WAYS = {
+    "the server's own router": Wish(),
+    "router glider, mode token, experts at most 3": Wish(router="glider", mode="token", top_k=3),
+    "0.5 mood + 2 weather": Wish(experts={"mood": 0.5, "weather": 2.0}, top_k=3),
+    "0.5 mood + 2 weather, mode token": Wish(experts={"mood": 0.5, "weather": 2.0}, mode="token"),
+    "mood": Wish(model="mood", router="glider"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_way_is_said_in_words_and_without_what_has_no_effect(way):
+    assert WAYS[way].way == way
