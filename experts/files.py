@@ -101,6 +101,8 @@ def parse_json(path: Path, data: bytes) -> dict[str, object]:
 def parse_tensors(path: Path, data: bytes) -> TensorFile:
     """The tensors and metadata of a safetensors file. `path` only names the file in errors.
 
+    Tensors come in the order of their names: sums over all of them have the same bits each time.
+
     Raises:
         CorruptExpert: its header and its bytes do not agree.
         UnsupportedExpert: it holds tensors that are not floating point.
@@ -118,7 +120,7 @@ def parse_tensors(path: Path, data: bytes) -> TensorFile:
     odd = sorted({str(t.dtype) for t in tensors.values()} - {str(d) for d in FLOATS})
     if odd:
         raise UnsupportedExpert(f"{path.name} holds {', '.join(odd)}; only floats are served.")
-    return TensorFile(tensors, metadata)
+    return TensorFile(dict(sorted(tensors.items())), metadata)  # the library's order is random
 
 
 def read_json(path: Path, limit: int = MAX_JSON_BYTES) -> dict[str, object]:

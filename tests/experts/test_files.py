@@ -137,6 +137,12 @@ def test_symlinks_may_not_leave_the_folder(tmp_path: Path) -> None:
         read_json(folder / "loop.json")
 
 
+def test_tensors_come_in_the_order_of_their_names() -> None:
+    names = [f"layer.{i}" for i in range(40)]
+    data = safetensors.torch.save({name: torch.zeros(1) for name in reversed(names)})
+    assert list(parse_tensors(NAME, data).tensors) == sorted(names)
+
+
 def test_sources_are_confined_to_the_roots(tmp_path: Path) -> None:
     inside, outside = tmp_path / "roots" / "a", tmp_path / "elsewhere"
     inside.mkdir(parents=True)
