@@ -42,15 +42,17 @@ class TensorFile:
 def read_bytes(path: Path, limit: int) -> bytes:
     """A regular file of at most `limit` bytes that does not lead out of its folder.
 
-    The bytes are copied rather than mapped: a mapped file that shrinks kills the process.
+    One that another process replaces meanwhile is read whole, as it was or as it is. The bytes are
+    copied rather than mapped: a mapped file that shrinks kills the process.
 
     Raises:
         CorruptExpert: it is missing, too large, no plain file, or a symlink that leaves.
         SystemExhausted: it cannot be opened for now.
     """
-    size = size_of(path, limit)
+    size_of(path, limit)
     try:
         with path.open("rb") as file:
+            size = _bounded(path, os.fstat(file.fileno()), limit)  # the name may be another's now
             data = file.read(size + 1)
     except OSError as error:
         raise_if_exhausted(error)
@@ -76,6 +78,10 @@ def size_of(path: Path, limit: int) -> int:
     except OSError as error:
         raise_if_exhausted(error)
         _corrupt(path, f"cannot be read ({error.strerror})")
+    return _bounded(path, found, limit)
+
+
+def _bounded(path: Path, found: os.stat_result, limit: int) -> int:
     if not stat.S_ISREG(found.st_mode):  # opening a pipe would wait for ever
         _corrupt(path, "is not a plain file")
     if found.st_size > limit:

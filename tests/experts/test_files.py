@@ -103,6 +103,21 @@ def test_oversized_files_are_refused(tmp_path: Path) -> None:
     assert caught.value.details == {"file": "x.safetensors", "limit": len(SOUND) - 1}
 
 
+@pytest.mark.parametrize("said", ["{}", '{"a": 1, "b": 2}', " " * 17])
+def test_a_file_that_is_replaced_meanwhile_is_read_whole_and_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    path, new, opened = tmp_path / "x.json", tmp_path / "new", Path.open
+    path.write_text('{"a": 1}')
+    new.write_text(said)
+    monkeypatch.setattr(Path, "open", lambda self, mode: opened(new.replace(self), mode))
+    if len(said) <= 16:
+        assert read_bytes(path, 16).decode() == said
+    else:
+        with pytest.raises(CorruptExpert, match="has 17 bytes, and 16 are allowed"):
+            read_bytes(path, 16)
+
+
 @pytest.mark.parametrize(
     "data",
     [b"", b"[]", b"nonsense", b"\xff\xfe{}", b'{"a": NaN}', b'{"a": 1', b"[" * 100_000],
