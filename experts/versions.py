@@ -89,9 +89,6 @@ def forget(
         current: the version that answers now: as many former ones as are kept stay. None deletes
             all of them. spare: references of versions that stay beside these.
 
-    Args:
-        but: how many stay. spare: references of versions that stay beside these.
-
     Returns:
         The references that are gone.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from typing import Any
 
 from nicegui import ui
@@ -136,9 +137,17 @@ class Experts(View):
                 ui.button("Remove", color="negative", on_click=lambda: dialog.submit(True))
                 ui.button("Keep", on_click=lambda: dialog.submit(False)).props("flat")
         if await dialog:
+            await self._remove(id)
+
+    async def _remove(self, id: str) -> None:
+        try:
             await self.lasting.wait(self.visit.api.delete(f"/v1/experts/{id}"))
             ui.notify(f"{id} is removed.")
-            await self._again(None)
+        except Refused as refused:
+            if refused.status != HTTPStatus.NOT_FOUND:
+                raise
+            self.tell(refused)  # somebody else was faster
+        await self._again(None)
 
     async def _again(self, id: str | None) -> None:
         """The table and the map as they are now."""

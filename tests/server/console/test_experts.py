@@ -42,6 +42,22 @@ def test_an_adapter_is_loaded_answers_and_is_removed(tab, picture):
 
 
 @pytest.mark.slow
+def test_what_somebody_else_removed_is_said_and_gone(tab):
+    shutil.copytree(tab.server.library / "trec", tab.server.adapters / "brief", dirs_exist_ok=True)
+    (tab.server.adapters / "brief" / "expert.json").unlink()
+    body = {"source": str(tab.server.adapters / "brief"), "id": "brief"}
+    httpx.post(f"{tab.server.url}/v1/experts", json=body).raise_for_status()
+    page = tab.open("library&brief")
+    page.get_by_role("heading", name="brief").wait_for()
+    httpx.delete(f"{tab.server.url}/v1/experts/brief").raise_for_status()
+    press(page, "Remove")
+    page.get_by_role("dialog").get_by_role("button", name="Remove").click()
+    page.get_by_text("has no expert 'brief'").wait_for()
+    page.get_by_text("18 of 18 experts").wait_for()
+    assert page.get_by_role("heading", name="brief").count() == 0
+
+
+@pytest.mark.slow
 def test_forms_that_stayed_know_the_experts_that_came(tab):
     page = tab.open()
     page.get_by_role("tab", name="Library").click()

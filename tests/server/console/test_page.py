@@ -39,24 +39,28 @@ def test_an_open_page_recovers_when_the_server_comes_back(tab_of, tmp_path):
         page.get_by_role("heading", name="Who answers").wait_for()
 
 
+def fresh(tab, view):
+    """A view of a page that was just loaded; where one asks, with an answer."""
+    page = tab.open(view)
+    page.reload()
+    page.get_by_role("tab", name="Ask").wait_for()
+    if view == "ask":
+        try_example(page, "snips")
+    return page
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("width", "height"), [(390, 800), (3840, 2160)])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_view_fits_the_window(tab_of, demo, width, height, scheme, picture):
     tab = tab_of(demo, viewport={"width": width, "height": height}, color_scheme=scheme)
     for view in ("ask", "compare", "library", "live"):
-        page = tab.open(view)
-        page.reload()
-        page.get_by_role("tab", name="Ask").wait_for()
-        if view == "ask":
-            try_example(page, "snips")
+        page = fresh(tab, view)
         page.wait_for_timeout(700)
         assert page.evaluate("() => document.documentElement.scrollWidth") <= width + 1, view
     assert tab.faults == []
     if width == 390:
-        page = tab.open("ask")
-        page.reload()
-        try_example(page, "snips")
+        page = fresh(tab, "ask")
         page.get_by_role("heading", name="Who answers").scroll_into_view_if_needed()
         picture(page, f"console-phone-{scheme}")
 
@@ -71,11 +75,7 @@ NAMELESS = re.compile(
 @pytest.mark.slow
 @pytest.mark.parametrize("view", ["ask", "compare", "library", "live"])
 def test_everything_has_a_name_that_is_read_out_and_is_reached_by_keys(tab, view):
-    page = tab.open(view)
-    page.reload()
-    page.get_by_role("tab", name="Ask").wait_for()
-    if view == "ask":
-        try_example(page, "snips")
+    page = fresh(tab, view)
     page.wait_for_timeout(1500)
     told = page.locator("body").aria_snapshot().splitlines()
     assert [line for line in told if NAMELESS.match(line)] == []
