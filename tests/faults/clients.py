@@ -81,6 +81,19 @@ class Visitors:
         self.hung = 0
         self.seconds: list[float] = []
         self.stopped = threading.Event()
+        self.threads: list[threading.Thread] = []
+
+    def begin(self, count: int) -> None:
+        """So many of them ask from now on."""
+        self.threads = [threading.Thread(target=self.ask) for _ in range(count)]
+        for thread in self.threads:
+            thread.start()
+
+    def finish(self) -> None:
+        """Nobody asks anew; once this returns, what became of every request is told."""
+        self.stopped.set()
+        for thread in self.threads:
+            thread.join()
 
     def ask(self) -> None:
         """Ask until stopped, over one client that keeps its connections."""
@@ -120,15 +133,11 @@ def visiting(
 ) -> Generator[Visitors]:
     """So many clients that ask all the time inside the context."""
     visitors = Visitors(server, path, body)
-    threads = [threading.Thread(target=visitors.ask) for _ in range(count)]
-    for thread in threads:
-        thread.start()
+    visitors.begin(count)
     try:
         yield visitors
     finally:
-        visitors.stopped.set()
-        for thread in threads:
-            thread.join()
+        visitors.finish()
 
 
 @contextmanager

@@ -53,7 +53,7 @@ def ended(server: Server, fault: Fault, visitors: Visitors | None = None) -> Non
     late = code is None
     lost = 0
     if visitors is not None:
-        visitors.stopped.set()
+        visitors.finish()
         taken = logged(server)
         early = began - ARRIVING
         lost = sum(sent < early or name in taken for name, sent in visitors.cut.items())
