@@ -65,6 +65,27 @@ def read_constants(root: Path) -> Mapping[str, object] | None:
     return read_json(path) if path.exists() else None
 
 
+def read_constants_and_tensors(
+    root: Path,
+) -> tuple[Mapping[str, object] | None, dict[str, Tensor]]:
+    """The constants and the tensors that they name, of one calibration.
+
+    Another process that calibrates the library meanwhile deletes the tensors of the constants that
+    were read: then both are read anew.
+
+    Raises:
+        CorruptExpert: a file is damaged or missing.
+    """
+    constants = read_constants(root)
+    while True:
+        try:
+            return constants, read_constant_tensors(root, constants)
+        except CorruptExpert:
+            former, constants = constants, read_constants(root)
+            if constants == former:
+                raise
+
+
 def read_constant_tensors(root: Path, constants: Mapping[str, object] | None) -> dict[str, Tensor]:
     """The tensors that the constants name, in float32.
 

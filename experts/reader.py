@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from experts.constants import read_constant_tensors, read_constants
+from experts.constants import read_constant_tensors, read_constants, read_constants_and_tensors
 from experts.entries import Entry, problems
 from experts.exhaustion import raise_if_unreachable
 from experts.snapshot import Snapshot
@@ -89,6 +89,6 @@ class LibraryReader:
             raise_if_unreachable(error)
             raise
         if self._looked and constants != self.calibration:
-            self._tensors = ((constants or {}).get("tensors"),
-                             read_constant_tensors(self.root, constants))  # fmt: skip
+            constants, tensors = read_constants_and_tensors(self.root)
+            self._tensors = ((constants or {}).get("tensors"), tensors)
         return constants

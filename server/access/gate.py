@@ -57,18 +57,20 @@ class Gate:
             await self.app(scope, receive, send)
             return
         with ExitStack() as held:
+            told = send
             try:
                 key = _key_of(scope, self._store)
                 scope[CALLER] = caller = Caller(key, key.permissions, key.scope)
                 if not caller.may(permission):
                     raise NotAllowed(f"This key lacks the permission {permission!r}.")
                 meter = self._meters.of(key)
+                told = _telling(meter, send) if meter.metered else send
                 held.enter_context(meter.admitted())
             except ServerError as error:
-                await refuse(error, self._routes, scope, receive, send)
+                await refuse(error, self._routes, scope, receive, told)
                 return
             held.callback(_charge, meter, scope)
-            await self.app(scope, receive, _telling(meter, send) if meter.metered else send)
+            await self.app(scope, receive, told)
 
 
 def _charge(meter: Meter, scope: Scope) -> None:

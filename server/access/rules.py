@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from server.access.keys import Permission
 
-OPEN = frozenset({"/health", "/ready"})
-"""Answered without a key."""
+OPEN = frozenset({"/", "/health", "/ready"})
+"""Answered without a key; the first only says where the page is."""
 PAGE = "/console"
 """The web page, and all below it: it holds nothing, and asks by the key of who looks."""
 INFER: Permission = "infer"

@@ -27,7 +27,7 @@ AGAIN_CHOSEN = "`make library DATA=DIR` trains, fits, calibrates and measures it
 AGAIN_WRITTEN = "`sailplane fit --calibrate`, `evaluate --record` and `card` made the rest.\n"
 HEAD = """# {name}
 
-{count} experts for the backbone `{backbone}` (fingerprint `{fingerprint}`). Written by `sailplane card`; do not edit.
+{experts} for the backbone `{backbone}` (fingerprint `{fingerprint}`). Written by `sailplane card`; do not edit.
 
 Each folder is an adapter that PEFT loads as it is, with `expert.json` (what it is, where its data came from, sha256 of its files) and `routing.safetensors` (what routers read of it).{beside} No text of a data set is in it: instructions, wordings and statements are our own, label names are the tasks'. Some licences allow research only, or ask for the same terms; an expert's licence is its data's to decide.
 
@@ -58,8 +58,9 @@ def _text(library: Library) -> str:
     written = bool(measured) and measured <= {*WRITTEN.values()}
     columns = WRITTEN if written else CHOSEN
     backbone = manifests[0].backbone
+    count = len(manifests)
     head = HEAD.format(
-        name=library.root.name, count=len(manifests), backbone=backbone.id,
+        name=library.root.name, experts=f"{count} expert{'s' * (count != 1)}", backbone=backbone.id,
         fingerprint=backbone.fingerprint[:12], beside=_beside(library.root, backbone.id),
         about=ABOUT_WRITTEN if written else ABOUT_CHOSEN,
     )  # fmt: skip

@@ -5,7 +5,13 @@ import json
 import pytest
 import torch
 
-from experts.constants import CALIBRATION, read_constant_tensors, write_constants
+from experts import constants as constants_module
+from experts.constants import (
+    CALIBRATION,
+    read_constant_tensors,
+    read_constants_and_tensors,
+    write_constants,
+)
 from experts.errors import CorruptExpert, StaleConstants
 from experts.library import Library
 
@@ -112,3 +118,27 @@ def test_a_library_reads_them_when_it_is_opened_again(tmp_path):
     again = Library.open(tmp_path)
     assert again.calibration == library.calibration
     assert torch.equal(again.calibration_tensors()["map"], TENSORS["map"])
+
+
+def test_constants_that_another_process_replaces_meanwhile_are_read_anew(tmp_path, monkeypatch):
+    """They are read with the tensors of their own calibration, which deletes those before."""
+    before = write_constants(tmp_path, CONSTANTS, TENSORS, None)
+    read = constants_module.read_constants
+
+    def slowly(root):
+        found = read(root)
+        monkeypatch.setattr(constants_module, "read_constants", read)
+        write_constants(root, {"version": "v2"}, {"map": torch.ones(2)}, before)
+        return found
+
+    monkeypatch.setattr(constants_module, "read_constants", slowly)
+    constants, tensors = read_constants_and_tensors(tmp_path)
+    assert constants["version"] == "v2"
+    assert torch.equal(tensors["map"], torch.ones(2))
+
+
+def test_constants_whose_tensors_are_gone_for_good_are_refused(tmp_path):
+    stored = write_constants(tmp_path, CONSTANTS, TENSORS, None)
+    (tmp_path / stored["tensors"]).unlink()
+    with pytest.raises(CorruptExpert):
+        read_constants_and_tensors(tmp_path)

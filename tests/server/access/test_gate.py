@@ -36,7 +36,7 @@ async def test_every_route_is_closed_without_a_key_but_the_open_ones(keyed, rout
             assert response.headers["WWW-Authenticate"] == "Bearer"
 
 
-@pytest.mark.parametrize("path", ["/docs", "/openapi.json", "/", "/nothing", "/v1/models/"])
+@pytest.mark.parametrize("path", ["/docs", "/openapi.json", "/nothing", "/v1/models/"])
 async def test_pages_and_unknown_paths_are_closed_too(keyed, path):
     assert (await keyed.client.get(path)).status_code == 401
 
@@ -113,6 +113,8 @@ async def test_so_many_requests_a_minute(keyed, decision):
     assert refused.status_code == 429
     assert refused.json()["error"]["code"] == "rate_limit_exceeded"
     assert 1 <= int(refused.headers["Retry-After"]) <= 30
+    assert refused.headers["x-ratelimit-limit-requests"] == "2"
+    assert refused.headers["x-ratelimit-remaining-requests"] == "0"
     assert (await keyed("plain", "POST", "/v1/decisions", json=decision)).status_code == 200
 
 

@@ -38,7 +38,7 @@ def test_every_route_needs_what_is_said_here():
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("GET", "/"), ("GET", "/nothing"), ("POST", "/health/"), ("GET", "/metrics/"),
+        ("GET", "//"), ("GET", "/nothing"), ("POST", "/health/"), ("GET", "/metrics/"),
         ("GET", "//v1/models"), ("GET", "/v1/modelsx"), ("PATCH", "/v1/decisions"),
         ("DELETE", "/v1/models/auto"), ("GET", "/v1/../metrics"), ("GET", "/HEALTH"),
         ("POST", "/v1/experts/weather"), ("HEAD", "/v1/experts"),
@@ -55,10 +55,15 @@ def test_the_page_is_open_and_holds_nothing(method, path):
     assert is_page(path)
 
 
-@pytest.mark.parametrize("path", ["/consoles", "/Console", "/v1/console", "//console", "/"])
+@pytest.mark.parametrize("path", ["/consoles", "/Console", "/v1/console", "//console"])
 def test_what_looks_like_the_page_is_closed(path):
     assert needed("GET", path) == "admin"
     assert not is_page(path)
+
+
+def test_the_bare_address_only_says_where_the_page_is():
+    assert needed("GET", "/") is None
+    assert not is_page("/")
 
 
 def test_the_document_asks_for_a_key_wherever_one_is_needed():

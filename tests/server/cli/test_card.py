@@ -1,5 +1,7 @@
 """`sailplane card` writes the README of a library."""
 
+import shutil
+
 import pytest
 
 from experts.library import Library
@@ -34,6 +36,12 @@ def test_a_library_without_experts_is_told(card, tmp_path):
     assert result.exit_code == 1
     assert "there are no experts" in result.output
     assert not (empty / "README.md").exists()
+
+
+def test_one_expert_is_one(card, library):
+    shutil.rmtree(library / "weather")
+    assert card(library).exit_code == 0
+    assert "1 expert for the backbone" in (library / "README.md").read_text()
 
 
 def test_experts_that_write_are_told_of_as_such(card, library):

@@ -25,7 +25,7 @@ def test_without_its_library_there_is_no_page_and_no_error(monkeypatch):
 @pytest.mark.slow
 def test_the_page_may_be_left_out(tmp_path):
     with serving(tmp_path, "--no-console") as server:
-        assert httpx.get(f"{server.url}/console/").status_code == 404
+        assert {httpx.get(server.url + path).status_code for path in ("/", "/console/")} == {404}
         upgrade = {"Connection": "Upgrade", "Upgrade": "websocket"}
         assert httpx.get(f"{server.url}/v1/models", headers=upgrade).status_code == 200
         assert "/console" not in (tmp_path / "server.log").read_text("utf-8")
@@ -40,7 +40,8 @@ def test_the_page_holds_nothing_and_loads_nothing_from_elsewhere(tmp_path):
         assert "frame-ancestors 'none'" in policy
         assert page.headers["X-Frame-Options"] == "DENY"
         assert "sst2" not in page.text
-        assert httpx.get(f"{server.url}/console", follow_redirects=True).status_code == 200
+        for short in ("", "/", "/console"):
+            assert str(httpx.get(server.url + short, follow_redirects=True).url) == str(page.url)
         metrics = httpx.get(f"{server.url}/metrics").text
         assert 'route="/console"' in metrics
         assert "_nicegui" not in metrics
