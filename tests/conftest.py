@@ -12,6 +12,10 @@ import threading
 import time
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before anything imports huggingface_hub
+# As `sailplane serve` has it, before anything imports torch: threads that spin beside those of
+# another pass make both ten times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress

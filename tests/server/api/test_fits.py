@@ -27,7 +27,7 @@ def described(bare_adapter):
     }  # fmt: skip
 
 
-async def ended(client, id="gliding", patience=20.0):
+async def ended(client, id="gliding", patience=60.0):
     """The expert once its fit has ended."""
     end = time.monotonic() + patience
     while time.monotonic() < end:
@@ -87,7 +87,7 @@ async def test_what_was_there_before_the_fit_still_answers(client, described):
 
 async def test_no_request_fails_while_an_expert_is_fitted(client, described):
     assert (await client.post("/v1/experts", json=described)).status_code == 201
-    codes, fit = [], asyncio.create_task(ended(client, patience=60))
+    codes, fit = [], asyncio.create_task(ended(client))
     while not fit.done():
         for model in ("auto", "gliding", "mood"):
             asked = {"model": model, "input": f"Clear skies, {len(codes)}."}
