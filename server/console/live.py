@@ -19,7 +19,7 @@ EVERY, RECENT = 2.0, 10.0
 """Seconds between two looks, and between two at recent requests."""
 SHOWN, NAMED = 12, 4
 """Recent requests, and experts of each."""
-OWN = frozenset({"/metrics", "/v1/requests", "/console", "/health", "/ready"})
+OWN = frozenset({"/", "/metrics", "/v1/requests", "/console", "/health", "/ready"})
 """Routes that look at the server: what they count would hide what they look at."""
 CHARTS = {
     "rates": "Requests and samples a second",

@@ -10,7 +10,6 @@ from __future__ import annotations
 from fastapi import FastAPI
 from nicegui import Client, core, run, ui
 from nicegui import app as pages
-from starlette.requests import Request
 from starlette.responses import RedirectResponse
 from starlette.routing import Mount
 
@@ -38,13 +37,13 @@ def mount(app: FastAPI, relay: Relay) -> None:
         app, mount_path=PAGE, title="Sailplane", dark=None, language="en-US", tailwind=False,
         binding_refresh_interval=None, show_welcome_message=False, reconnect_timeout=10.0,
     )  # fmt: skip
-    app.add_route("/", _to_page, methods=["GET"], include_in_schema=False)
+    app.add_api_route("/", _to_page, methods=["GET", "HEAD"], include_in_schema=False)
     for route in app.routes:
         if isinstance(route, Mount) and route.path == PAGE:
             route.app = Doors(route.app, lambda: list(Client.instances.values()))
 
 
-async def _to_page(_: Request) -> RedirectResponse:
+async def _to_page() -> RedirectResponse:
     """From the bare address; relative, since a proxy may serve the app below a path of its own."""
     return RedirectResponse(f"{PAGE[1:]}/")
 

@@ -29,7 +29,7 @@ NOTES = "sailplane.notes"
 """Key of the ASGI scope: what a handler adds to the log line (numbers and ids, no text)."""
 WATCHED = "sailplane.watched"
 """Key of the ASGI scope: the `Watched` of the request."""
-QUIET = frozenset({"/health", "/ready", "/metrics", PAGE})
+QUIET = frozenset({"/", "/health", "/ready", "/metrics", PAGE})
 REQUEST_ID = re.compile(rb"^[\x21-\x7e]{1,128}$")
 TRACEPARENT = re.compile(r"^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 

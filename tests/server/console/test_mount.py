@@ -44,4 +44,5 @@ def test_the_page_holds_nothing_and_loads_nothing_from_elsewhere(tmp_path):
             assert str(httpx.get(server.url + short, follow_redirects=True).url) == str(page.url)
         metrics = httpx.get(f"{server.url}/metrics").text
         assert 'route="/console"' in metrics
+        assert 'route="/"' in metrics
         assert "_nicegui" not in metrics
