@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 from nicegui import events, ui
@@ -79,9 +80,11 @@ class Page:
         with ui.header().classes("top"):
             with ui.element("h1").classes("name"):
                 ui.label("Sailplane")
-            with ui.tabs(on_change=self._turned).props("no-caps dense") as self.tabs:
+            with ui.tabs().props("no-caps dense") as self.tabs:
                 for name, (says, _) in VIEWS.items():
-                    ui.tab(name, label=says)
+                    # By clicks: in the browser the value is as the server last said, and turning
+                    # to that, before it heard of the turn before, is no change.
+                    ui.tab(name, label=says).on("click", partial(self._turn, name), args=[])
             self.tabs.set_visibility(False)
             ui.space()
             ui.button("Key", on_click=self._change_key).props("flat dense no-caps")
@@ -168,12 +171,13 @@ class Page:
         self.tabs.value = self._name
         await self._show()
 
-    async def _turned(self) -> None:
-        """Somebody chose another tab."""
-        if self.tabs.value == self._name:
+    async def _turn(self, name: str) -> None:
+        """Somebody chose a tab."""
+        self.tabs.value = name
+        if name == self._name:
             return
         self._leave()
-        self._name = str(self.tabs.value)
+        self._name = name
         await self._show(PUSH)
 
     def _leave(self) -> None:

@@ -100,6 +100,21 @@ def test_quick_turns_from_view_to_view_leave_one_view(tab):
 
 
 @pytest.mark.slow
+def test_a_tab_that_is_turned_back_before_the_server_answered_counts(tab):
+    page = tab.open()
+    page.evaluate("""async () => {
+        for (const name of ["Library", "Ask"]) {
+            [...document.querySelectorAll("[role=tab]")].find(t => t.innerText == name).click()
+            await new Promise(done => setTimeout(done, 0))
+        }
+    }""")
+    page.wait_for_timeout(2000)
+    assert page.get_by_role("tab", name="Ask").get_attribute("aria-selected") == "true"
+    assert page.get_by_role("button", name="Ask", exact=True).count() == 1
+    assert page.evaluate("() => location.hash").startswith("#ask")
+
+
+@pytest.mark.slow
 def test_a_view_is_there_as_it_was_left(tab):
     page = tab.open()
     try_example(page, "snips")
