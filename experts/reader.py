@@ -85,10 +85,10 @@ class LibraryReader:
         """The constants as they lie there; new ones only together with the tensors they name."""
         try:
             constants = read_constants(self.root)
+            if self._looked and constants != self.calibration:
+                constants, tensors = read_constants_and_tensors(self.root)
+                self._tensors = ((constants or {}).get("tensors"), tensors)
         except OSError as error:
             raise_if_unreachable(error)
             raise
-        if self._looked and constants != self.calibration:
-            constants, tensors = read_constants_and_tensors(self.root)
-            self._tensors = ((constants or {}).get("tensors"), tensors)
         return constants
